@@ -1,0 +1,391 @@
+"""The client of the ACE API: one method for each thing that is asked of it.
+
+Put here: authentication, transport, and what each answer means (`ace-api.md` sections 1 and 4). Keep out: decoding
+of sample pages (`ace/decode.py`), the budget (`ace/budget.py`), and the order in which a day is asked for
+(`ace/fetch.py`). Lists are retried here, by `ace/retry.py`; a page of samples is not: its walk decides how.
+"""
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from backfill_pipeline import __version__
+from backfill_pipeline.ace.budget import Budget, open_budget
+from backfill_pipeline.ace.decode import decode_page
+from backfill_pipeline.ace.retry import Retries
+from backfill_pipeline.core.day import Window, iso
+from backfill_pipeline.core.rows import Page
+from backfill_pipeline.errors import (
+    ContractError,
+    KeyRefusedError,
+    PageFailedError,
+    RequestRefusedError,
+    SiteRefusedError,
+    ThrottledError,
+)
+from backfill_pipeline.settings import Settings
+
+LIST_SIZE = 5_000
+"""Items a page of the point and site lists: one or two requests a site (ace-api.md section 3)."""
+
+_ROW_BYTES = 2_048
+"""No row of a page is longer than this on average: names have at most 512 characters."""
+
+_EMPTY = decode_page(b'{"point_samples": [], "next_cursor": null, "has_more": false}\n')
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A site of the key."""
+
+    name: str
+    nice_name: str | None
+    archived: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PointList:
+    """The configured, collect-enabled points of a site.
+
+    Attributes:
+        site: the site's name.
+        names: point names, sorted, distinct.
+        rows_a_day: samples that they send a day if each keeps its interval (a minute where it names none).
+    """
+
+    site: str
+    names: tuple[str, ...]
+    rows_a_day: int
+
+    @property
+    def sha256(self) -> str:
+        """A hash of the names: two days with the same hash were filtered alike."""
+        return hashlib.sha256("\n".join(self.names).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class _Bearer(requests.auth.AuthBase):
+    """Sets the key itself, so that no `.netrc` of the machine can replace it."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+
+class AceClient:
+    """The ACE API, as far as a backfill needs it. Safe for use by several threads.
+
+    Args:
+        url: base URL, ending in `/api`.
+        key: the bearer key.
+        budget: asked before every request that leaves.
+        retries: how the lists are tried again.
+        clock: seconds, monotonic; for deadlines.
+        patience: factor on all time-outs.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        budget: Budget,
+        *,
+        retries: Retries | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        patience: float = 1.0,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.budget = budget
+        self.retries = retries or Retries()
+        self._auth = _Bearer(key)
+        self._clock = clock
+        self._patience = patience
+        self._local = threading.local()
+        self._proved = False  # whether any answer has shown that the key is good
+        self._unhandled = 0
+
+    def sites(self) -> list[Site]:
+        """Every site of the key that is not archived, sorted by name.
+
+        Raises:
+            BackfillError: what `_listed` raises.
+        """
+        items = self._listed("/sites/", "the sites of the key")
+        sites = [Site(str(item["name"]), item.get("nice_name"), bool(item.get("archived"))) for item in items]
+        return sorted((site for site in sites if not site.archived), key=lambda site: site.name)
+
+    def configured_points(self, site: str) -> PointList:
+        """Every configured point of a site that is collect-enabled, checked against the list's own `total`.
+
+        Raises:
+            SiteRefusedError: the API does not know the site, or not for this key.
+            ContractError: the list stays shorter than its own total.
+        """
+        items = self._listed(f"{_site_path(site)}/configured_points", f"the configured points of site {site!r}")
+        enabled = {str(item["name"]): item.get("collect_interval") for item in items if _true(item)}
+        seconds = [i if isinstance(i, int) and i > 0 else 60 for i in enabled.values()]
+        return PointList(site, tuple(sorted(enabled)), sum(-(-86_400 // s) for s in seconds))
+
+    def page(self, site: str, window: Window, size: int, cursor: str | None) -> Page:
+        """One page of raw samples, decoded; not tried again when it fails.
+
+        Args:
+            site: the site's name.
+            window: what to ask for.
+            size: rows at most; one of the API's page sizes.
+            cursor: where to go on, or None for the window's start.
+
+        Raises:
+            PageFailedError: it did not arrive whole.
+            ThrottledError: the API asked us to slow down.
+            RequestRefusedError, KeyRefusedError, SiteRefusedError, ContractError: trying again cannot help.
+        """
+        query = {
+            "start_time": iso(window.start),
+            "end_time": iso(window.end),
+            "page_size": str(size),
+            "raw_data": "true",
+        }
+        if cursor is not None:
+            query["cursor"] = cursor
+        what = f"samples of site {site!r}, {iso(window.start)} to {iso(window.end)}, {size} a page"
+        status, body = self._get(
+            f"{_site_path(site)}/timeseries/paginated", query, what, rows=size, no_data_is_empty=True
+        )
+        return _EMPTY if status == requests.codes.not_found else decode_page(body)
+
+    def _listed(self, path: str, what: str) -> list[dict[str, Any]]:
+        """All items of a paged list.
+
+        A list that changes while it is read can repeat or skip items: it is read again when what came does not
+        agree with its own total.
+        """
+
+        def attempt(failures: int) -> list[dict[str, Any]]:
+            items: list[dict[str, Any]] = []
+            total = 0
+            for page in self._list_pages(path, what):
+                items += page["items"]
+                total = page["total"]
+            distinct = {item["name"] for item in items}
+            if len(items) < total or (len(distinct) < total and not failures):
+                message = f"{what}: {len(distinct)} different items arrived of a total of {total}"
+                if failures < 2:  # noqa: PLR2004 - two more readings tell a changing list from a wrong one
+                    raise PageFailedError(message, size_related=False)
+                raise ContractError(f"{message}, three times in a row; nothing was fetched with a partial list")
+            return items
+
+        return self.retries.run(what, attempt)
+
+    def _list_pages(self, path: str, what: str) -> Iterator[dict[str, Any]]:
+        received, number = 0, 1
+        while True:
+            query = {"page": str(number), "per_page": str(LIST_SIZE)}
+            status, body = self._get(path, query, what, rows=LIST_SIZE, no_data_is_empty=number > 1)
+            if status == requests.codes.not_found:
+                return
+            page = _list_page(body, what)
+            yield page
+            received += len(page["items"])
+            pages = page.get("pages")
+            last = isinstance(pages, int) and number >= pages and received >= page["total"]
+            if not page["items"] or received >= page["total"] or last:
+                return
+            number += 1
+
+    def _get(
+        self, path: str, query: Mapping[str, str], what: str, *, rows: int, no_data_is_empty: bool
+    ) -> tuple[int, bytes]:
+        """Send one request, within the budget; its status (200, or 404 where that means no data) and body."""
+        self.budget.acquire()
+        read_s = (30 + rows * 0.0005) * self._patience
+        started = self._clock()
+        try:
+            with self._session().get(
+                self.url + path,
+                params=query,
+                auth=self._auth,
+                timeout=(10 * self._patience, read_s),
+                allow_redirects=False,
+                stream=True,
+            ) as answer:
+                body = self._body(answer, most=rows * _ROW_BYTES + 1_000_000, until=started + 2 * read_s)
+                status, headers = answer.status_code, answer.headers
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise PageFailedError(f"{what}: {_cause(error)}") from error
+        return self._judged(status, headers, body, what, no_data_is_empty=no_data_is_empty)
+
+    def _judged(
+        self, status: int, headers: Mapping[str, str], body: bytes, what: str, *, no_data_is_empty: bool
+    ) -> tuple[int, bytes]:
+        """Turn a status and body into data or the error that it means."""
+        codes = requests.codes
+        if status == codes.ok and not (len(body) < 1_000 and b"JWT" in body):  # noqa: PLR2004 - a short answer
+            self._proved = True
+            return status, body
+        said = _message(body)
+        wait = _retry_after(headers.get("Retry-After"))
+        if status == codes.too_many_requests or wait is not None:
+            pause = 10.0 if wait is None else wait
+            self.budget.pause(pause)
+            raise ThrottledError(f"{what}: the API asked us to wait (HTTP {status})", retry_after=wait)
+        if status == codes.unauthorized or "JWT" in said:
+            raise KeyRefusedError(
+                f"{what}: the API refused the key (HTTP {status}, {said}); check ACE_API_KEY, and whether it expired"
+            )
+        if status == codes.forbidden:
+            raise SiteRefusedError(
+                f"{what}: refused (HTTP 403, {said}); check the site's name, and that the key may read it"
+            )
+        if status == codes.not_found:
+            if "database result was required" in said:
+                raise SiteRefusedError(f"{what}: the API does not know this site (HTTP 404); check its name")
+            if no_data_is_empty and not _is_html(body):
+                return status, b""
+            raise RequestRefusedError(f"{what}: not found (HTTP 404, {said}); check ACE_API_URL", status=status)
+        if status >= codes.internal_server_error or status == codes.request_timeout:
+            if "unhandled exception" in said and not self._proved:
+                self._unhandled += 1
+                if self._unhandled > 1:
+                    raise KeyRefusedError(
+                        f"{what}: HTTP {status}, {said}, on the first calls: this is how the API answers some "
+                        "bad keys; check ACE_API_KEY"
+                    )
+            raise PageFailedError(f"{what}: HTTP {status}, {said}")
+        raise RequestRefusedError(f"{what}: HTTP {status}, {said}", status=status, fields=_fields(body))
+
+    def _body(self, answer: requests.Response, *, most: int, until: float) -> bytes:
+        """The whole body, unpacked, bounded in size and time."""
+        parts: list[bytes] = []
+        size = 0
+        for part in answer.raw.stream(1 << 20, decode_content=True):
+            parts.append(part)
+            size += len(part)
+            if size > most:
+                raise PageFailedError(f"{urlsplit(answer.url).path}: the answer is longer than {most:,} bytes")
+            if self._clock() > until:
+                raise PageFailedError(f"{urlsplit(answer.url).path}: the answer came too slowly, {size:,} bytes so far")
+        return b"".join(parts)
+
+    def _session(self) -> requests.Session:
+        """This thread's own session: connections are kept, but never shared between threads."""
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = requests.Session()
+            session.headers.update(
+                {
+                    "Accept": "application/json",
+                    "Accept-Encoding": "gzip",
+                    "User-Agent": f"backfill-pipeline/{__version__}",
+                }
+            )
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, HTTPAdapter(max_retries=0))
+            self._local.session = session
+        return session
+
+
+def open_client(
+    settings: Settings, *, stop: threading.Event | None = None, log: Callable[[str], None] = print
+) -> AceClient:
+    """A client as the settings describe it, with the shared budget opened.
+
+    Args:
+        settings: the settings; their key is required.
+        stop: once set, waits end with `StoppedError`.
+        log: takes a line for each failure that is tried again.
+    """
+    key = settings.require_key()
+    stop = stop or threading.Event()
+    budget = open_budget(settings.limiter_url, key_id=key_id(key), per_minute=settings.requests_per_minute, stop=stop)
+    return AceClient(settings.api_url, key, budget, retries=Retries(stop=stop, log=log))
+
+
+def key_id(key: str) -> str:
+    """A short fingerprint of the key: tells keys apart, and does not lead back to one."""
+    return hashlib.sha256(b"backfill-pipeline\0" + key.encode()).hexdigest()[:16]
+
+
+def _site_path(site: str) -> str:
+    return f"/sites/{quote(site, safe='')}"
+
+
+def _true(point: Mapping[str, Any]) -> bool:
+    """Whether a point is collect-enabled; the list should hold no other (ace-api.md section 1)."""
+    return str(point.get("collect_enabled", False)).lower() in ("true", "1")
+
+
+def _list_page(body: bytes, what: str) -> dict[str, Any]:
+    try:
+        page = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise PageFailedError(f"{what}: the answer is not whole JSON ({_message(body)})") from error
+    items = page.get("items") if isinstance(page, dict) else None
+    total = page.get("total") if isinstance(page, dict) else None
+    if not isinstance(items, list) or not isinstance(total, int):
+        raise ContractError(f"{what}: the answer has no `items` and `total` ({_message(body)})")
+    if not all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in items):
+        raise ContractError(f"{what}: the list holds an item without a name")
+    return dict(page)
+
+
+def _is_html(body: bytes) -> bool:
+    return body.lstrip()[:1] == b"<"
+
+
+def _message(body: bytes) -> str:
+    """What the answer says, in one short line."""
+    if _is_html(body):
+        return "an HTML page"
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return f"{len(body):,} bytes that are not JSON"
+    if isinstance(said, dict) and "errors" in said:
+        return repr(said["errors"])[:200]
+    return repr(said.get("message"))[:200] if isinstance(said, dict) and "message" in said else "without a message"
+
+
+def _fields(body: bytes) -> tuple[str, ...]:
+    try:
+        errors = json.loads(body)["errors"]
+        return tuple(str(name) for name in errors)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ()
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds that a Retry-After asks for, given in seconds or as a date (RFC 9110 section 10.2.3)."""
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _cause(error: Exception) -> str:
+    """The kind of a transport failure, in words, without an address that could hold a secret."""
+    if isinstance(error, requests.ConnectTimeout | requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError):
+        return "no answer in time"
+    if isinstance(error, urllib3.exceptions.IncompleteRead | requests.exceptions.ChunkedEncodingError):
+        return "the answer broke off"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection, or it was cut; check ACE_API_URL and the network"
+    return f"the transfer failed ({type(error).__name__})"

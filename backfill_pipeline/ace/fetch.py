@@ -1,0 +1,464 @@
+"""A site's days, fetched whole: windows side by side, pages in sequence inside each, days in order.
+
+::
+
+    days() <- queue <- conductor thread: DayPlan hands out windows, SitePace says how many at once
+                        `- worker threads: Walk asks page after page -> kept rows -> spool
+
+The conductor looks one day ahead, so that the budget is in use while a day's last windows arrive and while the
+caller encodes the day before. Put here: threads and their order. Keep out: what to ask for (`core/windows.py`,
+`core/paging.py`), which rows count (`core/clean.py`), what an answer means (`ace/client.py`).
+"""
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from backfill_pipeline.ace.client import AceClient, PointList
+from backfill_pipeline.ace.spool import DaySpool, Kept, sweep
+from backfill_pipeline.core.clean import kept, merged
+from backfill_pipeline.core.day import Window
+from backfill_pipeline.core.paging import Walk
+from backfill_pipeline.core.rows import NO_TIME, Chunk, Counts, DayRows, Page
+from backfill_pipeline.core.windows import DayPlan, SitePace
+from backfill_pipeline.errors import (
+    BackfillError,
+    ContractError,
+    KeyRefusedError,
+    PageFailedError,
+    RequestRefusedError,
+    SiteRefusedError,
+    StoppedError,
+    ThrottledError,
+)
+from backfill_pipeline.settings import PAGE_SIZES
+
+MARK_US = 300 * 1_000_000
+"""Aggregated answers have every time on a multiple of this (µs): five minutes (ace-api.md section 5)."""
+
+MARKS_TO_JUDGE = 12
+"""Different times, all on five-minute marks, that show an answer to be aggregated: an hour of buckets."""
+
+AHEAD = 2
+"""Days of a site under way at once: the one to be given out next, and the one after it."""
+
+_STOPS_ALL = (KeyRefusedError, SiteRefusedError, StoppedError)
+
+
+@dataclass(frozen=True)
+class FetchedDay:
+    """What became of one site-day.
+
+    Attributes:
+        site: the site's name.
+        day: the UTC day.
+        rows: the day, whole; None when it failed.
+        error: why it failed; None when it did not.
+        requests: sample requests that left for it, those that failed included.
+        retries: how many of them failed.
+        seconds: from its first request to its last row.
+        points_configured: configured, collect-enabled points of the site.
+        points_seen: how many of them have a row in this day.
+        facts: strings that belong with the day's object: the same for the same rows.
+    """
+
+    site: str
+    day: date
+    rows: DayRows | None
+    error: BackfillError | None
+    requests: int
+    retries: int
+    seconds: float
+    points_configured: int
+    points_seen: int
+    facts: dict[str, str] = field(default_factory=dict)
+    spool: DaySpool | None = None
+
+    def discard(self) -> None:
+        """Forget what is spooled of the day: its object is stored and verified."""
+        if self.spool is not None:
+            self.spool.discard()
+
+
+class Fetcher:
+    """Fetches whole days of a site.
+
+    Args:
+        client: the ACE API.
+        spool: folder for finished windows.
+        max_page_size: the largest page that may be asked for.
+        max_windows: windows of a site that may be asked for at once.
+        accept_marks: whether data whose times all lie on five-minute marks is believed to be raw.
+        log: takes a line for each window and each failure.
+        now: Unix seconds.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        client: AceClient,
+        *,
+        spool: Path,
+        max_page_size: int = 100_000,
+        max_windows: int = 8,
+        accept_marks: bool = False,
+        log: Callable[[str], None] = lambda _line: None,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.client = client
+        self.spool = spool
+        self.sizes = [size for size in PAGE_SIZES if size <= max_page_size]
+        self.max_windows = max_windows
+        self.accept_marks = accept_marks
+        self.log = log
+        self.now = now
+        self.clock = clock
+        self._paces: dict[str, SitePace] = {}
+
+    def days(self, site: str, days: Sequence[date], *, stop: threading.Event | None = None) -> Iterator[FetchedDay]:
+        """Fetch `days` of a site, in the order given, each as soon as it is whole.
+
+        A day that fails is given out with its error, and the next one follows.
+
+        Args:
+            site: the site's name.
+            days: UTC days.
+            stop: once set, no further request leaves and the iteration ends with `StoppedError`.
+
+        Raises:
+            KeyRefusedError: the key is no good: nothing further may be asked.
+            SiteRefusedError: the key may not read this site, or there is no such site.
+            StoppedError: asked to stop.
+            BackfillError: the site's points could not be listed.
+        """
+        stop = stop or threading.Event()
+        sweep(self.spool, self.now())
+        points = self.client.configured_points(site)
+        pace = self._paces.setdefault(site, SitePace(self.sizes, self.max_windows))
+        run = _SiteRun(self, points, pace, deque(days), stop)
+        conductor = threading.Thread(target=run.conduct, name=f"fetch-{site}", daemon=True)
+        conductor.start()
+        try:
+            while (item := run.out.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            run.end.set()
+            while conductor.is_alive():
+                try:
+                    run.out.get(timeout=0.1)  # so that a conductor waiting for room can end
+                except queue.Empty:
+                    continue
+
+
+class _DayWork:
+    """One day under way: its plan, its finished windows, its figures. Changed under the run's lock only."""
+
+    def __init__(self, day: date, plan: DayPlan, spool: DaySpool, started: float) -> None:
+        self.day = day
+        self.plan = plan
+        self.spool = spool
+        self.started = started
+        self.kept: list[Kept] = []
+        self.in_flight = 0
+        self.requests = 0
+        self.retries = 0
+        self.error: BackfillError | None = None
+
+    @property
+    def over(self) -> bool:
+        return not self.in_flight and (self.error is not None or self.plan.exhausted)
+
+
+class _SiteRun:
+    """One call of `Fetcher.days`: the conductor's and the workers' common ground."""
+
+    def __init__(
+        self, owner: Fetcher, points: PointList, pace: SitePace, days: deque[date], stop: threading.Event
+    ) -> None:
+        self.owner = owner
+        self.points = points
+        self.index = {name: code for code, name in enumerate(points.names)}
+        self.pace = pace
+        self.waiting = days
+        self.stop = stop
+        self.end = threading.Event()  # the caller is gone
+        self.out: queue.Queue[FetchedDay | BaseException | None] = queue.Queue(maxsize=1)
+        self.lock = threading.Lock()
+        self.under_way: deque[_DayWork] = deque()
+
+    def conduct(self) -> None:
+        """Keep windows in flight until every day is given out; errors go to the caller."""
+        try:
+            with ThreadPoolExecutor(self.owner.max_windows, thread_name_prefix="window") as pool:
+                try:
+                    self._conduct(pool)
+                except BaseException:
+                    self.end.set()
+                    raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the caller raises it, not this thread
+            self.out.put(error)
+        else:
+            self.out.put(None)
+
+    def _conduct(self, pool: ThreadPoolExecutor) -> None:
+        flying: dict[Future[None], _DayWork] = {}
+        while True:
+            self._launch(pool, flying)
+            while self.under_way and self.under_way[0].over:
+                work = self.under_way[0]
+                self._give(self._finished(work))
+                self.under_way.popleft()
+                self._launch(pool, flying)
+            if not flying:
+                if not self.under_way and not self.waiting:
+                    return
+                continue
+            done, _ = wait(flying, timeout=1.0, return_when=FIRST_COMPLETED)
+            for future in done:
+                work = flying.pop(future)
+                with self.lock:
+                    work.in_flight -= 1
+                self._note(work, future)
+            if self.stop.is_set() or self.end.is_set():
+                raise StoppedError(f"site {self.points.site!r}: stopped; finished windows are kept for next time")
+
+    def _note(self, work: _DayWork, future: "Future[None]") -> None:
+        """Take in how a window ended; what stops the site is raised, any other error ends its day."""
+        try:
+            future.result()
+        except _STOPS_ALL:
+            raise
+        except BackfillError as error:
+            work.error = work.error or error
+
+    def _launch(self, pool: ThreadPoolExecutor, flying: "dict[Future[None], _DayWork]") -> None:
+        """Hand out windows, of the earliest day first, until as many are in flight as the pace allows."""
+        while len(flying) < max(1, int(self.pace.at_once)) and not (self.stop.is_set() or self.end.is_set()):
+            found = self._next()
+            if found is None:
+                return
+            work, window = found
+            flying[pool.submit(self._fetch, work, window)] = work
+
+    def _next(self) -> tuple[_DayWork, Window] | None:
+        for work in list(self.under_way):
+            with self.lock:
+                # While nothing is known of the site, one window at a time: the second would be a guess.
+                if work.error is not None or (work.in_flight and not self.pace.seconds):
+                    continue
+                window = work.plan.next_window(self.pace)
+                if window is not None:
+                    work.in_flight += 1
+                    return work, window
+        if len(self.under_way) < AHEAD and self.waiting and (self.pace.seconds or not self.under_way):
+            self.under_way.append(self._open(self.waiting.popleft()))
+            return self._next()
+        return None
+
+    def _open(self, day: date) -> _DayWork:
+        owner, points = self.owner, self.points
+        source = f"{owner.client.url} {points.sha256}"
+        spool = DaySpool(owner.spool, points.site, day, source)
+        done = list(spool.get(owner.now()))
+        plan = DayPlan(day, [part.window for part in done], expected_rows=points.rows_a_day)
+        work = _DayWork(day, plan, spool, owner.clock())
+        work.kept = done
+        if done:
+            owner.log(f"{points.site} {day}: {len(done)} windows of an earlier attempt are used again")
+        return work
+
+    def _fetch(self, work: _DayWork, window: Window) -> None:
+        """Worker: fetch one window, or the part of it that the plan lets it keep, and spool it."""
+        started = self.owner.clock()
+        parts, counts, marks = self._walk(work, window)
+        if not counts.fetched:  # nothing at all: an answer that is worth asking for twice
+            parts, counts, marks = self._walk(work, marks.window)
+        chunk, merging = merged(parts)
+        counts += merging
+        done = Kept(marks.window, chunk, counts, self.owner.now(), marks.on_marks, len(marks.instants))
+        work.spool.put(done)
+        with self.lock:
+            work.kept.append(done)
+        seconds = self.owner.clock() - started
+        self.owner.log(f"{self.points.site} {work.day} {done.window}: {counts.fetched:,} samples in {seconds:.1f} s")
+
+    def _walk(self, work: _DayWork, window: Window) -> "tuple[list[Chunk], Counts, _Marks]":
+        """All pages of one window; its end moves nearer when more came than one page was meant to hold."""
+        walk = Walk(window)
+        parts: list[Chunk] = []
+        counts = Counts()
+        marks = _Marks(window, self.owner.accept_marks)
+        size = self.pace.size
+        while not walk.finished:
+            page, size = self._page(work, walk, size)
+            walk.accept(page, size)
+            marks.judge(page, self.points.site, work.day)
+            part, counted = kept(page, walk.window, work.day, self.index)
+            parts.append(part)
+            counts += counted
+            with self.lock:
+                self._learn(walk, page, marks)
+                if not walk.finished:
+                    self._shorten(work, walk, self.pace.fitting_s(self.pace.size))
+                    size = min(size, self.pace.size) if size > self.pace.size else self.pace.size
+        marks.window = walk.window
+        return parts, counts, marks
+
+    def _page(self, work: _DayWork, walk: Walk, size: int) -> tuple[Page, int]:
+        """One page that arrived whole, and the size it came with: the one place where samples are asked again."""
+        site = self.points.site
+
+        def attempt(failures: int) -> tuple[Page, int]:
+            nonlocal size
+            if self.stop.is_set() or self.end.is_set():
+                raise StoppedError(f"site {site!r}: stopped; finished windows are kept for next time")
+            started = self.owner.clock()
+            asked = size
+            try:
+                with self.lock:
+                    work.requests += 1
+                page = self.owner.client.page(site, walk.window, asked, walk.cursor)
+            except RequestRefusedError as error:
+                smaller = self.pace.size_refused(asked) if "page_size" in error.fields else None
+                if smaller is None:
+                    raise
+                size = smaller
+                self._failed(work)
+                return attempt(failures)
+            except ThrottledError:
+                self._failed(work)
+                with self.lock:
+                    self.pace.throttled()
+                raise
+            except PageFailedError as error:
+                self._failed(work)
+                if error.size_related:
+                    with self.lock:
+                        size = self.pace.page_failed(asked, failures + 1)
+                        if failures:
+                            self._shorten(work, walk, (walk.window.end - walk.reached) / 2)
+                raise
+            except ContractError as error:
+                self._failed(work)
+                if failures < 2:  # noqa: PLR2004 - twice more: a broken answer may have been chance
+                    raise PageFailedError(str(error), size_related=False) from error
+                raise
+            with self.lock:
+                self.pace.page_came(asked, len(page), self.owner.clock() - started)
+            return page, asked
+
+        return self.owner.client.retries.run(f"{site} {work.day} {walk.window}", attempt)
+
+    def _failed(self, work: _DayWork) -> None:
+        with self.lock:
+            work.retries += 1
+
+    def _learn(self, walk: Walk, page: Page, marks: "_Marks") -> None:
+        covered = walk.window.end - walk.window.start if walk.finished else walk.reached - walk.window.start
+        if covered > 0 and (walk.finished or page.has_more):
+            self.pace.learn_density(walk.rows, covered, marks.burst(page))
+
+    def _shorten(self, work: _DayWork, walk: Walk, seconds: float) -> None:
+        """Give the rest of a window back to the plan when much more is left of it than `seconds`."""
+        if walk.window.end - walk.reached > 1.5 * seconds:
+            rest = walk.shorten(walk.reached + max(60, int(seconds)))
+            if rest is not None:
+                work.plan.give_back(rest)
+
+    def _finished(self, work: _DayWork) -> FetchedDay:
+        """Put a day's windows together."""
+        points = self.points
+        parts = sorted(work.kept, key=lambda part: part.window)
+        rows, seen = None, 0
+        error = work.error or self._judged(parts, work.day)
+        if error is None:
+            counts = sum((part.counts for part in parts), Counts())
+            chunks = [part.chunk for part in parts if len(part.chunk)]
+            rows = DayRows(points.site, work.day, points.names, chunks, counts)
+            here = np.zeros(len(points.names) + 1, bool)
+            for chunk in chunks:
+                here[chunk.code] = True
+            seen = int(here.sum())
+        return FetchedDay(
+            points.site,
+            work.day,
+            rows,
+            error,
+            work.requests,
+            work.retries,
+            self.owner.clock() - work.started,
+            len(points.names),
+            seen,
+            {"points_sha256": points.sha256},
+            work.spool,
+        )
+
+    def _judged(self, parts: Sequence[Kept], day: date) -> ContractError | None:
+        """An error when the day as a whole shows that it was aggregated although raw samples were asked for."""
+        full = [part for part in parts if part.instants]
+        if self.owner.accept_marks or not all(part.on_marks for part in full):
+            return None
+        instants = sum(part.instants for part in full)
+        return None if instants < MARKS_TO_JUDGE else _aggregated(self.points.site, day, instants)
+
+    def _give(self, day: FetchedDay) -> None:
+        while not (self.stop.is_set() or self.end.is_set()):
+            try:
+                self.out.put(day, timeout=0.2)
+            except queue.Full:
+                continue
+            return
+        raise StoppedError(f"site {self.points.site!r}: stopped; finished windows are kept for next time")
+
+
+class _Marks:
+    """What the times of a window's pages show: whether they all lie on five-minute marks, how dense they are."""
+
+    def __init__(self, window: Window, accept: bool) -> None:  # noqa: FBT001 - one caller
+        self.window = window
+        self.on_marks = True
+        self.instants: set[int] = set()
+        self._accept = accept
+
+    def judge(self, page: Page, site: str, day: date) -> None:
+        """Take in a page.
+
+        Raises:
+            ContractError: the page shows enough different times, all on the marks, to be an aggregated one.
+        """
+        times = page.time_us[page.time_us != NO_TIME]
+        self.on_marks &= not bool((times % MARK_US).any())
+        if self.on_marks:
+            self.instants.update(np.unique(times).tolist())
+            if len(self.instants) >= MARKS_TO_JUDGE and not self._accept:
+                raise _aggregated(site, day, len(self.instants))
+        elif len(times):
+            self.instants = {int(times[0])}
+
+    @staticmethod
+    def burst(page: Page) -> int:
+        """Most rows in one minute of the page."""
+        times = page.time_us[page.time_us != NO_TIME]
+        if not len(times):
+            return 0
+        minutes = (times - times.min()) // 60_000_000
+        return int(np.unique(minutes, return_counts=True)[1].max())
+
+
+def _aggregated(site: str, day: date, instants: int) -> ContractError:
+    return ContractError(
+        f"site {site!r}, {day}: all of {instants} different times lie on five-minute marks, so the API sent aggregated "
+        "data although raw samples were asked for; if this site really samples on the marks, set "
+        "ACE_ACCEPT_MARKS=true"
+    )

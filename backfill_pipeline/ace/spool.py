@@ -1,0 +1,154 @@
+"""The spool: finished windows of days still being fetched, on local disk, so that a death costs no request twice.
+
+A day's folder is named by everything that determines its rows; a window is one file, written whole or not at all.
+Put here: how a finished window is kept and found again. Keep out: which windows to ask for (`core/windows.py`).
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from backfill_pipeline.core.day import Window
+from backfill_pipeline.core.rows import Chunk, Counts
+from backfill_pipeline.errors import StoreRefusedError
+
+FRESH_S = 24 * 3600
+"""A window older than this, in seconds, is asked for again: late samples may have arrived since."""
+
+_FORM = 1
+"""Raise it when a kept window would read differently: cleaning rules, columns, the file itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One finished window.
+
+    Attributes:
+        window: what was asked for.
+        chunk: its kept rows, sorted.
+        counts: what arrived and what became of it.
+        fetched_at: Unix seconds at which its last page arrived.
+        on_marks: whether every row's time was a multiple of five minutes.
+        instants: how many different times its rows have.
+    """
+
+    window: Window
+    chunk: Chunk
+    counts: Counts
+    fetched_at: float
+    on_marks: bool
+    instants: int
+
+
+class DaySpool:
+    """The finished windows of one site-day.
+
+    Args:
+        folder: where all spooled days live.
+        site: the site's name.
+        day: the UTC day.
+        source: whatever else determines the rows: the API's address, the points.
+    """
+
+    def __init__(self, folder: Path, site: str, day: date, source: str) -> None:
+        form = json.dumps([_FORM, site, day.isoformat(), source])
+        self.folder = folder / f"{day.isoformat()}-{hashlib.sha256(form.encode()).hexdigest()[:24]}"
+
+    def put(self, kept: Kept) -> None:
+        """Keep a window, whole or not at all.
+
+        Raises:
+            StoreRefusedError: the disk refuses.
+        """
+        about = {
+            "start": kept.window.start,
+            "end": kept.window.end,
+            "counts": asdict(kept.counts),
+            "fetched_at": kept.fetched_at,
+            "on_marks": kept.on_marks,
+            "instants": kept.instants,
+        }
+        path = self.folder / f"{kept.window.start}-{kept.window.end}.npz"
+        part = path.with_suffix(f".{os.getpid()}.part")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                np.savez(
+                    file,
+                    about=np.frombuffer(json.dumps(about).encode(), np.uint8),
+                    code=kept.chunk.code,
+                    ms=kept.chunk.ms,
+                    value=kept.chunk.value,
+                )
+            part.replace(path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise StoreRefusedError(
+                f"cannot keep a fetched window in {self.folder}: {error.strerror}; "
+                "free some disk, or set DAGSTER_HOME to a folder that can be written"
+            ) from error
+
+    def get(self, now: float) -> Iterator[Kept]:
+        """The windows kept so far that are fresh and whole, in time order, none overlapping another.
+
+        A file that is old, cut or of another form counts as not there.
+
+        Args:
+            now: Unix seconds.
+        """
+        end = 0
+        for path in sorted(self.folder.glob("*.npz"), key=_start):
+            kept = _read(path)
+            if kept is not None and 0 <= now - kept.fetched_at <= FRESH_S and kept.window.start >= end:
+                end = kept.window.end
+                yield kept
+
+    def discard(self) -> None:
+        """Forget the day: its object is stored and verified."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def sweep(folder: Path, now: float) -> None:
+    """Remove the days in `folder` in which nothing is fresh any more: no attempt would use them.
+
+    Args:
+        folder: where all spooled days live.
+        now: Unix seconds.
+    """
+    for day in folder.glob("*"):
+        try:
+            latest = max((path.stat().st_mtime for path in day.iterdir()), default=day.stat().st_mtime)
+        except OSError:
+            continue  # another process is removing it at this moment
+        if now - latest > FRESH_S:
+            shutil.rmtree(day, ignore_errors=True)
+
+
+def _start(path: Path) -> int:
+    start = path.stem.partition("-")[0]
+    return int(start) if start.isdigit() else 0
+
+
+def _read(path: Path) -> Kept | None:
+    try:
+        with np.load(path, allow_pickle=False) as file:  # a zip file: every array carries a checksum
+            about = json.loads(file["about"].tobytes())
+            chunk = Chunk(file["code"], file["ms"], file["value"])
+        return Kept(
+            Window(about["start"], about["end"]),
+            chunk,
+            Counts(**about["counts"]),
+            about["fetched_at"],
+            about["on_marks"],
+            about["instants"],
+        )
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        return None

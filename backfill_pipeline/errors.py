@@ -1,0 +1,110 @@
+"""Every error that this project raises on purpose, as one small tree.
+
+::
+
+    BackfillError
+    +-- SettingError            a setting is missing or wrong                       exit code 2
+    +-- UsageError              a command was asked for something it cannot do      exit code 2
+    +-- StoppedError            asked to stop before the work was done                exit code 130
+    +-- PermanentError          trying again cannot help
+    |   +-- KeyRefusedError     the API refused the key: everything stops
+    |   +-- SiteRefusedError    the API refused this site to this key, or does not know it
+    |   +-- RequestRefusedError the API called the request itself wrong (400, 404, 405 ...)
+    |   +-- ContractError       the API's answer is not what its contract says
+    |   +-- StoreRefusedError   no such bucket, no permission, wrong endpoint, clock skew, disk full
+    |   `-- DamagedObjectError  an object is not what was put there
+    `-- TransientError          trying again may help; may carry how long to wait first
+        +-- PageFailedError     one page did not arrive whole: cut, slow, 5xx, HTML, not JSON
+        +-- ThrottledError      429, or a Retry-After: every process that shares the key waits
+        `-- StoreBusyError      the store was slow, busy or cut off
+
+Put here: error types that cross a room's border. Keep out: retry policy (`core/backoff.py`), and errors that
+one function raises and catches itself. A message says what was tried, for which site and day, what came back,
+and what to do; it never holds a key, a token or an answer's body longer than a line.
+"""
+
+
+class BackfillError(Exception):
+    """The root: one `except` at the command's edge turns any of these into one line."""
+
+
+class SettingError(BackfillError):
+    """A setting is missing or wrong; the message names the variable and what it should hold."""
+
+
+class UsageError(BackfillError):
+    """A command was asked for something that it cannot do, such as a range that ends before it begins."""
+
+
+class StoppedError(BackfillError):
+    """Asked to stop before the work was done; nothing went wrong, and what is done stays done."""
+
+
+class PermanentError(BackfillError):
+    """Trying again cannot help."""
+
+
+class KeyRefusedError(PermanentError):
+    """The API refused the key (401, or what it says instead of it): nothing further may be asked with it."""
+
+
+class SiteRefusedError(PermanentError):
+    """The API refused this site to this key (403) or does not know it; other sites may go on."""
+
+
+class RequestRefusedError(PermanentError):
+    """The API called the request itself wrong.
+
+    Attributes:
+        status: the HTTP status, 400..499.
+        fields: names of the parameters that the answer complains of, such as `page_size`; often empty.
+    """
+
+    def __init__(self, message: str, *, status: int, fields: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.fields = fields
+
+
+class ContractError(PermanentError):
+    """The API's answers, each well formed, contradict its contract or each other."""
+
+
+class StoreRefusedError(PermanentError):
+    """The store refused: no such bucket, no permission, wrong endpoint, clock skew, disk full."""
+
+
+class DamagedObjectError(PermanentError):
+    """An object in the store is not what was put there, or not a day's object at all."""
+
+
+class TransientError(BackfillError):
+    """Trying again may help.
+
+    Attributes:
+        retry_after: seconds that the other side asked us to wait, or None when it did not say.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class PageFailedError(TransientError):
+    """One page did not arrive whole.
+
+    Attributes:
+        size_related: whether a smaller page might have arrived (cut off, timed out, 5xx).
+    """
+
+    def __init__(self, message: str, *, size_related: bool = True, retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.size_related = size_related
+
+
+class ThrottledError(TransientError):
+    """The API asked us to slow down (429, or an answer with Retry-After)."""
+
+
+class StoreBusyError(TransientError):
+    """The store was slow, busy or cut off in mid-transfer."""

@@ -1,0 +1,1 @@
+"""The only rooms that know Dagster's assets: partitions, assets, resources, IO manager, jobs, sensors, checks."""

@@ -1,0 +1,229 @@
+"""The settings: one typed, frozen object, read once from environment variables or a `.env` file.
+
+Put here: every variable that the project reads, with its default, its check and its description; this module is the
+only reader of the environment. Keep out: what a setting leads to (a client, a store, a schedule).
+"""
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from dotenv import dotenv_values
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
+
+from backfill_pipeline.errors import SettingError
+
+PAGE_SIZES = (3, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 300_000, 500_000)
+"""The sizes that `timeseries/paginated` takes; any other is a 400 (ace-api.md section 1)."""
+
+
+def _page_size(value: int) -> int:
+    if value not in PAGE_SIZES:
+        raise ValueError(f"one of {', '.join(map(str, PAGE_SIZES))}")
+    return value
+
+
+def _http_url(value: str) -> str:
+    if not value.startswith(("http://", "https://")) or any(c.isspace() for c in value):
+        raise ValueError("a URL that begins with http:// or https://")
+    return value.rstrip("/")
+
+
+def _store_url(value: str) -> str:
+    scheme, separator, rest = value.partition("://")
+    if separator and scheme not in ("file", "s3"):
+        raise ValueError("a folder, file:///folder, or s3://bucket[/prefix]")
+    if not value.strip() or (scheme == "s3" and not rest.strip("/")):
+        raise ValueError("a folder, file:///folder, or s3://bucket[/prefix]")
+    return value
+
+
+def _limiter_url(value: str) -> str:
+    if not value.startswith(("sqlite:///", "postgresql://", "redis://", "rediss://")):
+        raise ValueError("sqlite:///FILE, postgresql://... or redis://...")
+    return value
+
+
+def _site_names(value: object) -> object:
+    if isinstance(value, str):
+        names = [name.strip() for name in value.split(",")]
+        return tuple(dict.fromkeys(name for name in names if name))
+    return value
+
+
+def _known_day(value: date) -> date:
+    if value.year < 1970:  # noqa: PLR2004 - the epoch: no sample is older
+        raise ValueError("a day from 1970-01-01 on, as YYYY-MM-DD")
+    return value
+
+
+class Settings(BaseModel):
+    """Everything that can be set, with the variable's name as each field's alias.
+
+    Build it with `Settings.load()`; tests and callers may also pass fields by name.
+    """
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore", hide_input_in_errors=True)
+
+    api_key: SecretStr | None = Field(
+        None, alias="ACE_API_KEY", description="bearer key; never printed, logged or stored"
+    )
+    api_url: Annotated[str, AfterValidator(_http_url)] = Field(
+        "https://flightdeck.aceiot.cloud/api", alias="ACE_API_URL", description="base URL of the ACE API"
+    )
+    sites: Annotated[tuple[str, ...], BeforeValidator(_site_names)] = Field(
+        (),
+        alias="ACE_SITES",
+        description="comma-separated site names; empty: every site of the key that is not archived",
+    )
+    requests_per_minute: int = Field(
+        50,
+        ge=1,
+        le=100_000,
+        alias="ACE_REQUESTS_PER_MINUTE",
+        description="the key's budget, shared by every process that uses it: a whole number from 1",
+    )
+    max_page_size: Annotated[int, AfterValidator(_page_size)] = Field(
+        100_000,
+        alias="ACE_MAX_PAGE_SIZE",
+        description=f"the largest page the client may ask for: one of {', '.join(map(str, PAGE_SIZES))}",
+    )
+    max_windows: int = Field(
+        8,
+        ge=1,
+        le=64,
+        alias="ACE_MAX_WINDOWS",
+        description="how many windows of a site may be asked for at once: a whole number from 1 to 64",
+    )
+    accept_marks: bool = Field(
+        default=False,
+        alias="ACE_ACCEPT_MARKS",
+        description="believe raw data whose times all lie on five-minute marks: true or false",
+    )
+    raw_lag_hours: float = Field(
+        12,
+        ge=0,
+        le=24 * 365,
+        allow_inf_nan=False,
+        alias="ACE_RAW_LAG_HOURS",
+        description="a day is ready this many hours after it ends: a number from 0",
+    )
+    first_day: Annotated[date, AfterValidator(_known_day)] = Field(
+        date(2024, 1, 1), alias="BACKFILL_FIRST_DAY", description="first daily partition, as YYYY-MM-DD"
+    )
+    days_per_run: int = Field(
+        30,
+        ge=1,
+        le=1000,
+        alias="BACKFILL_DAYS_PER_RUN",
+        description="how many days one run of a backfill takes on: a whole number from 1 to 1000",
+    )
+    sites_at_once: int = Field(
+        4,
+        ge=1,
+        le=64,
+        alias="BACKFILL_SITES_AT_ONCE",
+        description="how many sites one run fetches side by side: a whole number from 1 to 64",
+    )
+    store: Annotated[str, AfterValidator(_store_url)] = Field(
+        "./data", alias="BACKFILL_STORE", description="a folder, file:///folder, or s3://bucket[/prefix]"
+    )
+    limiter: Annotated[str, AfterValidator(_limiter_url)] | None = Field(
+        None,
+        alias="BACKFILL_LIMITER",
+        description="where the budget is kept: sqlite:///FILE, postgresql://... or redis://...",
+    )
+    token: SecretStr | None = Field(None, alias="BACKFILL_TOKEN", description="bearer token of the HTTP control API")
+    s3_access_key_id: str | None = Field(
+        None, alias="AWS_ACCESS_KEY_ID", description="access key of the bucket; unset: the usual AWS chain"
+    )
+    s3_secret_access_key: SecretStr | None = Field(
+        None, alias="AWS_SECRET_ACCESS_KEY", description="secret of the bucket; unset: the usual AWS chain"
+    )
+    s3_endpoint_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        None,
+        alias="AWS_ENDPOINT_URL_S3",
+        description="the bucket's endpoint, for R2 the account's: an http(s) URL",
+    )
+    s3_region: str | None = Field(None, alias="AWS_REGION", description="the bucket's region; `auto` for R2")
+    home: Path = Field(
+        default_factory=lambda: find_home(Path.cwd()),
+        alias="DAGSTER_HOME",
+        description="the folder that holds dagster.yaml; run storage lives in .dagster/ below it",
+    )
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str] | None = None, *, folder: Path | None = None) -> "Settings":
+        """Read the settings from the environment, and from `.env` in `folder` for what it leaves unset.
+
+        Args:
+            environment: variables by name; the process's own when None. Empty values count as unset.
+            folder: where `.env` is looked for; the working directory when None.
+
+        Raises:
+            SettingError: one line naming the first wrong variable, what it held (never a secret), what it should.
+        """
+        folder = folder or Path.cwd()
+        found: dict[str, Any] = {
+            **dotenv_values(folder / ".env", interpolate=False),
+            **(os.environ if environment is None else environment),
+        }
+        found = {name: value for name, value in found.items() if value not in (None, "")}
+        try:
+            return cls.model_validate(found)
+        except ValidationError as error:
+            raise SettingError(_in_one_line(error, found)) from None
+
+    @property
+    def private(self) -> Path:
+        """The folder for run storage, budget and spool: `.dagster/` below `home`."""
+        return self.home / ".dagster"
+
+    @property
+    def limiter_url(self) -> str:
+        """Where the budget is kept; by default a SQLite file in the private folder."""
+        return self.limiter or f"sqlite:///{(self.private / 'budget.sqlite').absolute().as_posix()}"
+
+    def require_key(self) -> str:
+        """Give the API key.
+
+        Raises:
+            SettingError: no key is set.
+        """
+        if self.api_key is None:
+            raise SettingError("ACE_API_KEY is not set: put your ACE API key into the environment or a .env file")
+        return self.api_key.get_secret_value()
+
+    def ready_at(self, day: date) -> datetime:
+        """The instant from which `day` may be asked for: its end plus the lag, aware, UTC."""
+        end = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+        return end + timedelta(hours=self.raw_lag_hours)
+
+
+def find_home(folder: Path) -> Path:
+    """The nearest folder, upwards from `folder`, that holds `dagster.yaml`; `folder` itself if there is none."""
+    for candidate in (folder, *folder.parents):
+        if (candidate / "dagster.yaml").is_file():
+            return candidate
+    return folder
+
+
+def _in_one_line(error: ValidationError, found: Mapping[str, Any]) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    name = str(first["loc"][0])
+    field = next(f for f in Settings.model_fields.values() if f.alias == name)
+    # A URL may carry a password before its `@`, and an access key is nobody's business.
+    secret = "SecretStr" in str(field.annotation) or "ACCESS_KEY" in name or "@" in str(found.get(name))
+    held = "a value that is not shown" if secret else repr(str(found.get(name)))
+    others = "" if error.error_count() == 1 else f" ({error.error_count() - 1} more settings are wrong)"
+    return f"{name} holds {held}; it should hold {field.description}{others}"

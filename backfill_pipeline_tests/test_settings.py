@@ -1,0 +1,82 @@
+"""The settings: defaults, checks, and messages of one line that hold no secret."""
+
+from datetime import UTC, date, datetime
+
+import pytest
+
+from backfill_pipeline.errors import SettingError
+from backfill_pipeline.settings import Settings
+
+
+def test_without_any_variable_the_defaults_hold(tmp_path):
+    """An empty environment gives the documented defaults."""
+    settings = Settings.load({}, folder=tmp_path)
+    assert settings.api_url == "https://flightdeck.aceiot.cloud/api"
+    assert settings.sites == ()
+    assert settings.requests_per_minute == 50
+    assert settings.max_page_size == 100_000
+    assert settings.raw_lag_hours == 12
+    assert settings.first_day == date(2024, 1, 1)
+    assert settings.store == "./data"
+
+
+def test_the_environment_wins_over_the_env_file(tmp_path):
+    """`.env` fills in what the environment leaves unset; empty values count as unset."""
+    (tmp_path / ".env").write_text("ACE_SITES=one,two\nACE_REQUESTS_PER_MINUTE=7\n")
+    settings = Settings.load({"ACE_SITES": "", "ACE_REQUESTS_PER_MINUTE": "9"}, folder=tmp_path)
+    assert settings.requests_per_minute == 9
+    assert Settings.load({"ACE_SITES": " a b ,ç,,a b"}, folder=tmp_path).sites == ("a b", "ç")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ACE_API_URL", "ftp://x"),
+        ("ACE_REQUESTS_PER_MINUTE", "0"),
+        ("ACE_REQUESTS_PER_MINUTE", "many"),
+        ("ACE_MAX_PAGE_SIZE", "30000"),
+        ("ACE_RAW_LAG_HOURS", "-1"),
+        ("ACE_RAW_LAG_HOURS", "nan"),
+        ("BACKFILL_FIRST_DAY", "2024-02-30"),
+        ("BACKFILL_FIRST_DAY", "1969-12-31"),
+        ("BACKFILL_STORE", "gs://bucket"),
+        ("BACKFILL_STORE", "s3://"),
+        ("BACKFILL_LIMITER", "mysql://x"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_the_variable(tmp_path, name, value):
+    """The message names the variable, what it held and what it should hold."""
+    with pytest.raises(SettingError) as caught:
+        Settings.load({name: value}, folder=tmp_path)
+    message = str(caught.value)
+    assert message.startswith(f"{name} holds ")
+    assert value in message
+    assert "\n" not in message
+
+
+def test_a_wrong_value_that_may_hold_a_password_is_not_shown(tmp_path):
+    """A URL with a user and password is kept out of the message."""
+    with pytest.raises(SettingError) as caught:
+        Settings.load({"BACKFILL_LIMITER": "postgres://me:hush@host/db"}, folder=tmp_path)
+    assert "hush" not in str(caught.value)
+
+
+def test_the_key_is_in_no_text_of_the_settings(tmp_path):
+    """Neither repr nor str nor JSON of the settings shows the key, the token or the store's secret."""
+    secrets = {"ACE_API_KEY": "k-1", "BACKFILL_TOKEN": "t-1", "AWS_SECRET_ACCESS_KEY": "s-1"}
+    settings = Settings.load(secrets, folder=tmp_path)
+    text = f"{settings!r} {settings} {settings.model_dump_json()}"
+    assert not any(secret in text for secret in secrets.values())
+    assert settings.require_key() == "k-1"
+
+
+def test_a_missing_key_says_what_to_set(tmp_path):
+    """Whoever needs the key and has none is told the variable."""
+    with pytest.raises(SettingError, match="ACE_API_KEY is not set"):
+        Settings.load({}, folder=tmp_path).require_key()
+
+
+def test_a_day_is_ready_when_the_lag_after_its_end_has_passed(tmp_path):
+    """Readiness counts from the day's end, in UTC."""
+    settings = Settings.load({"ACE_RAW_LAG_HOURS": "6"}, folder=tmp_path)
+    assert settings.ready_at(date(2024, 2, 29)) == datetime(2024, 3, 1, 6, tzinfo=UTC)
