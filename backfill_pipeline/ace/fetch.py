@@ -47,6 +47,9 @@ MARK_US = 300 * 1_000_000
 MARKS_TO_JUDGE = 12
 """Different times, all on five-minute marks, that show an answer to be aggregated: an hour of buckets."""
 
+BELIEVED = 3
+"""An answer that breaks the contract is asked for again until it came this often: then it was not chance."""
+
 AHEAD = 2
 """Days of a site under way at once: the one to be given out next, and the one after it."""
 
@@ -301,9 +304,7 @@ class _SiteRun:
         marks = _Marks(window, self.owner.accept_marks)
         size = self.pace.size
         while not walk.finished:
-            page, size = self._page(work, walk, size)
-            walk.accept(page, size)
-            marks.judge(page, self.points.site, work.day)
+            page, size = self._page(work, walk, marks, size)
             part, counted = kept(page, walk.window, work.day, self.index)
             parts.append(part)
             counts += counted
@@ -315,12 +316,16 @@ class _SiteRun:
         marks.window = walk.window
         return parts, counts, marks
 
-    def _page(self, work: _DayWork, walk: Walk, size: int) -> tuple[Page, int]:
-        """One page that arrived whole, and the size it came with: the one place where samples are asked again."""
+    def _page(self, work: _DayWork, walk: Walk, marks: "_Marks", size: int) -> tuple[Page, int]:
+        """The walk's next page, whole and accepted, and the size it came with.
+
+        The one place where samples are asked for again.
+        """
         site = self.points.site
+        broken = 0
 
         def attempt(failures: int) -> tuple[Page, int]:
-            nonlocal size
+            nonlocal size, broken
             if self.stop.is_set() or self.end.is_set():
                 raise StoppedError(f"site {site!r}: stopped; finished windows are kept for next time")
             started = self.owner.clock()
@@ -329,6 +334,8 @@ class _SiteRun:
                 with self.lock:
                     work.requests += 1
                 page = self.owner.client.page(site, walk.window, asked, walk.cursor)
+                walk.accept(page, asked)
+                marks.judge(page, site, work.day)
             except RequestRefusedError as error:
                 smaller = self.pace.size_refused(asked) if "page_size" in error.fields else None
                 if smaller is None:
@@ -351,7 +358,8 @@ class _SiteRun:
                 raise
             except ContractError as error:
                 self._failed(work)
-                if failures < 2:  # noqa: PLR2004 - twice more: a broken answer may have been chance
+                broken += 1
+                if broken < BELIEVED:
                     raise PageFailedError(str(error), size_related=False) from error
                 raise
             with self.lock:

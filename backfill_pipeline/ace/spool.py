@@ -139,7 +139,8 @@ def _start(path: Path) -> int:
 
 def _read(path: Path) -> Kept | None:
     try:
-        with np.load(path, allow_pickle=False) as file:  # a zip file: every array carries a checksum
+        # A zip file: every array carries a checksum. Opened here, since numpy leaves a cut one open.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             about = json.loads(file["about"].tobytes())
             chunk = Chunk(file["code"], file["ms"], file["value"])
         return Kept(

@@ -1,0 +1,72 @@
+"""Where a site-day's object lies: (site, day) <-> object key, both ways.
+
+Put here: the one function that names objects and its inverse. Keep out: what a key becomes in a folder or a bucket
+(`storage/`).
+"""
+
+import re
+from datetime import date
+
+from backfill_pipeline.core.day import parse_day
+from backfill_pipeline.errors import UsageError
+
+ROOT = "timeseries"
+SUFFIX = ".parquet"
+
+_KEY = re.compile(rf"{ROOT}/(\d{{4}})/(\d\d)/(\d\d)/([^/]+){re.escape(SUFFIX)}", re.DOTALL)
+# What a folder on Windows, a URL or a listing could take amiss; `%` so that escapes are two-way.
+_UNSAFE = re.compile(r"[%/\\:*?\"<>|\x00-\x1f\x7f-\x9f\ud800-\udfff]|^[. ]|[. ]$")
+_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?=\.|$)")
+_ESCAPED = re.compile(r"(?:%[0-9A-F]{2})+")
+
+
+def object_key(site: str, day: date) -> str:
+    """The key of a site-day, `timeseries/YYYY/MM/DD/<site>.parquet`.
+
+    Letters of any script, digits, hyphens, dots and spaces within stay as they are; what a store or an operating
+    system could take amiss is percent-encoded (UTF-8), so that no name leaves its folder.
+
+    Raises:
+        UsageError: the site has no name.
+    """
+    if not site:
+        raise UsageError("a site without a name has no object")
+    return f"{ROOT}/{day:%Y/%m/%d}/{_escape(site)}{SUFFIX}"
+
+
+def parse_key(key: str) -> tuple[str, date]:
+    """The site and day of an object's key.
+
+    Raises:
+        UsageError: no site-day has this key.
+    """
+    found = _KEY.fullmatch(key)
+    if found is not None:
+        year, month, number, name = found.groups()
+        try:
+            site, day = _unescape(name), parse_day(f"{year}-{month}-{number}")
+        except (UsageError, UnicodeError):
+            site, day = "", date.min
+        if site and object_key(site, day) == key:
+            return site, day
+    raise UsageError(f"{key!r} is not the key of a site-day: {ROOT}/YYYY/MM/DD/SITE{SUFFIX}")
+
+
+def _escape(site: str) -> str:
+    name = _UNSAFE.sub(lambda found: _percent(found.group()), site)
+    return (
+        _DEVICE.sub(lambda found: _percent(found.group()[0]) + found.group()[1:], name, count=1)
+        if _DEVICE.match(name)
+        else name
+    )
+
+
+def _unescape(name: str) -> str:
+    def decoded(found: re.Match[str]) -> str:
+        return bytes.fromhex(found.group().replace("%", "")).decode("utf-8", "surrogatepass")
+
+    return _ESCAPED.sub(decoded, name)
+
+
+def _percent(text: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogatepass"))

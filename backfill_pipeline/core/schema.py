@@ -1,0 +1,19 @@
+"""The object's schema: the one place that names its columns.
+
+Put here: columns, their types and order, the schema's version. Keep out: encodings (`storage/parquet.py`).
+"""
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+"""Raised when a reader of older objects would have to know the difference."""
+
+SCHEMA = pa.schema(
+    [
+        pa.field("timestamp", pa.int64(), nullable=False),  # Unix milliseconds UTC
+        pa.field("point_name", pa.string(), nullable=False),
+        pa.field("value", pa.float64(), nullable=False),
+        pa.field("site_name", pa.string(), nullable=False),
+    ]
+)
+"""The contract's columns, in its order."""

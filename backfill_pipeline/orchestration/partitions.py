@@ -1,0 +1,79 @@
+"""Partitions and asset keys: a day and a site in Dagster's words, both ways.
+
+Put here: which days exist for Dagster, and how a site's name becomes an asset key. Keep out: what a day's window or
+object key is (`core/`).
+"""
+
+import re
+from datetime import date
+
+import dagster as dg
+
+from backfill_pipeline.core.day import parse_day
+from backfill_pipeline.errors import UsageError
+from backfill_pipeline.settings import Settings
+
+PREFIX = "timeseries"
+
+_FORBIDDEN = re.compile(r"^\.|__|[^A-Za-z0-9_.-]")
+_ESCAPED = re.compile(r"__([0-9a-f]+)_")
+
+
+def day_partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
+    """Every UTC day from the first one on, up to the last that may be ready.
+
+    Dagster can only leave out whole days at the end, while a day becomes ready at any hour: so a day that is not ready
+    yet is a partition for less than a day, and materialising it fails with the instant at which it will be. Leaving it
+    out altogether would keep ready days from being asked for; shifting the partitions by the lag would give downstream
+    assets windows that are no UTC days.
+    """
+    return dg.DailyPartitionsDefinition(
+        start_date=settings.first_day.isoformat(), timezone="UTC", end_offset=-int(settings.raw_lag_hours // 24)
+    )
+
+
+def asset_name(site: str) -> str:
+    """A site's name as Dagster's keys, selections and URLs take it.
+
+    ASCII letters, digits, underscores, hyphens and dots stay as they are. Any other character, a dot at the beginning
+    (a browser would take `.` for a folder), and a double underscore, which begins an escape, is written `__hex_`.
+
+    Raises:
+        UsageError: the site has no name.
+    """
+    if not site:
+        raise UsageError("a site without a name has no asset: check ACE_SITES")
+    return _FORBIDDEN.sub(lambda found: "".join(f"__{ord(c):x}_" for c in found.group()), site)
+
+
+def site_of(name: str) -> str:
+    """The site whose `asset_name` is `name`.
+
+    Raises:
+        UsageError: no site has this asset name.
+    """
+    try:
+        site = _ESCAPED.sub(lambda found: chr(int(found.group(1), 16)), name)
+        if asset_name(site) == name:
+            return site
+    except (ValueError, OverflowError):
+        pass
+    raise UsageError(f"{name!r} is not the name of a site's asset: see `dagster asset list`")
+
+
+def output_name(site: str) -> str:
+    """The name of a site's output within its op, where Dagster takes letters, digits and underscores alone.
+
+    Dagster's own choice would give `a-b`, `a.b` and `a_b` the same one.
+    """
+    return re.sub(r"[^A-Za-z0-9]", lambda c: {"_": "__", "-": "_h", ".": "_d"}[c.group()], f"site-{asset_name(site)}")
+
+
+def asset_key(site: str) -> dg.AssetKey:
+    """The key of a site's asset, `timeseries/<site>`."""
+    return dg.AssetKey([PREFIX, asset_name(site)])
+
+
+def days_of(context: dg.OpExecutionContext) -> list[date]:
+    """The days that a run is to materialise, oldest first."""
+    return sorted(parse_day(key) for key in context.partition_keys)

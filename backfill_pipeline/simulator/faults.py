@@ -1,0 +1,164 @@
+"""What goes wrong between the world and the client, on request.
+
+Put here: each misbehaviour that is known or feared of the API, by name, and when it strikes. Keep out: what a healthy
+answer holds (`app.py`).
+"""
+
+import json
+import random
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+KINDS = {
+    "truncate": "the body ends in mid-transfer, shorter than its Content-Length",
+    "reset": "the connection is cut before an answer",
+    "stall": "no answer for `seconds` (default 60)",
+    "status": "an error answer of `code` (default 500), JSON below 502 and HTML from there",
+    "throttle": "429 with `retry_after` (default 1; a number, an HTTP date, or `none`)",
+    "html": "200 with an HTML page",
+    "message": "200 with a message and no samples",
+    "wrong_key": "200 with `data` in place of `point_samples`",
+    "null_samples": "200 with `point_samples: null`",
+    "max_page": "400 for pages above `rows` (default 50000)",
+    "slow_page": "502 for pages above `rows` (default 50000)",
+    "expire": "401 from this request on",
+    "forbid": "403 for samples",
+    "no_data": "404 instead of an empty window",
+    "null_cursor": "`next_cursor` null although `has_more` is true",
+    "garbage_cursor": "an unreadable `next_cursor`",
+    "late_cursor": "a cursor beside `has_more` false",
+    "empty_page": "an empty page that carries a cursor, before the rows",
+    "no_rows": "an empty answer, as if the window held nothing",
+    "repeat_last": "the last row of the page before in front of this page",
+    "repeat_row": "one row of the page twice",
+    "shuffle": "rows out of order",
+    "outside": "a row from outside of the window",
+    "bare_nan": "a bare NaN token among the values",
+    "numbers": "values as JSON numbers",
+    "zulu": "times with a Z",
+    "offset": "times with +00:00",
+    "epoch_ms": "times as epoch milliseconds",
+    "bucketed": "aggregated data although raw was asked for",
+}
+"""Kind of fault -> what it does."""
+
+
+@dataclass
+class Fault:
+    """One misbehaviour and when it strikes.
+
+    Attributes:
+        kind: one of `KINDS`.
+        share: share of sample requests that it strikes, 0..1.
+        after: how many sample requests pass before it may strike.
+        times: how often it strikes at most.
+        site: the site that it is for; all when None.
+        options: what else the kind takes.
+    """
+
+    kind: str
+    share: float = 1.0
+    after: int = 0
+    times: int | None = None
+    site: str | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> "Fault":
+        """`KIND[:key=value,...]`, such as `truncate:share=0.1` or `status:code=502,times=3`.
+
+        Raises:
+            ValueError: no such kind, or a part that is no `key=value`.
+        """
+        kind, _, rest = text.partition(":")
+        if kind not in KINDS:
+            raise ValueError(f"there is no fault {kind!r}; choose from {', '.join(KINDS)}")
+        options = {}
+        for part in filter(None, rest.split(",")):
+            key, separator, value = part.partition("=")
+            if not separator:
+                raise ValueError(f"{part!r} of fault {kind!r} is no key=value")
+            options[key] = value
+        times = options.pop("times", None)
+        return cls(
+            kind,
+            share=float(options.pop("share", "1")),
+            after=int(options.pop("after", "0")),
+            times=int(times) if times is not None else None,
+            site=options.pop("site", None),
+            options=options,
+        )
+
+
+class Faults:
+    """All faults of a simulator, striking by a seeded choice."""
+
+    def __init__(self, faults: Sequence[Fault], seed: int = 1) -> None:
+        self._faults = faults
+        self._rng = random.Random(seed)  # noqa: S311 - a world, not a secret
+        self._lock = threading.Lock()
+        self._asked = 0
+        self._struck = [0] * len(faults)
+        self.last_row: dict[str, Any] | None = None
+
+    def strike(self, site: str) -> list[Fault]:
+        """The faults that strike the next sample request."""
+        with self._lock:
+            self._asked += 1
+            found = []
+            for number, fault in enumerate(self._faults):
+                chosen = self._rng.random() < fault.share
+                spent = fault.times is not None and self._struck[number] >= fault.times
+                if chosen and not spent and self._asked > fault.after and fault.site in (None, site):
+                    self._struck[number] += 1
+                    found.append(fault)
+            return found
+
+    def bend(self, fault: Fault, answer: dict[str, Any], *, first: bool) -> dict[str, Any]:
+        """An answer as `fault` makes it; `first` for a window's first page."""
+        rows = list(answer["point_samples"])
+        more = answer["has_more"]
+        kind = fault.kind
+        if kind == "null_cursor" and more:
+            return answer | {"next_cursor": None}
+        if kind == "garbage_cursor" and more:
+            return answer | {"next_cursor": "?garbage?"}
+        if kind == "late_cursor" and not more:
+            return answer | {"next_cursor": "bGF0ZQ=="}
+        if kind == "wrong_key":
+            return {"data": rows, "next_cursor": None, "has_more": False}
+        if kind == "null_samples":
+            return answer | {"point_samples": None}
+        if kind == "message":
+            return {"message": "An unhandled exception occurred."}
+        if kind == "no_rows":
+            return {"point_samples": [], "next_cursor": None, "has_more": False}
+        if not rows:
+            return answer
+        if kind == "repeat_last" and not first and self.last_row is not None:
+            rows.insert(0, self.last_row)
+        if kind == "repeat_row":
+            rows.insert(len(rows) // 2, rows[len(rows) // 2])
+        if kind == "shuffle":
+            self._rng.shuffle(rows)
+        if kind == "outside":
+            rows.insert(0, rows[0] | {"time": "2001-01-01T00:00:00"})
+        if kind in ("numbers", "zulu", "offset", "epoch_ms"):
+            rows = [_reshaped(kind, row) for row in rows]
+        self.last_row = rows[-1]
+        return answer | {"point_samples": rows}
+
+
+def _reshaped(kind: str, row: dict[str, Any]) -> dict[str, Any]:
+    if kind == "numbers":
+        try:
+            return row | {"value": json.loads(row["value"])}
+        except (TypeError, ValueError):
+            return row
+    if kind == "epoch_ms":
+        since = datetime.fromisoformat(row["time"]) - datetime(1970, 1, 1)  # noqa: DTZ001 - both naive, both UTC
+        return row | {"time": since // timedelta(milliseconds=1)}
+    return row | {"time": row["time"] + ("Z" if kind == "zulu" else "+00:00")}

@@ -1,0 +1,300 @@
+"""The worlds that the simulator serves: seeded sites, or real exports replayed.
+
+A day's rows depend on the seed, the site and the day alone, so that any day can be made again without state. Put here:
+which sites, points and samples there are, and the truth that a day's object should hold. Keep out: HTTP (`app.py`) and
+what goes wrong on the way (`faults.py`).
+"""
+
+import csv
+import json
+import math
+import random
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+Sample = tuple[int, str, str]
+"""Unix microseconds, point name, and the value as JSON text."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WEATHER = ("temp", "feels_like", "pressure", "humidity", "dew_point", "clouds", "wind_speed", "wind_deg", "wet_bulb")
+_ODD_VALUES = ("null", '"NaN"', '"active"', '""', '"inf"', '"1,5"')
+
+
+def midnight_us(day: date) -> int:
+    """The day's first instant, Unix microseconds."""
+    return (datetime(day.year, day.month, day.day, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+
+
+class Site(Protocol):
+    """A site as the simulator needs it."""
+
+    name: str
+
+    def points(self) -> list[dict[str, Any]]:
+        """Every known point, as ACE describes one."""
+
+    def samples(self, day: date) -> Sequence[Sample]:
+        """The day's samples in the API's order: by time, then name."""
+
+
+@dataclass(frozen=True)
+class SiteSpec:
+    """A seeded site.
+
+    Attributes:
+        name: as ACE would spell it.
+        count: configured points.
+        interval_s: seconds between two sweeps.
+        first_day: no samples before.
+        empty_days: days without any sample.
+        odd: share of samples whose value is no finite number.
+        missing: share of samples that are not there.
+        seed: another seed, another world.
+    """
+
+    name: str
+    count: int = 40
+    interval_s: int = 300
+    first_day: date = date(2024, 1, 1)
+    empty_days: frozenset[date] = frozenset()
+    odd: float = 0.002
+    missing: float = 0.001
+    seed: int = 1
+    archived: bool = False
+
+    def points(self) -> list[dict[str, Any]]:
+        """Configured points, a tenth more that are not, nine of weather; two configured ones never report."""
+        return _points(self.name, self.count)
+
+    def samples(self, day: date) -> Sequence[Sample]:
+        """Sweeps of two controllers, each with one timestamp for all of its points, and weather every 15 minutes."""
+        return _samples(self, day)
+
+
+@lru_cache(maxsize=64)
+def _points(site: str, count: int) -> list[dict[str, Any]]:
+    found = []
+    for number in range(count + max(1, count // 10)):
+        device = 100 + number // 50
+        kind = ("analogInput", "analogValue", "binaryInput")[number % 3]
+        name = f"demo/{site}/10.0.{device // 250}.{device % 250}-{device}/{kind}/{number}"
+        found.append(point_of(4001 + number, name, site, enabled=number < count))
+    found += [
+        point_of(900_001 + number, f"demo/{site}/weather/{what}", site, enabled=True)
+        for number, what in enumerate(_WEATHER)
+    ]
+    return found
+
+
+def point_of(number: int, name: str, site: str, *, enabled: bool, interval: int = 300) -> dict[str, Any]:
+    """A point as ACE describes one."""
+    bacnet: dict[str, Any] = {
+        "device_address": "10.0.0.10",
+        "device_id": 100 + number // 50,
+        "object_type": "analogInput",
+        "object_index": number,
+        "object_name": name.rsplit("/", 1)[-1],
+        "device_name": "controller",
+        "object_description": "",
+        "device_description": "",
+        "scrape_interval": interval,
+        "scrape_enabled": enabled,
+        "present_value": "38.78239822387695",
+        "model_name": "property: unknown-property",
+    }
+    bacnet |= {f"property_{extra}": "property: unknown-property" for extra in range(33 - len(bacnet))}
+    return {
+        "id": number,
+        "name": name,
+        "client": "demo",
+        "site": site,
+        "kv_tags": {},
+        "bacnet_data": bacnet,
+        "marker_tags": [],
+        "collect_config": {},
+        "point_type": None,
+        "collect_enabled": enabled,
+        "collect_interval": interval,
+        "updated": "2025-12-01T23:46:12.058246",
+        "created": "2024-02-14T19:43:07.623281",
+    }
+
+
+@lru_cache(maxsize=8)
+def _samples(site: SiteSpec, day: date) -> Sequence[Sample]:
+    if day < site.first_day or day in site.empty_days:
+        return ()
+    rng = random.Random(f"{site.seed}/{site.name}/{day}")  # noqa: S311 - a world, not a secret
+    start = midnight_us(day)
+    names = [point["name"] for point in site.points()]
+    plain, weather = names[: -len(_WEATHER)], names[-len(_WEATHER) :]
+    silent = set(plain[site.count - 2 : site.count]) if site.count > 4 else set()  # noqa: PLR2004 - some must report
+    half = len(plain) // 2
+    controllers = [sorted(set(plain[:half]) - silent), sorted(set(plain[half:]) - silent)]
+    level = {name: 15 + zlib.crc32(name.encode()) % 200 / 10 for name in names}
+    rows: list[Sample] = []
+    for sweep in range(0, 86_400, site.interval_s):
+        swing = 3 * math.sin(2 * math.pi * sweep / 86_400)
+        for number, group in enumerate(controllers):
+            at = start + sweep * 1_000_000 + rng.randrange(1_000_000) + number * 1_700_000
+            if at >= start + 86_400_000_000:
+                continue
+            for name in group:
+                chance = rng.random()
+                if chance < site.missing:
+                    continue
+                if chance < site.missing + site.odd:
+                    rows.append((at, name, rng.choice(_ODD_VALUES)))
+                elif chance > 0.98:  # noqa: PLR2004 - some values carry every digit of a float64
+                    rows.append((at, name, f'"{level[name] + swing + chance!r}"'))
+                else:
+                    rows.append((at, name, f'"{level[name] + swing + int(chance * 5) / 10:.1f}"'))
+    for quarter in range(0, 86_400, 900):
+        at = start + quarter * 1_000_000 + 5_250_000
+        rows += [(at, name, f'"{level[name] + quarter / 9000:.2f}"') for name in weather]
+    rows.sort(key=lambda row: (row[0], row[1]))
+    return rows
+
+
+@dataclass(frozen=True)
+class TableSite:
+    """A site whose samples are given one by one.
+
+    Attributes:
+        name: as ACE would spell it.
+        rows: (Unix microseconds, point, value as JSON text), in any order.
+        configured: names of configured points; all that have rows when None.
+        interval: what the points' `collect_interval` says.
+    """
+
+    name: str
+    rows: Sequence[Sample]
+    configured: frozenset[str] | None = None
+    interval: int = 300
+    archived: bool = False
+    _by_day: dict[int, list[Sample]] = field(default_factory=dict, repr=False, compare=False)
+
+    def points(self) -> list[dict[str, Any]]:
+        """All points that have rows, and those configured without any."""
+        wanted = self.configured if self.configured is not None else frozenset(row[1] for row in self.rows)
+        names = sorted(wanted | {row[1] for row in self.rows})
+        return [
+            point_of(number, name, self.name, enabled=name in wanted, interval=self.interval)
+            for number, name in enumerate(names, 1)
+        ]
+
+    def samples(self, day: date) -> Sequence[Sample]:
+        """The day's rows, by time, then name; rows alike in both keep the order in which they were given."""
+        if not self._by_day and self.rows:
+            for row in sorted(self.rows, key=lambda row: (row[0], row[1])):
+                self._by_day.setdefault(row[0] // 86_400_000_000, []).append(row)
+        return self._by_day.get(midnight_us(day) // 86_400_000_000, [])
+
+
+@dataclass(frozen=True)
+class World:
+    """All sites of one key."""
+
+    sites: Sequence[Site]
+
+    def site(self, name: str) -> Site | None:
+        """The site of that name."""
+        return next((site for site in self.sites if site.name == name), None)
+
+    def window(self, name: str, start_us: int, end_us: int) -> Iterator[Sample]:
+        """The samples of `start_us <= t < end_us`, in the API's order."""
+        site = self.site(name)
+        day = (_EPOCH + timedelta(microseconds=start_us)).date()
+        while site is not None and midnight_us(day) < end_us:
+            for row in site.samples(day):
+                if start_us <= row[0] < end_us:
+                    yield row
+            day += timedelta(days=1)
+
+    def truth(self, name: str, day: date) -> list[tuple[int, str, float]]:
+        """What the day's object should hold: (Unix ms, point, value), sorted by point and time.
+
+        An oracle of its own: it reads the world, never the API, and shares no code with the client.
+        """
+        site = self.site(name)
+        if site is None:
+            return []
+        wanted = {point["name"] for point in site.points() if point["collect_enabled"]}
+        kept: dict[tuple[bytes, int], tuple[int, str, float]] = {}
+        for at, point, text in site.samples(day):
+            value = json.loads(text)
+            if point not in wanted or value is None or isinstance(value, bool):
+                continue
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                continue
+            if math.isfinite(number):
+                kept[(point.encode(), at // 1000)] = (at // 1000, point, number)
+        return [kept[key] for key in sorted(kept)]
+
+
+def replayed(path: Path) -> World:
+    """A world of real exports: each wide CSV file is a site, named like the file.
+
+    The first column is a timestamp, taken as UTC when it names no zone; every other column is a point, its header
+    kept to the letter. A cell's text is sent as it stands; a blank cell is a null value.
+
+    Args:
+        path: one file, or a folder of them.
+
+    Raises:
+        ValueError: a file has no such form; the message says where.
+    """
+    files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
+    if not files:
+        raise ValueError(f"{path} holds no CSV file")
+    return World([_replayed(file) for file in files])
+
+
+def _replayed(path: Path) -> TableSite:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        lines = csv.reader(file)
+        header = next(lines, [])
+        names = header[1:]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"{path}: the first line must name a timestamp column, then different points")
+        rows: list[Sample] = []
+        for number, cells in enumerate(lines, 2):
+            if not any(cell.strip() for cell in cells):
+                continue
+            at = _instant(cells[0])
+            if at is None:
+                raise ValueError(f"{path}, line {number}: {cells[0]!r} is no timestamp")
+            rows += [
+                (at, name, json.dumps(cell) if cell.strip() else "null")
+                for name, cell in zip(names, cells[1:], strict=False)
+            ]
+    return TableSite(path.stem, rows, frozenset(names))
+
+
+def _instant(text: str) -> int | None:
+    text = text.strip()
+    for form in ("%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%m/%d/%y %H:%M"):
+        try:
+            found = datetime.strptime(text, form).replace(tzinfo=UTC)
+        except ValueError:
+            continue
+        return (found - _EPOCH) // timedelta(microseconds=1)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=UTC)
+    return (found - _EPOCH) // timedelta(microseconds=1)
+
+
+def demo_world(sites: Mapping[str, int], *, interval_s: int = 300, seed: int = 1) -> World:
+    """A seeded world: points by site name."""
+    return World([SiteSpec(name, count, interval_s, seed=seed) for name, count in sites.items()])

@@ -1,0 +1,88 @@
+"""Stores: one small protocol, and the choice between a folder and a bucket.
+
+Put here: what any store must do, and how one is opened by its URL. Keep out: how each does it (`local.py`, `s3.py`)
+and what a day's object holds (`parquet.py`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+from urllib.parse import unquote, urlsplit
+
+from backfill_pipeline.errors import SettingError
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """An object as its store lists it: its key, its size in bytes, and the SHA-256 of its bytes if it is known."""
+
+    key: str
+    bytes: int
+    sha256: str | None = None
+
+
+class Store(Protocol):
+    """A place for objects. All methods raise `StoreRefusedError` or `StoreBusyError`."""
+
+    def put(self, key: str, file: Path, sha256: str) -> None:
+        """Store `file` under `key`: visible whole and at once, or not at all."""
+
+    def head(self, key: str) -> Stat | None:
+        """The object's size and hash, or None when there is none."""
+
+    def open(self, key: str) -> IO[bytes]:
+        """The object, to be read from any position; `FileNotFoundError` when there is none."""
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        """All objects whose key begins with `prefix`, in order of their keys."""
+
+    def delete(self, key: str) -> None:
+        """Remove the object, if it is there."""
+
+    def url(self, key: str) -> str:
+        """Where a person finds the object."""
+
+
+def open_store(
+    url: str,
+    *,
+    access_key: str | None = None,
+    secret: str | None = None,
+    endpoint: str | None = None,
+    region: str | None = None,
+) -> Store:
+    """The store that a URL names.
+
+    Args:
+        url: a folder, `file:///folder`, or `s3://bucket[/prefix]`.
+        access_key: the bucket's access key; the usual AWS chain when None.
+        secret: its secret.
+        endpoint: the bucket's endpoint; AWS's own when None.
+        region: the bucket's region; `auto` for R2.
+
+    Raises:
+        SettingError: no such kind of store.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "s3":
+        from backfill_pipeline.storage.s3 import S3Store  # noqa: PLC0415 - boto3 takes long to import
+
+        return S3Store(
+            parts.netloc,
+            parts.path.strip("/"),
+            access_key=access_key,
+            secret=secret,
+            endpoint=endpoint,
+            region=region,
+        )
+    from backfill_pipeline.storage.local import LocalStore  # noqa: PLC0415 - beside its twin
+
+    if "://" not in url:
+        return LocalStore(Path(url))
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        path = unquote(parts.path)
+        return LocalStore(Path(path[1:] if path[2:3] == ":" else path))  # file:///C:/folder
+    raise SettingError(
+        f"BACKFILL_STORE holds {url!r}; it should hold a folder, file:///folder, or s3://bucket[/prefix]"
+    )

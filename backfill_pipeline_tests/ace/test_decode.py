@@ -1,0 +1,237 @@
+"""Decoding: one meaning for every value and time, however fast the page is read; nothing broken looks empty."""
+
+import json
+import math
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backfill_pipeline.ace import decode
+from backfill_pipeline.ace.decode import decode_page
+from backfill_pipeline.core.rows import NO_TIME, Fault
+from backfill_pipeline.errors import ContractError, PageFailedError
+
+NOON = (datetime(2025, 10, 12, 12, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+EMPTY = b'{"point_samples": [], "next_cursor": null, "has_more": false}\n'
+
+
+def body_of(rows, *, cursor=None, more=False, compact=False) -> bytes:
+    answer = {"point_samples": rows, "next_cursor": cursor, "has_more": more}
+    return (json.dumps(answer, separators=(",", ":") if compact else None) + "\n").encode()
+
+
+def sample(value="1.5", time="2025-10-12T12:00:00", name="p") -> dict:
+    return {"name": name, "value": value, "time": time}
+
+
+def test_the_documented_page_is_read_as_documented():
+    """Names, text values and naive UTC times with microseconds, in order."""
+    rows = [
+        sample("71.0", "2025-10-12T12:00:00.055960", "ses/falls/a"),
+        sample("1.6100000143051147", "2025-10-12T12:00:00.055960", "ses/falls/b"),
+        sample("-24.8571", "2025-10-12T12:00:01", "ses/falls/a"),
+    ]
+    page = decode_page(body_of(rows, cursor="abc", more=True))
+    assert [page.names[code] for code in page.code] == ["ses/falls/a", "ses/falls/b", "ses/falls/a"]
+    assert page.time_us.tolist() == [NOON + 55_960, NOON + 55_960, NOON + 1_000_000]
+    assert page.value.tolist() == [71.0, 1.6100000143051147, -24.8571]
+    assert (page.next_cursor, page.has_more) == ("abc", True)
+
+
+def test_the_empty_answer_is_empty():
+    """The exact body of an empty window."""
+    page = decode_page(EMPTY)
+    assert len(page) == 0
+    assert not page.has_more
+
+
+VALUES = [
+    ("71.0", 71.0, Fault.NONE),
+    (71, 71.0, Fault.NONE),
+    (-0.5, -0.5, Fault.NONE),
+    (" 71.0 ", 71.0, Fault.NONE),
+    ("+5", 5.0, Fault.NONE),
+    (".5", 0.5, Fault.NONE),
+    ("5.", 5.0, Fault.NONE),
+    ("1e3", 1000.0, Fault.NONE),
+    ("1e-400", 0.0, Fault.NONE),
+    (None, None, Fault.NULL_VALUE),
+    ("", None, Fault.NULL_VALUE),
+    ("  ", None, Fault.NULL_VALUE),
+    ("NaN", None, Fault.NOT_FINITE),
+    ("nan", None, Fault.NOT_FINITE),
+    ("-Infinity", None, Fault.NOT_FINITE),
+    ("inf", None, Fault.NOT_FINITE),
+    ("1e400", None, Fault.NOT_FINITE),
+    (math.nan, None, Fault.NOT_FINITE),
+    (math.inf, None, Fault.NOT_FINITE),
+    (10**400, None, Fault.NOT_FINITE),
+    (True, None, Fault.NOT_NUMERIC),
+    ("true", None, Fault.NOT_NUMERIC),
+    ("active", None, Fault.NOT_NUMERIC),
+    ("1,5", None, Fault.NOT_NUMERIC),
+    ("0x10", None, Fault.NOT_NUMERIC),
+    ("12abc", None, Fault.NOT_NUMERIC),
+    ("1_000", None, Fault.NOT_NUMERIC),
+    ("١٢", None, Fault.NOT_NUMERIC),
+    ([1], None, Fault.NOT_NUMERIC),
+]
+
+
+@pytest.mark.parametrize(("value", "number", "fault"), VALUES)
+@pytest.mark.parametrize("beside", ["2.5", 2.5])
+def test_each_kind_of_value_has_one_meaning(value, number, fault, beside):
+    """A value means the same beside documented neighbours and beside others."""
+    page = decode_page(body_of([sample(beside), sample(value), sample("3")]))
+    assert Fault(page.fault[1]) is fault
+    assert page.value[1] == number if number is not None else math.isnan(page.value[1])
+    assert page.value[[0, 2]].tolist() == [2.5, 3.0]
+
+
+TIMES = [
+    ("2025-10-12T12:00:00", 0),
+    ("2025-10-12T12:00", 0),
+    ("2025-10-12T12:00:00.5", 500_000),
+    ("2025-10-12T12:00:00.123456", 123_456),
+    ("2025-10-12T12:00:00.123456789", 123_456),
+    ("2025-10-12 12:00:00", 0),
+    ("2025-10-12T12:00:00Z", 0),
+    ("2025-10-12T12:00:00.25+00:00", 250_000),
+    ("2025-10-12T06:00:00-06:00", 0),
+    ("2025-10-12T17:30:00+0530", 0),
+    (NOON // 1_000_000, 0),
+    (NOON // 1_000 + 7, 7_000),
+    (NOON + 7, 7),
+    (str(NOON // 1_000), 0),
+    (f"{NOON}000", 0),
+]
+
+
+@pytest.mark.parametrize(("time", "offset"), TIMES)
+@pytest.mark.parametrize("value", ["1", 1])
+def test_each_shape_of_time_is_the_same_instant(time, offset, value):
+    """Naive is UTC, offsets are applied, epochs are told by their size."""
+    page = decode_page(body_of([sample(value), sample(time=time)]))
+    assert page.time_us.tolist() == [NOON, NOON + offset]
+
+
+@pytest.mark.parametrize(
+    "time",
+    [None, "", "soon", "2025-02-30T00:00:00", "2025-10-12T24:00:00", "2025-10-12T12:60:00", "2025-13-01T00:00:00",
+     "2025-10-12T12:00:00.12345x", "2025-10-12", True, 5, [], "2025-10-12T12:00:6O"],
+)  # fmt: skip
+def test_what_is_no_time_is_said_to_be_none(time):
+    """An unreadable time drops its row by that reason and no other row."""
+    page = decode_page(body_of([sample(), sample(time=time)]))
+    assert page.time_us.tolist() == [NOON, NO_TIME]
+    assert page.fault.tolist() == [Fault.NONE, Fault.BAD_TIME]
+
+
+@pytest.mark.parametrize("zone", ["America/Denver", "Asia/Tokyo"])
+def test_the_machines_zone_changes_nothing(zone, monkeypatch):
+    """Naive times are UTC on every machine."""
+    monkeypatch.setenv("TZ", zone)
+    assert decode_page(body_of([sample()])).time_us.tolist() == [NOON]
+
+
+@pytest.mark.parametrize("name", [None, "", 5])
+def test_a_row_without_a_name_is_dropped_by_that_reason(name):
+    """A missing, empty or non-text name comes first of all reasons."""
+    page = decode_page(body_of([sample(), sample(name=name, time="soon")]))
+    assert page.code.tolist() == [0, -1]
+    assert page.fault.tolist() == [Fault.NONE, Fault.NO_NAME]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"data": [], "next_cursor": None, "has_more": False},
+        {"point_samples": None, "next_cursor": None, "has_more": False},
+        {"point_samples": {}, "next_cursor": None, "has_more": False},
+        {"point_samples": [], "next_cursor": None},
+        {"point_samples": [], "next_cursor": 5, "has_more": False},
+        {"point_samples": [], "next_cursor": None, "has_more": "false"},
+        {"point_samples": [5], "next_cursor": None, "has_more": False},
+        {"point_samples": [{"point_name": "a", "value": 1}], "next_cursor": None, "has_more": False},
+        {"message": "An unhandled exception occurred."},
+        [],
+        None,
+    ],
+)
+def test_an_answer_of_another_shape_is_an_error(answer):
+    """An unknown or missing key is never an empty page."""
+    with pytest.raises(ContractError):
+        decode_page(json.dumps(answer).encode())
+
+
+@pytest.mark.parametrize("body", [b"", b"<html></html>", b"[" * 100_000, b'{"point_samples": ['])
+def test_what_is_not_whole_json_failed_to_arrive(body):
+    """HTML, nothing at all, endless nesting and a cut body are pages to be asked for again."""
+    with pytest.raises(PageFailedError):
+        decode_page(body)
+
+
+@given(st.integers(0, 400))
+def test_no_part_of_a_body_passes_for_the_whole(cut):
+    """Every strict prefix is a failure, also one that ends between two rows."""
+    body = body_of([sample(str(number)) for number in range(5)], cursor="abc", more=True).rstrip()
+    with pytest.raises(PageFailedError):
+        decode_page(body[: min(cut, len(body) - 1)])
+
+
+values = st.one_of(
+    st.sampled_from([value for value, *_ in VALUES]),
+    st.floats().map(repr),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.integers(-(10**20), 10**20),
+    st.text(max_size=6),
+)
+times = st.one_of(
+    st.sampled_from([time for time, _ in TIMES]),
+    st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)).map(datetime.isoformat),
+    st.text(max_size=8),
+)
+plain = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from(["a/b", "c", "d.e-1", ""]),
+        "value": st.one_of(st.floats().map(repr), st.sampled_from(["", "x", "1,5", " 2 "])),
+        "time": st.one_of(
+            st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)).map(datetime.isoformat),
+            st.sampled_from(["2025-02-30T00:00:00", "x" * 26, "2025-10-12T12:00:00Z"]),
+        ),
+    }
+)
+mixed = st.fixed_dictionaries({"name": st.text(max_size=5), "value": values, "time": times})
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.one_of(plain, mixed), max_size=12) | st.lists(plain, min_size=1, max_size=12), st.booleans())
+def test_the_fast_reader_and_the_general_one_agree(rows, compact):
+    """Whatever the rows hold, the two readers give the same page."""
+    body = body_of(rows, cursor="c", more=True, compact=compact)
+    fast = decode._documented(body)
+    slow = decode._any(body)
+    if fast is None:
+        return
+    assert [fast.names[c] if c >= 0 else None for c in fast.code] == [
+        slow.names[c] if c >= 0 else None for c in slow.code
+    ]
+    np.testing.assert_array_equal(fast.time_us, slow.time_us)
+    np.testing.assert_array_equal(fast.value, slow.value)
+    np.testing.assert_array_equal(fast.fault, slow.fault)
+    assert (fast.next_cursor, fast.has_more) == (slow.next_cursor, slow.has_more)
+
+
+def test_documented_pages_take_the_fast_road():
+    """Both spacings of the documented shape are read without a Python object per sample."""
+    for compact in (False, True):
+        assert decode._documented(body_of([sample(), sample("NaN"), sample("x")], compact=compact)) is not None
+
+
+@pytest.mark.parametrize("rows", [[{**sample(), "extra": "x"}], [{"time": "t", "name": "n", "value": "v"}]])
+def test_other_shapes_of_rows_are_left_to_the_general_reader(rows):
+    """Extra keys and another order of keys are not the documented shape."""
+    assert decode._documented(body_of(rows)) is None

@@ -1,0 +1,282 @@
+"""A day, whole: whatever the API does, the rows that come out are the rows that it holds."""
+
+import threading
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from backfill_pipeline.ace.client import PointList
+from backfill_pipeline.ace.fetch import Fetcher
+from backfill_pipeline.ace.retry import Retries
+from backfill_pipeline.core.backoff import Backoff
+from backfill_pipeline.core.day import day_window
+from backfill_pipeline.errors import (
+    ContractError,
+    KeyRefusedError,
+    PageFailedError,
+    RequestRefusedError,
+    StoppedError,
+    ThrottledError,
+)
+from backfill_pipeline_tests.builders import Row, answer, page_of
+
+DAY = date(2025, 10, 12)
+START = day_window(DAY).start * 1_000_000
+SITE = "north"
+
+
+@dataclass
+class FakeClient:
+    """An ACE client over rows in memory; `script` holds what goes wrong, request by request."""
+
+    rows: list[Row]
+    script: list[Exception | None] = field(default_factory=list)
+    rows_a_day: int = 10**6
+    url: str = "fake"
+    largest: int = 10**6
+    asked: list[tuple[int, int, int, str | None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.retries = Retries(Backoff(tries=10, first_s=0, most_s=0))
+        self.lock = threading.Lock()
+
+    def configured_points(self, site: str) -> PointList:
+        return PointList(site, tuple(sorted({name for _, name, _ in self.rows} | {"silent"})), self.rows_a_day)
+
+    def page(self, site, window, size, cursor):
+        with self.lock:
+            self.asked.append((window.start, window.end, size, cursor))
+            error = self.script.pop(0) if self.script else None
+        if size > self.largest:
+            raise RequestRefusedError("no such size", status=400, fields=("page_size",))
+        if error is not None:
+            raise error
+        return answer(self.rows, window.start, window.end, size, cursor)
+
+
+def sweeps(points: int, every_s: int, day: date = DAY, phase_us: int = 1_234_567) -> list[Row]:
+    start = day_window(day).start * 1_000_000
+    times = range(start + phase_us, start + 86_400_000_000, every_s * 1_000_000)
+    return [(time, f"p{point:03}", point + (time - start) / 1e9) for time in times for point in range(points)]
+
+
+def fetch(client, tmp_path, days=(DAY,), **options):
+    fetcher = Fetcher(client, spool=tmp_path / "spool", **options)
+    return list(fetcher.days(SITE, list(days)))
+
+
+def rows_of(day) -> list[tuple[str, int, float]]:
+    start = day_window(day.day).start * 1_000_000
+    return sorted(
+        (day.rows.points[code], start + ms * 1000, value)
+        for chunk in day.rows.chunks
+        for code, ms, value in zip(chunk.code.tolist(), chunk.ms.tolist(), chunk.value.tolist(), strict=True)
+    )
+
+
+def truth(rows: list[Row], day: date = DAY) -> list[tuple[str, int, float]]:
+    start = day_window(day).start * 1_000_000
+    kept = {(n, t // 1000 * 1000): v for t, n, v in rows if start <= t < start + 86_400_000_000}
+    return sorted((name, time, value) for (name, time), value in kept.items())
+
+
+@pytest.mark.parametrize("size", [3, 50, 500, 100_000])
+def test_a_day_is_whole_at_any_page_size(tmp_path, size):
+    """Pages far smaller than one sweep, or larger than the day, give the same rows."""
+    rows = sweeps(30, 7_200)
+    (day,) = fetch(FakeClient(rows), tmp_path, max_page_size=size)
+    assert rows_of(day) == truth(rows)
+    assert day.rows.counts.fetched == len(rows)
+    assert (day.points_configured, day.points_seen) == (31, 30)
+
+
+def test_a_known_site_costs_hardly_more_than_the_least_possible(tmp_path):
+    """From the second day on, windows fill pages: at most one request in ten above the least, where a sweep is 4 % of a page."""
+    days = [DAY, DAY + timedelta(days=1)]
+    rows = [row for day in days for row in sweeps(40, 60, day)]
+    client = FakeClient(rows)
+    _, second = fetch(client, tmp_path, days, max_page_size=1_000)
+    assert rows_of(second) == truth(rows, days[1])
+    assert second.requests <= -(-57_600 // 1_000) * 1.1
+
+
+def test_a_small_day_is_one_request(tmp_path):
+    """A site whose day fits a page is asked once."""
+    client = FakeClient(sweeps(3, 60), rows_a_day=4_320)
+    (day,) = fetch(client, tmp_path)
+    assert day.requests == 1
+
+
+faults = st.sampled_from(
+    [
+        None,
+        PageFailedError("cut"),
+        PageFailedError("502"),
+        ThrottledError("429"),
+        PageFailedError("html", size_related=False),
+        ContractError("no point_samples"),
+    ]
+)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.integers(0, 86_399_999_999), st.integers(1, 40)), max_size=12, unique_by=lambda s: s[0]),
+    st.lists(st.one_of(st.none(), faults), max_size=12),
+    st.sampled_from([3, 10, 100, 1_000]),
+)
+def test_any_faults_that_end_leave_the_truth(tmp_path_factory, found, script, size):
+    """For any sweeps and any sequence of failures that ends, every sample arrives once."""
+    rows = sorted((START + time, f"p{n:02}", float(n)) for time, points in found for n in range(points))
+    # At most two answers of a broken form: the third at one place would be believed, and fail the day.
+    broken = [number for number, fault in enumerate(script) if isinstance(fault, ContractError)]
+    script = [fault for number, fault in enumerate(script) if number not in broken[2:]]
+    client = FakeClient(rows, list(script))
+    (day,) = fetch(client, tmp_path_factory.mktemp("day"), max_page_size=size, accept_marks=True)
+    assert day.error is None
+    assert rows_of(day) == truth(rows)
+
+
+def test_a_size_the_api_refuses_is_stepped_down_at_once(tmp_path):
+    """A 400 that names the page size leads to the next size of the list, and is not asked again."""
+    client = FakeClient(sweeps(5, 600), largest=500)
+    (day,) = fetch(client, tmp_path)
+    assert rows_of(day) == truth(client.rows)
+    assert sum(size > 500 for _, _, size, _ in client.asked) <= 5
+
+
+def test_an_empty_day_is_asked_twice_and_said_to_be_empty(tmp_path):
+    """No samples at all: asked again, then given out as empty, which is not an error."""
+    client = FakeClient([], rows_a_day=100)
+    (day,) = fetch(client, tmp_path)
+    assert day.error is None
+    assert day.rows.is_empty
+    assert day.requests == 2
+
+
+def test_an_answer_that_is_empty_by_mistake_is_found_out(tmp_path):
+    """The second question brings what the first answer lacked."""
+    client = FakeClient(sweeps(3, 3_601), rows_a_day=100)
+    honest = client.page
+    answers = iter([page_of([])])
+    client.page = lambda *asked: next(answers, None) or honest(*asked)
+    (day,) = fetch(client, tmp_path)
+    assert rows_of(day) == truth(client.rows)
+
+
+def test_a_day_that_fails_does_not_stop_the_next(tmp_path):
+    """The failed day is given out with its error, and its neighbours whole."""
+    days = [DAY + timedelta(days=n) for n in range(3)]
+    rows = [row for day in days for row in sweeps(3, 3_601, day)]
+    client = FakeClient(rows, rows_a_day=100)
+    honest, bad = client.page, day_window(days[1])
+
+    def page(site, window, size, cursor):
+        if window.start == bad.start:
+            raise RequestRefusedError("HTTP 400 for this day", status=400)
+        return honest(site, window, size, cursor)
+
+    client.page = page
+    first, second, third = fetch(client, tmp_path, days)
+    assert isinstance(second.error, RequestRefusedError)
+    assert second.rows is None
+    assert rows_of(first) == truth(rows, days[0])
+    assert rows_of(third) == truth(rows, days[2])
+
+
+def test_a_refused_key_stops_everything_at_once(tmp_path):
+    """401 is raised, not recorded 365 times."""
+    client = FakeClient(sweeps(3, 3_601), [KeyRefusedError("401")], rows_a_day=100)
+    days = [DAY + timedelta(days=n) for n in range(365)]
+    with pytest.raises(KeyRefusedError):
+        fetch(client, tmp_path, days)
+    assert len(client.asked) <= 2
+
+
+def test_failures_without_end_fail_the_day_after_a_bounded_number_of_tries(tmp_path):
+    """A page that never arrives is given up, and nothing is passed off as the day."""
+    client = FakeClient(sweeps(3, 3_601), [PageFailedError("502")] * 100, rows_a_day=100)
+    (day,) = fetch(client, tmp_path)
+    assert isinstance(day.error, PageFailedError)
+    assert day.rows is None
+    assert day.requests <= 30
+
+
+def test_aggregated_data_is_not_taken_for_raw(tmp_path):
+    """A day whose times all lie on five-minute marks fails and says what to set if the site is really so."""
+    rows = sweeps(3, 300, phase_us=0)
+    (day,) = fetch(FakeClient(rows, rows_a_day=100), tmp_path)
+    assert isinstance(day.error, ContractError)
+    assert "ACE_ACCEPT_MARKS" in str(day.error)
+    (day,) = fetch(FakeClient(rows, rows_a_day=100), tmp_path, accept_marks=True)
+    assert rows_of(day) == truth(rows)
+
+
+def test_what_was_spooled_is_not_asked_for_again(tmp_path):
+    """A second attempt takes the windows of the first from disk, and asks only for the rest."""
+    rows = sweeps(40, 60)
+    first = FakeClient(rows)
+    fetch(first, tmp_path, max_page_size=1_000)
+    second = FakeClient(rows)
+    (day,) = fetch(second, tmp_path, max_page_size=1_000)
+    assert second.asked == []
+    assert rows_of(day) == truth(rows)
+    day.discard()
+    (again,) = fetch(FakeClient(rows), tmp_path, max_page_size=1_000)
+    assert again.requests > 50
+
+
+def test_old_or_damaged_windows_are_asked_for_again(tmp_path):
+    """A window of yesterday, or one that was cut, counts as not there."""
+    rows = sweeps(10, 600)
+    fetch(FakeClient(rows), tmp_path, max_page_size=500, now=lambda: 1e9)
+    stale = FakeClient(rows)
+    fetch(stale, tmp_path, max_page_size=500, now=lambda: 1e9 + 86_401)
+    assert stale.asked
+    for path in (tmp_path / "spool").rglob("*.npz"):
+        path.write_bytes(path.read_bytes()[:-40])
+    cut = FakeClient(rows)
+    (day,) = fetch(cut, tmp_path, max_page_size=500, now=lambda: 1e9 + 86_401)
+    assert cut.asked
+    assert rows_of(day) == truth(rows)
+
+
+def test_a_stop_ends_the_iteration_and_keeps_finished_windows(tmp_path):
+    """Once asked to stop, no further request leaves."""
+    client, stop = FakeClient(sweeps(40, 60)), threading.Event()
+    honest = client.page
+
+    def page(*asked):
+        if len(client.asked) > 5:
+            stop.set()
+        return honest(*asked)
+
+    client.page = page
+    fetcher = Fetcher(client, spool=tmp_path, max_page_size=1_000)
+    with pytest.raises(StoppedError):
+        list(fetcher.days(SITE, [DAY], stop=stop))
+    assert len(client.asked) < 20
+    assert list(tmp_path.rglob("*.npz"))
+
+
+def test_a_caller_that_leaves_early_leaves_no_thread_behind(tmp_path):
+    """Closing the iteration ends its threads."""
+    before = threading.active_count()
+    days = Fetcher(FakeClient(sweeps(3, 3_601)), spool=tmp_path).days(SITE, [DAY + timedelta(n) for n in range(9)])
+    next(days)
+    days.close()
+    assert threading.active_count() == before
+
+
+def test_chunks_of_a_day_do_not_overlap_in_time(tmp_path):
+    """What the encoder relies on: windows in time order, each sorted by point and time."""
+    (day,) = fetch(FakeClient(sweeps(40, 60)), tmp_path, max_page_size=1_000)
+    spans = [(int(chunk.ms.min()), int(chunk.ms.max())) for chunk in day.rows.chunks]
+    assert all(a[1] < b[0] for a, b in zip(spans, spans[1:], strict=False))
+    for chunk in day.rows.chunks:
+        pair = chunk.code.astype(np.int64) * 86_400_000 + chunk.ms
+        assert (np.diff(pair) > 0).all()
