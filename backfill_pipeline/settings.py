@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -134,6 +134,17 @@ class Settings(BaseModel):
         le=64,
         alias="BACKFILL_SITES_AT_ONCE",
         description="how many sites one run fetches side by side: a whole number from 1 to 64",
+    )
+    grace_seconds: float = Field(
+        60,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        alias="BACKFILL_GRACE_SECONDS",
+        description="how long days at work may go on after a cancel, in seconds: a number from 0 to 3600",
+    )
+    checks: Literal["warn", "error"] = Field(
+        "warn", alias="BACKFILL_CHECKS", description="what a check that does not pass shows: warn or error"
     )
     store: Annotated[str, AfterValidator(_store_url)] = Field(
         "./data", alias="BACKFILL_STORE", description="a folder, file:///folder, or s3://bucket[/prefix]"

@@ -15,7 +15,7 @@ ALLOWED = {
     "settings": {"errors"},
     "core": {"errors", "core", ""},
     "ace": {"errors", "core", "settings", "ace", ""},
-    "storage": {"errors", "core", "storage", ""},
+    "storage": {"errors", "core", "settings", "storage", ""},
     "orchestration": {"errors", "core", "settings", "ace", "storage", "orchestration", ""},
     "definitions": {"errors", "settings", "orchestration"},
     "control": {"errors", "core", "settings", "ace", "storage", "orchestration", "simulator", "control", ""},

@@ -217,12 +217,13 @@ def _plain_times(
 
     dates = number(0, 4) * 10_000 + number(5, 7) * 100 + number(8, 10)
     hours, minutes, seconds = number(11, 13), number(14, 16), number(17, 19)
-    micros = number(20, 26) if size > 19 else 0  # noqa: PLR2004 - the shorter form
+    micros = number(20, 26) if size > 19 else np.int64(0)  # noqa: PLR2004 - the shorter form
     good &= (hours < 24) & (minutes < 60) & (seconds < 60)  # noqa: PLR2004 - the clock
     distinct, which = np.unique(dates, return_inverse=True)
     midnights = np.array([_midnight(int(date)) for date in distinct], np.int64)[which]
     good &= midnights != NO_TIME
-    return midnights + ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + micros, good
+    time_us: NDArray[np.int64] = midnights + ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + micros
+    return time_us, good
 
 
 def _midnight(date: int) -> int:

@@ -1,71 +1,94 @@
 """The assets: one per site, day by day.
 
-Put here: how Dagster's run becomes fetched and stored days, and what each day's materialisation says. Keep out: how a
-day is fetched (`ace/fetch.py`), stored (`storage/days.py`), judged (`checks.py`).
+Put here: how Dagster's run becomes work, what is told of each day. Keep out: threads (`work.py`), what a good day is
+(`checks.py`), how a failed one is told (`failures.py`), how a day is fetched (`ace/`) and stored (`storage/`).
 
 One op stands for the assets of all sites: a run pays for a process and a step once, whatever the number of sites
-(`docs/decisions/0001-one-op-for-all-sites.md`). Sites run side by side in threads.
+(`docs/decisions/0001-one-op-for-all-sites.md`). It is a generator that gives out each day's events while the next days
+are at work, so that a crash costs no day that was stored.
 """
 
-import queue
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
-from backfill_pipeline.ace.fetch import FetchedDay
-from backfill_pipeline.errors import (
-    BackfillError,
-    KeyRefusedError,
-    SettingError,
-    SiteRefusedError,
-    StoppedError,
-    StoreRefusedError,
-)
-from backfill_pipeline.orchestration.checks import check_specs, checked
+from backfill_pipeline.errors import BackfillError, UsageError
+from backfill_pipeline.orchestration.checks import DAYS_BEFORE, Judge, check_specs, share
+from backfill_pipeline.orchestration.failures import Failures
 from backfill_pipeline.orchestration.io_manager import DayIOManager
-from backfill_pipeline.orchestration.partitions import asset_key, day_partitions, days_of, site_of
+from backfill_pipeline.orchestration.partitions import asset_key, day_partitions, days_of, output_name, site_of
 from backfill_pipeline.orchestration.resources import AceResource
+from backfill_pipeline.orchestration.work import Failed, Stored, Work
 from backfill_pipeline.settings import Settings
-from backfill_pipeline.storage.days import StoredDay
 
 GROUP = "timeseries"
+OBJECTS = "objects"
+"""Key of the IO manager through which days are put and loaded."""
 
-GRACE_S = 60.0
-"""After a cancel, days at work may complete for so many seconds."""
-
-_STOPS_ALL = (KeyRefusedError, StoreRefusedError, SettingError)
+POOL = "backfill_runs"
+"""Concurrency pool of the op: `dagster.yaml` and the UI set how many runs may be at work at once."""
 
 
-def timeseries_assets(settings: Settings, sites: tuple[str, ...]) -> dg.AssetsDefinition:
-    """One day-partitioned asset for each of `sites`."""
+def timeseries_assets(
+    settings: Settings, sites: tuple[str, ...], *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> dg.AssetsDefinition:
+    """One day-partitioned asset for each of `sites`, all of one op.
+
+    Args:
+        settings: the settings.
+        sites: site names, distinct.
+        now: the instant, aware; decides which days are ready.
+    """
     partitions = day_partitions(settings)
+    keys = {output_name(site): asset_key(site) for site in sites}
+    checks = {f"{output_name(site)}__{spec.name}": spec for site in sites for spec in check_specs(site, partitions)}
 
-    @dg.multi_asset(
+    @dg.op(
         name="timeseries",
-        specs=[_spec(site, partitions) for site in sites],
-        check_specs=[spec for site in sites for spec in check_specs(site)],
+        description="Fetch days of samples from the ACE API and store each as one verified object.",
+        out={name: dg.Out(dg.Nothing, is_required=False, io_manager_key=OBJECTS) for name in keys}
+        | {name: dg.Out(dg.Nothing, is_required=False) for name in checks},
+        pool=POOL,
+    )
+    def timeseries(
+        context: dg.OpExecutionContext, ace: AceResource, objects: dg.ResourceParam[DayIOManager]
+    ) -> Iterator[object]:
+        yield from _Run(context, settings, ace, objects, now()).events()
+
+    return dg.AssetsDefinition(
+        node_def=timeseries,
+        keys_by_output_name=keys,
+        check_specs_by_output_name=checks,
+        specs=[_spec(site, partitions, settings) for site in sites],
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.multi_run(settings.days_per_run),
     )
-    def timeseries(context: dg.AssetExecutionContext, ace: AceResource, objects: DayIOManager) -> Iterator[object]:
-        wanted = [site_of(key.path[-1]) for key in sorted(context.selected_asset_keys)]
-        yield from _Run(context, ace, objects, wanted, days_of(context)).events()
-
-    return timeseries
 
 
-def _spec(site: str, partitions: dg.PartitionsDefinition) -> dg.AssetSpec:
+def _spec(site: str, partitions: dg.PartitionsDefinition, settings: Settings) -> dg.AssetSpec:
     return dg.AssetSpec(
         asset_key(site),
         group_name=GROUP,
         partitions_def=partitions,
         skippable=True,
         kinds={"parquet", "python"},
-        description=f"Raw samples of site `{site}`, one Parquet object per UTC day, read back and verified.",
-        metadata={"site": site},
+        description=f"Raw samples of site `{site}` from the ACE API, one Parquet object per UTC day, sorted by point and "
+        "time, read back and verified.",
+        metadata={
+            "site": site,
+            "store": settings.store,
+            "dagster/column_schema": dg.TableSchema(
+                [
+                    dg.TableColumn("timestamp", "int64", description="Unix milliseconds UTC"),
+                    dg.TableColumn("point_name", "string"),
+                    dg.TableColumn("value", "double"),
+                    dg.TableColumn("site_name", "string"),
+                ]
+            ),
+        },
     )
 
 
@@ -73,145 +96,134 @@ class _Run:
     """One run: some sites, some days."""
 
     def __init__(
-        self,
-        context: dg.AssetExecutionContext,
-        ace: AceResource,
-        objects: DayIOManager,
-        sites: list[str],
-        days: list[date],
+        self, context: dg.OpExecutionContext, settings: Settings, ace: AceResource, objects: DayIOManager, now: datetime
     ) -> None:
         self.context = context
+        self.settings = settings
         self.ace = ace
         self.objects = objects
-        self.sites = sites
-        self.settings = ace.settings()
-        now = datetime.now(UTC)
-        self.early = [day for day in days if self.settings.ready_at(day) > now]
+        self.sites = sorted(site_of(key.path[-1]) for key in context.selected_asset_keys)
+        days = days_of(context)
+        self.early = tuple(day for day in days if settings.ready_at(day) > now)
         self.days = [day for day in days if day not in self.early]
-        self.cancel = threading.Event()  # no new day is begun
-        self.stop = threading.Event()  # no further request leaves
-        self.failed: list[str] = []
-        self.done: queue.Queue[tuple[FetchedDay, StoredDay] | None] = queue.Queue()
+        self.failures = Failures(context, total=len(self.sites) * len(days))
+        self.told = 0
+        self.started = time.monotonic()
 
     def events(self) -> Iterator[object]:
         """Fetch and store every day, giving out its events as soon as its object is verified.
 
         Raises:
             dagster.Failure: at the end, naming each site-day that failed; at once when nothing can go on.
+            dagster.DagsterExecutionInterruptedError: cancelled; days at work were given their grace.
         """
-        log = self.context.log.info
-        for day in self.early:
-            self.failed.append(f"{day}: not ready before {self.settings.ready_at(day):%Y-%m-%d %H:%M} UTC")
-        if not self.days:
-            raise self._failure()
-        try:
-            fetcher = self.ace.fetcher(stop=self.stop, log=log)
-        except BackfillError as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
-        total = len(self.sites) * len(self.days)
-        finished = 0
-        with ThreadPoolExecutor(self.settings.sites_at_once, thread_name_prefix="site") as pool:
-            work = [pool.submit(self._site, fetcher, site) for site in self.sites]
+        for site in self.sites if self.early else ():
+            ready = f"{self.settings.ready_at(self.early[0]):%Y-%m-%d %H:%M}"
+            yield from self.failures.told(
+                Failed(
+                    site, self.early, UsageError(f"not ready before {ready} UTC (ACE_RAW_LAG_HOURS): ask again then")
+                )
+            )
+        if self.days:
+            stop = threading.Event()
             try:
-                while not all(future.done() for future in work) or not self.done.empty():
-                    try:
-                        item = self.done.get(timeout=0.2)
-                    except queue.Empty:
-                        continue
-                    if item is not None:
-                        finished += 1
-                        yield from self._told(*item, f"{finished} of {total}")
-            except BaseException:
-                # Cancelled, or the run's process is asked to end: what is at work may complete, then all stops.
-                self.cancel.set()
-                timer = threading.Timer(GRACE_S, self.stop.set)
-                timer.daemon = True
-                timer.start()
-                for future in work:
-                    future.exception()
-                timer.cancel()
-                while not self.done.empty():
-                    item = self.done.get()
-                    if item is not None:
-                        yield from self._told(*item, "after the cancel")
-                raise
-            for future in work:
-                error = future.exception()
-                if error is not None and not isinstance(error, BackfillError):
-                    raise error
-        if self.failed:
-            raise self._failure()
+                fetcher = self.ace.fetcher(stop=stop, log=self.context.log.info)
+            except BackfillError as error:
+                raise dg.Failure(str(error), allow_retries=False) from None
+            work = Work(
+                fetcher, self.objects.put, self.sites, self.days, at_once=self.settings.sites_at_once, stop=stop
+            )
+            yield from self._worked(work)
+        self.failures.raise_if_any()
 
-    def _site(self, fetcher: object, site: str) -> None:
-        """Thread: one site's days, oldest first."""
-        days = fetcher.days(site, self.days, stop=self.stop)  # type: ignore[attr-defined]  # a Fetcher
+    def _worked(self, work: Work) -> Iterator[object]:
+        judges = {site: Judge(self._rows_before(site), self._severity()) for site in self.sites}
         try:
-            for day in days:
-                if day.rows is None:
-                    self._note(site, day.day, day.error or BackfillError("no rows and no error"))
-                else:
-                    stored = self.objects.put(day.rows, day.facts)
-                    day.discard()
-                    self.done.put((day, stored))
-                if self.cancel.is_set():
-                    days.close()
-                    return
-        except StoppedError:
-            return
-        except _STOPS_ALL as error:
-            self._note(site, None, error)
-            self.cancel.set()
-            self.stop.set()
-        except BackfillError as error:
-            self._note(site, None, error)
+            for result in work.results():
+                yield from self._events_of(result, judges)
+        except dg.DagsterExecutionInterruptedError:
+            self.context.log.warning(
+                f"asked to end: days at work may complete within {self.settings.grace_seconds:.0f} s; "
+                "days that are stored stay, and starting again goes on from there"
+            )
+            work.finish(self.settings.grace_seconds)
+            for result in work.results():
+                yield from self._events_of(result, judges)
+            raise
+        except GeneratorExit:
+            # Dagster was interrupted between two of our events and takes no more of them.
+            work.finish(self.settings.grace_seconds)
+            for result in work.results():
+                if isinstance(result, Stored):
+                    self.context.instance.report_runless_asset_event(self._materialization(result))
+            raise
         finally:
-            self.done.put(None)
+            work.close()
 
-    def _note(self, site: str, day: date | None, error: BackfillError) -> None:
-        where = f"site {site!r}, {day}" if day else f"site {site!r}"
-        scope = "the site's remaining days" if isinstance(error, SiteRefusedError) else "this"
-        line = str(error) if str(error).startswith("site") else f"{where}: {error}"
-        self.failed.append(line)
-        self.context.log.error(f"{line} [{type(error).__name__}; {scope} will show as failed]")
-
-    def _failure(self) -> dg.Failure:
-        shown = "; ".join(self.failed[:10])
-        more = f"; and {len(self.failed) - 10} more" if len(self.failed) > 10 else ""  # noqa: PLR2004 - as above
-        return dg.Failure(
-            f"{len(self.failed)} failed: {shown}{more}. All other days of this run are stored; re-run `missing and "
-            "failed only` when the cause is mended.",
-            metadata={"failed": dg.MetadataValue.json(self.failed)},
-            allow_retries=False,
-        )
-
-    def _told(self, day: FetchedDay, stored: StoredDay, progress: str) -> Iterator[object]:
-        """The events of a stored day."""
-        key = asset_key(day.site)
-        partition = day.day.isoformat()
-        counts = day.rows.counts if day.rows else None
+    def _events_of(self, result: Stored | Failed, judges: dict[str, Judge]) -> Iterator[object]:
+        if isinstance(result, Failed):
+            yield from self.failures.told(result)
+            return
+        fetched, stored = result.fetched, result.stored
+        self.told += 1
         self.context.log.info(
-            f"{day.site} {partition}: {stored.rows:,} rows, {stored.bytes:,} bytes, {day.requests} requests, "
-            f"{day.seconds:.1f} s ({progress})"
+            f"{fetched.site} {fetched.day} {stored.state}: {stored.rows:,} rows, {stored.bytes:,} bytes, "
+            f"{fetched.requests} requests, {fetched.seconds:.1f} s; {self._progress()}"
         )
-        yield dg.AssetMaterialization(
-            key,
-            partition=partition,
+        yield self._materialization(result)
+        wanted = self.context.selected_asset_check_keys
+        for evaluation in judges[fetched.site].evaluations(result):
+            if evaluation.asset_check_key in wanted:
+                yield evaluation
+
+    def _progress(self) -> str:
+        total = len(self.sites) * len(self.days)
+        done = self.told + self.failures.count
+        left = (time.monotonic() - self.started) / self.told * (total - done)
+        return f"{done} of {total} site-days, about {timedelta(seconds=round(left))} left"
+
+    def _materialization(self, day: Stored) -> dg.AssetMaterialization:
+        fetched, stored, counts = day.fetched, day.stored, day.counts
+        link = stored.url.startswith(("http://", "https://"))
+        return dg.AssetMaterialization(
+            asset_key(fetched.site),
+            partition=fetched.day.isoformat(),
             metadata={
                 "dagster/row_count": stored.rows,
-                "path": dg.MetadataValue.path(stored.url),
+                "path": dg.MetadataValue.url(stored.url) if link else dg.MetadataValue.path(stored.url),
                 "bytes": stored.bytes,
-                "samples_fetched": counts.fetched if counts else 0,
-                "requests": day.requests,
-                "retries": day.retries,
-                "duration_s": round(day.seconds, 3),
-                "points_configured": day.points_configured,
-                "points_seen": day.points_seen,
-                "coverage": round(day.points_seen / day.points_configured, 4) if day.points_configured else 0.0,
-                "dropped": dg.MetadataValue.json(dict(counts.dropped) if counts else {}),
-                "conflicts": counts.conflicts if counts else 0,
                 "state": stored.state,
                 "changed": stored.changed,
+                "samples_fetched": counts.fetched,
+                "samples_dropped": sum(counts.dropped.values()),
+                "dropped": dg.MetadataValue.json(dict(counts.dropped)),
+                "conflicts": counts.conflicts,
+                "points_configured": fetched.points_configured,
+                "points_seen": fetched.points_seen,
+                "coverage": share(fetched.points_seen, fetched.points_configured),
+                "longest_gap_min": day.quality.longest_gap_min,
+                "requests": fetched.requests,
+                "retries": fetched.retries,
+                "duration_s": round(fetched.seconds, 3),
                 "sha256": stored.sha256,
             },
         )
-        yield from checked(self.context, day, stored)
+
+    def _rows_before(self, site: str) -> list[int]:
+        """Rows of the days before the run's first, oldest first, as far as they are stored."""
+        first = self.days[0]
+        before = [first - timedelta(days=number) for number in range(1, DAYS_BEFORE + 1)]
+        records = self.context.instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=asset_key(site), asset_partitions=[day.isoformat() for day in before]),
+            limit=2 * DAYS_BEFORE,
+        ).records
+        rows: dict[date, int] = {}
+        for record in reversed(records):  # newest first as they come: the newest of a day is kept
+            event = record.asset_materialization
+            count = event.metadata.get("dagster/row_count") if event else None
+            if event and event.partition and count and isinstance(count.value, int) and count.value:
+                rows[date.fromisoformat(event.partition)] = count.value
+        return [rows[day] for day in sorted(rows)]
+
+    def _severity(self) -> dg.AssetCheckSeverity:
+        return dg.AssetCheckSeverity.ERROR if self.settings.checks == "error" else dg.AssetCheckSeverity.WARN

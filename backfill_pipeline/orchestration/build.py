@@ -3,11 +3,14 @@
 Put here: which assets, jobs and resources there are. Keep out: what they do.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import dagster as dg
 
 from backfill_pipeline.ace.client import open_client
 from backfill_pipeline.errors import BackfillError, SettingError
-from backfill_pipeline.orchestration.assets import timeseries_assets
+from backfill_pipeline.orchestration.assets import OBJECTS, timeseries_assets
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.resources import AceResource
 from backfill_pipeline.settings import Settings
@@ -15,31 +18,42 @@ from backfill_pipeline.settings import Settings
 JOB = "backfill_job"
 
 
-def build_defs(settings: Settings) -> dg.Definitions:
+def build_defs(settings: Settings, *, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
     """All definitions. Touches the network only when `ACE_SITES` is not set.
+
+    Args:
+        settings: the settings.
+        resources: in place of our own, by key (`ace`, `objects`): for tests and for extensions.
 
     Raises:
         SettingError: the sites are not set and cannot be asked for.
     """
     sites = settings.sites or _sites_of_the_key(settings)
-    if not sites:
-        raise SettingError("the ACE key has no site that is not archived: set ACE_SITES, or use another ACE_API_KEY")
     assets = timeseries_assets(settings, sites)
-    objects = DayIOManager()
+    held = dg.ResourceDefinition.hardcoded_resource(settings)  # as an object: no secret becomes run config
+    own = {"ace": AceResource(settings=held), OBJECTS: DayIOManager(settings=held)}
     return dg.Definitions(
         assets=[assets],
-        jobs=[dg.define_asset_job(JOB, selection=dg.AssetSelection.assets(assets))],
-        resources={"ace": AceResource(), "objects": objects, "io_manager": objects},
+        jobs=[
+            dg.define_asset_job(
+                JOB,
+                selection=dg.AssetSelection.assets(assets),
+                description="Fetch days of all sites and store them. A range of days may be one run.",
+            )
+        ],
+        resources=own | dict(resources or {}),
         executor=dg.in_process_executor,
     )
 
 
 def _sites_of_the_key(settings: Settings) -> tuple[str, ...]:
     try:
-        client = open_client(settings)
-        return tuple(site.name for site in client.sites())
+        sites = tuple(site.name for site in open_client(settings).sites())
     except BackfillError as error:
         raise SettingError(
-            f"ACE_SITES is not set, and the API could not be asked for the key's sites: {error}. "
-            "Set ACE_SITES=site-one,site-two to load without the API, or mend what is said above"
+            f"ACE_SITES is not set, and the API could not be asked for the sites of the key: {error}. "
+            "Set ACE_SITES=site-one,site-two to load without the API, or put right what is said above"
         ) from None
+    if not sites:
+        raise SettingError("ACE_API_KEY has no site that is not archived: set ACE_SITES, or use another key")
+    return sites

@@ -27,9 +27,9 @@ BUCKET_US = 300_000_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SITE_FIELDS = (
-    "id name client address nice_name ansible_user vtron_user vtron_ip geo_location mqtt_prefix latitude longitude "
-    "archived"
-).split()
+    *("id", "name", "client", "address", "nice_name", "ansible_user", "vtron_user", "vtron_ip", "geo_location"),
+    *("mqtt_prefix", "latitude", "longitude", "archived"),
+)
 _NO_RESULT = {"message": "A database result was required but none was found."}
 _HTML = (
     "<!doctype html>\n<html lang=en>\n<title>{code} {what}</title>\n<h1>{what}</h1>\n"
@@ -149,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         """Say nothing; `Simulator.requests` is the log."""
 
-    def do_GET(self) -> None:  # noqa: N802 - the base class's name
+    def do_GET(self) -> None:
         """Answer a GET."""
         arrival = time.monotonic()
         parts = urlsplit(self.path)

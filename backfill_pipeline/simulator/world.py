@@ -33,7 +33,9 @@ def midnight_us(day: date) -> int:
 class Site(Protocol):
     """A site as the simulator needs it."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As ACE would spell it."""
 
     def points(self) -> list[dict[str, Any]]:
         """Every known point, as ACE describes one."""

@@ -15,8 +15,9 @@ from backfill_pipeline.core.layout import object_key
 from backfill_pipeline.core.rows import DayRows
 from backfill_pipeline.core.schema import SCHEMA
 from backfill_pipeline.errors import DamagedObjectError
+from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.parquet import encode, findings
-from backfill_pipeline.storage.store import Store
+from backfill_pipeline.storage.store import Store, open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,18 @@ class StoredDay:
     sha256: str
     state: str
     changed: bool
+
+
+def settings_store(settings: Settings) -> Store:
+    """The store that the settings name."""
+    secret = settings.s3_secret_access_key
+    return open_store(
+        settings.store,
+        access_key=settings.s3_access_key_id,
+        secret=secret.get_secret_value() if secret else None,
+        endpoint=settings.s3_endpoint_url,
+        region=settings.s3_region,
+    )
 
 
 def put_day(store: Store, day: DayRows, *, facts: Mapping[str, str] | None = None) -> StoredDay:

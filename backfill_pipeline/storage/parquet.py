@@ -204,8 +204,8 @@ def _gathered(
 
 def _table(site: str, names: Any, code: NDArray[np.int32], ms: NDArray[np.int64], value: NDArray[np.float64]) -> Any:
     # A dictionary is written whole with every row group: it holds the names of this group alone.
-    here, code = np.unique(code, return_inverse=True)
-    points = pa.DictionaryArray.from_arrays(pa.array(code.astype(np.int32)), names.take(pa.array(here)))
+    here, number = np.unique(code, return_inverse=True)
+    points = pa.DictionaryArray.from_arrays(pa.array(number.astype(np.int32)), names.take(pa.array(here)))
     sites = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(code), np.int32)), pa.array([site]))
     return pa.table([pa.array(ms), points.cast(pa.string()), pa.array(value), sites.cast(pa.string())], schema=SCHEMA)
 

@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def test_a_day_is_whole_at_any_page_size(tmp_path, size):
 
 
 def test_a_known_site_costs_hardly_more_than_the_least_possible(tmp_path):
-    """From the second day on, windows fill pages: at most one request in ten above the least, where a sweep is 4 % of a page."""
+    """From the second day on, windows fill pages: at most a tenth above the least, a sweep being 4 % of a page."""
     days = [DAY, DAY + timedelta(days=1)]
     rows = [row for day in days for row in sweeps(40, 60, day)]
     client = FakeClient(rows)
@@ -276,7 +277,7 @@ def test_chunks_of_a_day_do_not_overlap_in_time(tmp_path):
     """What the encoder relies on: windows in time order, each sorted by point and time."""
     (day,) = fetch(FakeClient(sweeps(40, 60)), tmp_path, max_page_size=1_000)
     spans = [(int(chunk.ms.min()), int(chunk.ms.max())) for chunk in day.rows.chunks]
-    assert all(a[1] < b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a[1] < b[0] for a, b in pairwise(spans))
     for chunk in day.rows.chunks:
         pair = chunk.code.astype(np.int64) * 86_400_000 + chunk.ms
         assert (np.diff(pair) > 0).all()

@@ -1,0 +1,102 @@
+"""Failed days: told one by one while a run goes on, and named together at its end.
+
+A failed day has no materialisation, so that Dagster shows it as failed and "missing and failed only" runs it again. Its
+error is kept with it as an observation of the asset's partition: `observed_error` reads it back. Put here: words and
+the form of failures. Keep out: what counts as one (`work.py`).
+"""
+
+from collections.abc import Iterator
+from datetime import date
+from typing import NamedTuple
+
+import dagster as dg
+
+from backfill_pipeline.errors import BackfillError
+from backfill_pipeline.orchestration.partitions import asset_key, site_of
+from backfill_pipeline.orchestration.work import STOPS_ALL, Failed
+
+SHOWN = 10
+"""How many failures the run's last message names; its metadata names all."""
+
+
+class DayError(NamedTuple):
+    """What an observation says of a failed site-day."""
+
+    site: str
+    day: str
+    error: str
+    error_type: str
+
+
+class Failures:
+    """The failures of one run.
+
+    Args:
+        context: the run's.
+        total: how many site-days it was asked for.
+    """
+
+    def __init__(self, context: dg.OpExecutionContext, *, total: int) -> None:
+        self._context = context
+        self._total = total
+        self._failed: list[DayError] = []
+        self._stopped_by: Exception | None = None
+
+    @property
+    def count(self) -> int:
+        """Site-days that failed so far."""
+        return len(self._failed)
+
+    def told(self, failed: Failed) -> Iterator[dg.AssetObservation]:
+        """Log a failure, and give out an observation for each of its days."""
+        error = failed.error
+        said = " ".join([str(error) or repr(error), *getattr(error, "__notes__", ())])
+        days = f"{failed.days[0]}" if len(failed.days) == 1 else f"{len(failed.days)} days from {failed.days[0]}"
+        surprise = None if isinstance(error, BackfillError) else error  # a bug's traceback belongs into the log
+        self._context.log.error(f"{failed.site} {days} failed ({type(error).__name__}): {said}", exc_info=surprise)
+        if isinstance(error, STOPS_ALL):
+            self._stopped_by = self._stopped_by or error
+        for day in failed.days:
+            self._failed.append(DayError(failed.site, day.isoformat(), said, type(error).__name__))
+            yield _observation(failed.site, day, said, type(error).__name__)
+
+    def raise_if_any(self) -> None:
+        """End the run as failed when a day failed.
+
+        Raises:
+            dagster.Failure: one line that names the failed site-days, or the error that stopped everything.
+        """
+        if not self._failed:
+            return
+        if self._stopped_by is not None:
+            text = f"everything was stopped, since no further day could succeed: {self._stopped_by}"
+        else:
+            named = "; ".join(f"{one.site} {one.day} ({one.error_type}: {one.error})" for one in self._failed[:SHOWN])
+            more = f"; and {self.count - SHOWN} more" if self.count > SHOWN else ""
+            text = (
+                f"{self.count} of {self._total} site-days failed: {named}{more}. The others are stored; "
+                "run `missing and failed only` once the cause is gone"
+            )
+        raise dg.Failure(
+            text,
+            metadata={"failed": dg.MetadataValue.json([one._asdict() for one in self._failed])},
+            allow_retries=False,
+        )
+
+
+def _observation(site: str, day: date, error: str, error_type: str) -> dg.AssetObservation:
+    return dg.AssetObservation(
+        asset_key(site),
+        partition=day.isoformat(),
+        description=f"failed: {error}",
+        metadata={"state": "failed", "error": error, "error_type": error_type},
+    )
+
+
+def observed_error(observation: dg.AssetObservation) -> DayError | None:
+    """The failure that an observation tells of; None when it tells of something else."""
+    about = {name: value.value for name, value in observation.metadata.items()}
+    if about.get("state") != "failed" or observation.partition is None:
+        return None
+    site = site_of(observation.asset_key.path[-1])
+    return DayError(site, observation.partition, str(about.get("error")), str(about.get("error_type")))
