@@ -23,6 +23,9 @@ FIRST_AT_ONCE = 4
 TRIES_AT_ONE_SIZE = 2
 """Failures in a row at one page size before a smaller one is tried: one failure is chance, two are a reason."""
 
+SMALLEST = 500
+"""Rows; a page this small that fails does not fail for its size."""
+
 SLOW = 3.0
 """A page this many times slower than the site's best, for its size, counts as a server under strain."""
 
@@ -110,7 +113,7 @@ class SitePace:
         self.at_once = max(1.0, self.at_once * 0.7)
         self._good = 0
         index = self.sizes.index(size)
-        if not index or (failures % TRIES_AT_ONE_SIZE and not self._trial):
+        if not index or size <= SMALLEST or (failures % TRIES_AT_ONE_SIZE and not self._trial):
             return size
         smaller = self.sizes[index - 1]
         if smaller < self.size:

@@ -75,7 +75,7 @@ def _spec(site: str, partitions: dg.PartitionsDefinition, settings: Settings) ->
         partitions_def=partitions,
         skippable=True,
         kinds={"parquet", "python"},
-        description=f"Raw samples of site `{site}` from the ACE API, one Parquet object per UTC day, sorted by point and "
+        description=f"Raw samples of site `{site}` from the ACE API, one Parquet object per UTC day, sorted by point, "
         "time, read back and verified.",
         metadata={
             "site": site,

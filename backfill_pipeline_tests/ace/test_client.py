@@ -1,0 +1,254 @@
+"""The client against an API over the wire: whatever goes wrong has one outcome, and none looks like an empty day."""
+
+import threading
+from datetime import date
+
+import pytest
+
+from backfill_pipeline.ace.client import AceClient, key_id, open_client
+from backfill_pipeline.ace.fetch import Fetcher
+from backfill_pipeline.ace.retry import Retries
+from backfill_pipeline.core.backoff import Backoff
+from backfill_pipeline.core.day import Window, day_window
+from backfill_pipeline.errors import (
+    BackfillError,
+    ContractError,
+    KeyRefusedError,
+    PageFailedError,
+    RequestRefusedError,
+    SiteRefusedError,
+    ThrottledError,
+)
+from backfill_pipeline.settings import Settings
+from backfill_pipeline.simulator.app import Simulator
+from backfill_pipeline.simulator.faults import Fault
+from backfill_pipeline.simulator.world import SiteSpec, TableSite, World, midnight_us
+
+DAY = date(2025, 3, 1)
+SITE = "Büro 1/north"
+WORLD = World([SiteSpec(SITE, 60), SiteSpec("old", 3, archived=True), SiteSpec("a.b", 6000)])
+
+
+class FreeBudget:
+    """A budget without a limit that remembers what it was asked."""
+
+    def __init__(self):
+        self.asked = 0
+        self.pauses = []
+        self.lock = threading.Lock()
+
+    def acquire(self):
+        with self.lock:
+            self.asked += 1
+        return 0.0
+
+    def pause(self, seconds):
+        self.pauses.append(seconds)
+
+
+def client_of(simulator, key="k", tries=10, patience=1.0) -> AceClient:
+    retries = Retries(Backoff(tries=tries, first_s=0, most_s=0))
+    return AceClient(simulator.url, key, FreeBudget(), retries=retries, patience=patience)
+
+
+@pytest.fixture
+def simulator():
+    with Simulator(WORLD, api_key="k") as running:
+        yield running
+
+
+def rows_of(day) -> list[tuple[int, str, float]]:
+    start = day_window(day.day).start * 1000
+    found = [
+        (day.rows.points[code], start + ms, value)
+        for chunk in day.rows.chunks
+        for code, ms, value in zip(chunk.code.tolist(), chunk.ms.tolist(), chunk.value.tolist(), strict=True)
+    ]
+    return [(ms, name, value) for name, ms, value in sorted(found)]
+
+
+def fetched(simulator, tmp_path, site=SITE, size=10_000):
+    fetcher = Fetcher(client_of(simulator, patience=0.05), spool=tmp_path / "spool", max_page_size=size)
+    (day,) = fetcher.days(site, [DAY])
+    return day
+
+
+def test_all_sites_that_are_not_archived_are_found(simulator):
+    """Every page of the list, sorted."""
+    assert [site.name for site in client_of(simulator).sites()] == ["Büro 1/north", "a.b"]
+
+
+def test_all_points_are_listed_over_several_pages(simulator):
+    """More points than a page holds: all of them, sorted, in two requests, and counted against the total."""
+    client = client_of(simulator)
+    points = client.configured_points("a.b")
+    assert len(points.names) == 6009
+    assert list(points.names) == sorted(points.names)
+    assert client.budget.asked == 2
+
+
+@pytest.mark.parametrize("size", [50, 1_000, 100_000])
+def test_a_day_over_the_wire_is_the_worlds_day(simulator, tmp_path, size):
+    """Every row of the world and no other, with pages smaller than one sweep and larger than the day."""
+    assert rows_of(fetched(simulator, tmp_path, size=size)) == WORLD.truth(SITE, DAY)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "truncate:share=0.3",
+        "reset:share=0.3",
+        "status:code=500,share=0.3,after=1",
+        "status:code=503,share=0.3",
+        "throttle:share=0.2,retry_after=0",
+        "throttle:share=0.2,retry_after=none",
+        "html:share=0.2",
+        "wrong_key:share=0.1,times=2",
+        "null_samples:times=2",
+        "message:times=2",
+        "max_page:rows=1000",
+        "slow_page:rows=500",
+        "stall:seconds=3,times=1",
+        "null_cursor",
+        "garbage_cursor",
+        "late_cursor",
+        "empty_page:share=0.3",
+        "no_rows:times=1",
+        "repeat_last",
+        "repeat_row",
+        "shuffle",
+        "outside",
+        "bare_nan",
+        "numbers",
+        "zulu",
+        "offset",
+        "epoch_ms",
+    ],
+)
+def test_no_fault_that_ends_costs_or_adds_a_row(tmp_path, fault):
+    """Each misbehaviour alone: the day comes out as the world has it."""
+    with Simulator(WORLD, api_key="k", faults=[Fault.parse(fault)]) as simulator:
+        day = fetched(simulator, tmp_path, size=5_000 if "page" in fault.split(":")[0] else 500)
+    assert day.error is None
+    assert rows_of(day) == WORLD.truth(SITE, DAY)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("html", PageFailedError),
+        ("wrong_key", ContractError),
+        ("null_samples", ContractError),
+        ("bucketed", ContractError),
+        ("status:code=502", PageFailedError),
+        ("truncate", PageFailedError),
+        ("max_page:rows=1", RequestRefusedError),
+    ],
+)
+def test_a_fault_without_end_fails_the_day_by_its_name(tmp_path, fault, error):
+    """Nothing that went wrong looks like the end of the data or like an empty day."""
+    with Simulator(WORLD, api_key="k", faults=[Fault.parse(fault)]) as simulator:
+        day = fetched(simulator, tmp_path, size=500)
+    assert isinstance(day.error, error)
+    assert day.rows is None
+
+
+def test_a_window_without_data_may_be_a_404(tmp_path):
+    """Both answers to an empty window mean the same."""
+    world = World([SiteSpec(SITE, 60, first_day=date(2026, 1, 1))])
+    with Simulator(world, api_key="k", faults=[Fault("no_data")]) as simulator:
+        day = fetched(simulator, tmp_path)
+    assert day.rows.is_empty
+
+
+@pytest.mark.parametrize("bad_key", ["error", "jwt", "500"])
+def test_a_refused_key_says_so_however_the_api_puts_it(bad_key):
+    """401, a signature message or a 500 on the first calls: all mean the key; its text is in no message."""
+    with Simulator(WORLD, api_key="k", bad_key=bad_key) as simulator, pytest.raises(KeyRefusedError) as caught:
+        client_of(simulator, key="hush-hush").sites()
+    assert "ACE_API_KEY" in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+def test_a_key_that_expires_in_mid_run_stops_everything(tmp_path):
+    """401 after some pages is raised at once."""
+    with Simulator(WORLD, api_key="k", faults=[Fault.parse("expire:after=3")]) as simulator:
+        with pytest.raises(KeyRefusedError):
+            fetched(simulator, tmp_path, size=500)
+        assert sum(request.status == 401 for request in simulator.requests) <= 8
+
+
+def test_an_unknown_site_is_refused_by_its_name(simulator):
+    """The message names the site and says what to check."""
+    with pytest.raises(SiteRefusedError, match="'nowhere'"):
+        client_of(simulator).configured_points("nowhere")
+
+
+def test_a_wrong_address_is_not_an_empty_site(simulator):
+    """An HTML 404 is an error that names the setting."""
+    client = AceClient(simulator.url + "/v2", "k", FreeBudget())
+    with pytest.raises(RequestRefusedError, match="ACE_API_URL"):
+        client.page("x", Window(0, 60), 3, None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "wait"), [("7", 7.0), ("none", None), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("soon", None)]
+)
+def test_a_429_pauses_everybody(asked, wait):
+    """Seconds and dates are understood; without either, a pause of our own."""
+    with Simulator(WORLD, api_key="k", faults=[Fault("throttle", options={"retry_after": asked})]) as simulator:
+        client = client_of(simulator)
+        with pytest.raises(ThrottledError) as caught:
+            client.page(SITE, day_window(DAY), 500, None)
+    assert caught.value.retry_after == wait
+    assert client.budget.pauses == [10.0 if wait is None else wait]
+
+
+def test_every_request_asks_the_budget_first(simulator, tmp_path):
+    """Lists, pages and failures alike."""
+    client = client_of(simulator)
+    list(Fetcher(client, spool=tmp_path, max_page_size=500).days(SITE, [DAY]))
+    assert client.budget.asked == len(simulator.requests)
+
+
+def test_a_list_shorter_than_its_total_is_never_used(simulator, monkeypatch):
+    """Points that were not sent are not silently left out."""
+    client = client_of(simulator)
+    honest = client._get
+
+    def short(*args, **options):
+        status, body = honest(*args, **options)
+        return status, body.replace(b'"total": 69', b'"total": 90')
+
+    monkeypatch.setattr(client, "_get", short)
+    with pytest.raises(ContractError, match="of a total of 90"):
+        client.configured_points(SITE)
+
+
+def test_no_error_of_the_network_names_the_key():
+    """A connection that cannot be made is one line that says what to check."""
+    client = AceClient("http://127.0.0.1:9/api", "hush-hush", FreeBudget(), retries=Retries(Backoff(tries=1)))
+    with pytest.raises(BackfillError, match="ACE_API_URL") as caught:
+        client.sites()
+    assert "hush" not in str(caught.value)
+
+
+def test_a_client_is_opened_by_the_settings(simulator, tmp_path):
+    """Key, address and budget come from the settings; the key's fingerprint does not show it."""
+    settings = Settings.load(
+        {"ACE_API_KEY": "k", "ACE_API_URL": simulator.url, "DAGSTER_HOME": str(tmp_path)}, folder=tmp_path
+    )
+    assert open_client(settings).sites()
+    assert (tmp_path / ".dagster" / "budget.sqlite").is_file()
+    assert "k" * 3 not in key_id("kkkkkk")
+
+
+def test_rows_of_one_point_and_millisecond_are_one_row(tmp_path):
+    """Of several, the last that the API sends; the others are counted, with those that differ."""
+    start = midnight_us(DAY)
+    world = World([TableSite("s", [(start + 5, "p", '"1"'), (start + 5, "p", '"2"'), (start + 9, "p", '"3"')])])
+    with Simulator(world, api_key="k") as simulator:
+        day = fetched(simulator, tmp_path, site="s")
+    assert rows_of(day) == [(start // 1000, "p", 3.0)] == world.truth("s", DAY)
+    assert day.rows.counts.dropped == {"duplicate": 2}
+    assert day.rows.counts.conflicts == 2

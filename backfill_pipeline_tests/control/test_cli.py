@@ -1,0 +1,98 @@
+"""The command: one line for what went wrong, the right exit code, help that works."""
+
+import os
+import shlex
+import subprocess
+import sys
+from datetime import date
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from backfill_pipeline.control.cli import backfill
+from backfill_pipeline.core.rows import Counts, DayRows
+from backfill_pipeline.storage.days import put_day
+from backfill_pipeline.storage.local import LocalStore
+
+
+def run(*arguments, cwd, **environment):
+    """The real command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "backfill_pipeline.control.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=cwd,
+        env=os.environ | environment,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "word"),
+    [
+        (["nonsense"], {}, "nonsense"),
+        (["verify"], {}, "--from"),
+        (["verify", "--from", "2025-02-30", "--to", "2025-03-01"], {}, "YYYY-MM-DD"),
+        (["verify", "--from", "2025-03-02", "--to", "2025-03-01"], {}, "before"),
+        (["verify", "--from", "2025-03-01", "--to", "2025-03-01"], {}, "ACE_SITES"),
+        (["verify", "--from", "2025-03-01", "--to", "2025-03-01"], {"ACE_MAX_PAGE_SIZE": "7"}, "ACE_MAX_PAGE_SIZE"),
+        (["simulate", "--fault", "nonsense"], {}, "nonsense"),
+        (["simulate", "--replay", "nowhere"], {}, "nowhere"),
+        (["demo", "--days", "0"], {}, "--days"),
+    ],
+)
+def test_what_was_asked_wrongly_is_one_line_and_exit_code_2(tmp_path, arguments, environment, word):
+    """No traceback, no page of usage: the line names what was wrong."""
+    done = run(*arguments, cwd=tmp_path, **environment)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert word in done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(backfill.commands))
+def test_every_command_has_help_with_an_example_that_parses(name):
+    """The example in the help is a command that the parser takes."""
+    command = backfill.commands[name]
+    shown = CliRunner().invoke(backfill, [name, "--help"])
+    assert shown.exit_code == 0
+    example = command.help.split("Example: backfill ")[1].strip()
+    words = shlex.split(example)
+    assert words[0] == name
+    options = [word for word in words[1:] if word.startswith("--")]
+    known = {option for parameter in command.params for option in getattr(parameter, "opts", [])}
+    assert set(options) <= known
+    assert isinstance(command, click.Command)
+
+
+def test_help_and_version_need_no_dagster():
+    """`backfill --help` answers without importing what takes seconds."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "backfill_pipeline.control.cli", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert " dagster" not in done.stderr
+    assert " pyarrow" not in done.stderr
+
+
+def test_verify_tells_stored_empty_missing_and_damaged_apart(tmp_path):
+    """Exit code 1 while anything is missing or damaged, 0 when every expected object is whole."""
+    store = LocalStore(tmp_path / "data")
+    for number in (1, 2):
+        put_day(store, DayRows("a", date(2025, 3, number), ["p"], [], Counts()))
+    asked = ["verify", "--site", "a", "--from", "2025-03-01", "--to"]
+    good = run(*asked, "2025-03-02", cwd=tmp_path)
+    assert (good.returncode, good.stdout.splitlines()[-1]) == (
+        0,
+        "0 stored with 0 rows, 2 empty, 0 missing, 0 damaged",
+    )
+    (tmp_path / "data/timeseries/2025/03/02/a.parquet").write_bytes(b"PAR1")
+    bad = run(*asked, "2025-03-03", "--json", cwd=tmp_path)
+    assert bad.returncode == 1
+    assert '"missing": [{"site": "a", "date": "2025-03-03"}]' in bad.stdout
+    assert '"damaged": [{"site": "a", "date": "2025-03-02"' in bad.stdout
