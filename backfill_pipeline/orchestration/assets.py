@@ -1,7 +1,7 @@
 """The assets: one per site, day by day.
 
-Put here: how Dagster's run becomes work, what is told of each day. Keep out: threads (`work.py`), what a good day is
-(`checks.py`), how a failed one is told (`failures.py`), how a day is fetched (`ace/`) and stored (`storage/`).
+Put here: how Dagster's run becomes work, and what is told of each day. Keep out: threads (`work.py`), what a good day
+is (`checks.py`), how a failed one is told (`failures.py`), how a day is fetched (`ace/`) and stored (`storage/`).
 
 One op stands for the assets of all sites: a run pays for a process and a step once, whatever the number of sites
 (`docs/decisions/0001-one-op-for-all-sites.md`). It is a generator that gives out each day's events while the next days
@@ -11,7 +11,7 @@ are at work, so that a crash costs no day that was stored.
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import dagster as dg
 
@@ -33,7 +33,7 @@ POOL = "backfill_runs"
 
 
 def timeseries_assets(
-    settings: Settings, sites: tuple[str, ...], *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    settings: Settings, sites: tuple[str, ...], *, now: Callable[[], datetime]
 ) -> dg.AssetsDefinition:
     """One day-partitioned asset for each of `sites`, all of one op.
 
@@ -75,8 +75,8 @@ def _spec(site: str, partitions: dg.PartitionsDefinition, settings: Settings) ->
         partitions_def=partitions,
         skippable=True,
         kinds={"parquet", "python"},
-        description=f"Raw samples of site `{site}` from the ACE API, one Parquet object per UTC day, sorted by point, "
-        "time, read back and verified.",
+        description=f"Raw samples of site `{site}` from the ACE API: one Parquet object per UTC day, sorted by point "
+        "and time, read back and verified.",
         metadata={
             "site": site,
             "store": settings.store,
@@ -119,11 +119,8 @@ class _Run:
         """
         for site in self.sites if self.early else ():
             ready = f"{self.settings.ready_at(self.early[0]):%Y-%m-%d %H:%M}"
-            yield from self.failures.told(
-                Failed(
-                    site, self.early, UsageError(f"not ready before {ready} UTC (ACE_RAW_LAG_HOURS): ask again then")
-                )
-            )
+            error = UsageError(f"not ready before {ready} UTC (ACE_RAW_LAG_HOURS): ask again then")
+            yield from self.failures.told(Failed(site, self.early, error))
         if self.days:
             stop = threading.Event()
             try:

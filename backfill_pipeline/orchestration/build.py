@@ -3,7 +3,8 @@
 Put here: which assets, jobs and resources there are. Keep out: what they do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -18,18 +19,24 @@ from backfill_pipeline.settings import Settings
 JOB = "backfill_job"
 
 
-def build_defs(settings: Settings, *, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+def build_defs(
+    settings: Settings,
+    *,
+    resources: Mapping[str, Any] | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> dg.Definitions:
     """All definitions. Touches the network only when `ACE_SITES` is not set.
 
     Args:
         settings: the settings.
         resources: in place of our own, by key (`ace`, `objects`): for tests and for extensions.
+        now: the instant, aware; decides which days are ready.
 
     Raises:
         SettingError: the sites are not set and cannot be asked for.
     """
     sites = settings.sites or _sites_of_the_key(settings)
-    assets = timeseries_assets(settings, sites)
+    assets = timeseries_assets(settings, sites, now=now)
     held = dg.ResourceDefinition.hardcoded_resource(settings)  # as an object: no secret becomes run config
     own = {"ace": AceResource(settings=held), OBJECTS: DayIOManager(settings=held)}
     return dg.Definitions(

@@ -7,8 +7,9 @@ figures come about (`core/quality.py`), and what keeps a day from being stored a
 
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from statistics import median
+from typing import Any
 
 import dagster as dg
 
@@ -30,6 +31,9 @@ MAX_UNUSABLE = 0.2
 
 DAYS_BEFORE = 7
 """How many days before a day it is held against."""
+
+Figures = dict[str, Any]
+"""An evaluation's figures by name: Dagster plots them by partition."""
 
 _UNUSABLE = ("no_name", "bad_time", "null_value", "not_numeric", "not_finite")
 
@@ -79,7 +83,7 @@ class Judge:
             and (rows_share is None or rows_share >= MIN_ROWS_SHARE)
         )
         yield self._one(day, "has_samples", counts.fetched > 0, {"samples": counts.fetched, "state": day.stored.state})
-        figures = {
+        figures: Figures = {
             "points_seen": fetched.points_seen,
             "points_configured": fetched.points_configured,
             "coverage": coverage,
@@ -87,17 +91,18 @@ class Judge:
             "rows": seen.rows,
         }
         known = {"rows_share": rows_share, "interval_s": seen.interval_s}
-        figures |= {name: value for name, value in known.items() if value is not None}
+        figures.update({name: value for name, value in known.items() if value is not None})
         yield self._one(day, "complete", complete, figures)
-        dropped = {f"dropped_{reason}": rows for reason, rows in counts.dropped.items()}
-        yield self._one(day, "clean", inside and unusable <= MAX_UNUSABLE, {"unusable_share": unusable, **dropped})
+        shares: Figures = {"unusable_share": unusable}
+        shares.update({f"dropped_{reason}": rows for reason, rows in counts.dropped.items()})
+        yield self._one(day, "clean", inside and unusable <= MAX_UNUSABLE, shares)
 
-    def _one(self, day: Stored, name: str, passed: bool, figures: Mapping[str, float | str]) -> dg.AssetCheckEvaluation:  # noqa: FBT001 - one verdict
+    def _one(self, day: Stored, name: str, passed: bool, figures: Figures) -> dg.AssetCheckEvaluation:  # noqa: FBT001 - one verdict
         return dg.AssetCheckEvaluation(
             asset_key=asset_key(day.fetched.site),
             check_name=name,
             passed=passed,
-            metadata=dict(figures),
+            metadata=figures,
             severity=self._severity,
             partition=day.fetched.day.isoformat(),
         )

@@ -133,7 +133,8 @@ class Work:
         except Exception as error:  # noqa: BLE001 - whatever it is, the run reports it, and other sites go on
             if isinstance(error, STOPS_ALL):
                 self._stop.set()
-            self._give(Failed(site, tuple(left), error))
+            if left:
+                self._give(Failed(site, tuple(left), error))
         finally:
             with self._changed:
                 self._live -= 1
@@ -152,15 +153,18 @@ class Work:
 
     def _settled(self, fetched: FetchedDay) -> Stored | Failed:
         """A fetched day, stored; an error that is this day's alone ends this day alone."""
+        if fetched.rows is None:
+            error = fetched.error or BackfillError("neither rows nor an error came back")
+            if isinstance(error, STOPS_ALL):
+                raise error
+            return Failed(fetched.site, (fetched.day,), error)
         try:
-            if fetched.rows is None:
-                raise fetched.error or BackfillError("neither rows nor an error came back")
             stored = self._put(fetched.rows, fetched.facts)
             figures = quality(fetched.rows)
         except STOPS_ALL:
             raise
-        except Exception as error:  # noqa: BLE001 - no surprise over one day may cost the days after it
-            return Failed(fetched.site, (fetched.day,), error)
+        except Exception as surprise:  # noqa: BLE001 - nothing about one day may cost the days after it
+            return Failed(fetched.site, (fetched.day,), surprise)
         fetched.discard()
         return Stored(replace(fetched, rows=None, spool=None), stored, fetched.rows.counts, figures)
 

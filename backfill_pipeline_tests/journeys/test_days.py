@@ -40,7 +40,7 @@ def materialised(settings, instance, day, last=None, sites=None):
         if last
         else None
     )
-    return defs.get_job_def("backfill_job").execute_in_process(
+    return defs.resolve_job_def("backfill_job").execute_in_process(
         partition_key=None if last else str(day),
         tags=tags,
         instance=instance,

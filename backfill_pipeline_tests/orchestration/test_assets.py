@@ -1,0 +1,164 @@
+"""The assets in real Dagster runs over a made-up API: what is recorded of each day, and what is not."""
+
+from datetime import date, timedelta
+
+import dagster as dg
+import pytest
+
+from backfill_pipeline.errors import ContractError, KeyRefusedError, StoreRefusedError
+from backfill_pipeline.orchestration.failures import DayError, observed_error
+from backfill_pipeline.orchestration.partitions import asset_key
+from backfill_pipeline_tests.orchestration.fakes import NOW, FakeFetcher, Runs, day_rows
+
+PROMISED = {"dagster/row_count", "path", "bytes", "samples_fetched", "requests", "duration_s"}
+MORE = {"points_configured", "points_seen", "dropped", "changed", "state", "coverage"}
+
+
+def failure_of(result) -> str:
+    (failed,) = [event for event in result.all_events if event.is_step_failure]
+    data = failed.step_failure_data
+    return data.user_failure_data.description if data.user_failure_data else data.error.message
+
+
+def latest(runs, site, day):
+    filters = dg.AssetRecordsFilter(asset_key=asset_key(site), asset_partitions=[day])
+    return runs.instance.fetch_materializations(filters, limit=1).records[0].asset_materialization.metadata
+
+
+@pytest.fixture(scope="module")
+def with_a_bad_day(tmp_path_factory):
+    """Four days of two sites in one run, of which one site-day fails."""
+    fetcher = FakeFetcher({("north", date(2025, 1, 2)): ContractError("the sums disagree")})
+    with Runs(tmp_path_factory.mktemp("store"), fetcher) as runs:
+        yield runs, runs.run("2025-01-01", "2025-01-04")
+
+
+def test_each_stored_day_is_recorded_once(with_a_bad_day):
+    """A ranged run records each stored site-day as one materialisation, days of a site oldest first."""
+    runs, result = with_a_bad_day
+    told = runs.materialized(result)
+    assert [day for site, day in told if site == "north"] == ["2025-01-01", "2025-01-03", "2025-01-04"]
+    assert [day for site, day in told if site == "south"] == [f"2025-01-0{n}" for n in (1, 2, 3, 4)]
+
+
+def test_each_day_has_its_own_metadata(with_a_bad_day):
+    """The promised figures stand on every materialisation, and are this day's."""
+    _runs, result = with_a_bad_day
+    for event in result.get_asset_materialization_events():
+        metadata = event.step_materialization_data.materialization.metadata
+        assert set(metadata) >= PROMISED | MORE
+        assert metadata["dagster/row_count"].value == 432
+        assert event.partition.replace("-", "/") in metadata["path"].value.replace("\\", "/")
+
+
+def test_the_run_fails_naming_the_failed_day(with_a_bad_day):
+    """One failed site-day fails the run, which says which, why, and what to do."""
+    _, result = with_a_bad_day
+    assert not result.success
+    assert "1 of 8 site-days failed: north 2025-01-02 (ContractError: the sums disagree)" in failure_of(result)
+
+
+def test_a_failed_day_keeps_its_error(with_a_bad_day):
+    """The error of a failed day is an observation of its partition, and reads back as it was."""
+    runs, _ = with_a_bad_day
+    records = runs.instance.fetch_observations(asset_key("north"), limit=10).records
+    found = [observed_error(record.asset_observation) for record in records]
+    assert found == [DayError("north", "2025-01-02", "the sums disagree", "ContractError")]
+
+
+def test_dagster_shows_the_failed_day_as_failed(with_a_bad_day):
+    """Partition status is by site and day, so that "missing and failed only" runs exactly the failed one."""
+    runs, _ = with_a_bad_day
+    done = runs.instance.get_materialized_partitions(asset_key("north"))
+    assert done == {"2025-01-01", "2025-01-03", "2025-01-04"}
+    assert runs.instance.get_materialized_partitions(asset_key("south")) == done | {"2025-01-02"}
+
+
+def test_checks_are_evaluated_by_day(with_a_bad_day):
+    """Each stored day has an evaluation of each check, for its partition, with figures."""
+    _, result = with_a_bad_day
+    found = {(e.asset_key.path[-1], e.partition, e.check_name) for e in result.get_asset_check_evaluations()}
+    assert len(found) == 7 * 3
+    assert ("south", "2025-01-02", "complete") in found
+
+
+def test_a_day_is_fetched_again_when_asked_again(tmp_path):
+    """Materialising a finished day refetches it; unchanged rows leave the object as it is, and say so."""
+    fetcher = FakeFetcher()
+    with Runs(tmp_path, fetcher, "north") as runs:
+        assert runs.run("2025-01-01").success
+        assert latest(runs, "north", "2025-01-01")["changed"].value is True
+        assert runs.run("2025-01-01").success
+        assert latest(runs, "north", "2025-01-01")["changed"].value is False
+    assert len(fetcher.asked) == 2
+
+
+def test_one_partition_and_one_asset_can_be_asked_for(tmp_path):
+    """A run of one partition tag and a subset of the sites does that alone."""
+    fetcher = FakeFetcher()
+    with Runs(tmp_path, fetcher) as runs:
+        job = runs.defs.resolve_job_def("backfill_job")
+        keys = [asset_key("south")]
+        result = job.execute_in_process(instance=runs.instance, partition_key="2025-01-03", asset_selection=keys)
+        assert runs.materialized(result) == [("south", "2025-01-03")]
+        assert len(result.get_asset_check_evaluations()) == 3
+    assert fetcher.asked == [("south", date(2025, 1, 3))]
+
+
+def test_an_empty_day_is_stored_and_not_passed(tmp_path):
+    """A day without samples is an object without rows, of the state `empty`, whose has-samples check does not pass."""
+    with Runs(tmp_path, FakeFetcher(make=lambda site, day: day_rows(site, day, points=0)), "north") as runs:
+        result = runs.run("2025-01-01")
+        assert result.success
+        metadata = latest(runs, "north", "2025-01-01")
+        assert (metadata["state"].value, metadata["dagster/row_count"].value) == ("empty", 0)
+        passed = {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
+        assert passed == {"has_samples": False, "complete": False, "clean": True}
+
+
+@pytest.mark.parametrize("error", [KeyRefusedError("the API refused the key"), StoreRefusedError("no such bucket")])
+def test_a_refusal_stops_the_run_with_one_clear_line(tmp_path, error):
+    """What every day would meet ends the run at once, named once; finished days stay."""
+    fetcher = FakeFetcher({("north", date(2025, 1, 2)): error})
+    with Runs(tmp_path, fetcher, "north") as runs:
+        result = runs.run("2025-01-01", "2025-01-31")
+        assert failure_of(result) == f"everything was stopped, since no further day could succeed: {error}"
+        assert runs.materialized(result) == [("north", "2025-01-01")]
+    assert len(fetcher.asked) == 2
+
+
+def test_a_day_that_is_not_ready_is_not_asked_for(tmp_path):
+    """A day within its lag fails with the instant from which it may be asked for; days before it are stored."""
+    fetcher = FakeFetcher()
+    with Runs(tmp_path, fetcher, "north", raw_lag_hours=6) as runs:
+        result = runs.run(str(NOW.date() - timedelta(days=2)), str(NOW.date() - timedelta(days=1)))
+        assert runs.materialized(result) == [("north", "2025-05-30")]
+        assert "north 2025-05-31 (UsageError: not ready before 2025-06-01 06:00 UTC" in failure_of(result)
+    assert fetcher.asked == [("north", date(2025, 5, 30))]
+
+
+def test_odd_names_are_one_asset_each(tmp_path):
+    """Sites whose names Dagster would forbid or fold together are stored and recorded apart."""
+    sites = ("a-b", "a.b", "a_b", "Büro 1", "x/y", "North", "north")
+    with Runs(tmp_path, FakeFetcher(), *sites) as runs:
+        result = runs.run("2025-01-01")
+        assert result.success
+        made = {
+            str(e.step_materialization_data.materialization.metadata["path"].value)
+            for e in result.get_asset_materialization_events()
+        }
+        assert len(made) == len(sites)
+
+
+def test_days_before_the_run_count_as_neighbours(tmp_path):
+    """The first day of a run is held against the days that earlier runs stored."""
+
+    def thin_on_the_third(site, day):
+        return day_rows(site, day, every_s=600 if day < date(2025, 1, 3) else 3600)
+
+    with Runs(tmp_path, FakeFetcher(make=thin_on_the_third), "north") as runs:
+        assert runs.run("2025-01-01", "2025-01-02").success
+        result = runs.run("2025-01-03")
+        (complete,) = [e for e in result.get_asset_check_evaluations() if e.check_name == "complete"]
+        assert not complete.passed
+        assert complete.metadata["rows_share"].value == pytest.approx(1 / 6, abs=1e-3)
