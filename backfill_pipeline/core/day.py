@@ -39,7 +39,8 @@ class Window:
         return self.end - self.start
 
     def __str__(self) -> str:
-        return f"{iso(self.start)[11:19]}-{iso(self.end)[11:19]}"
+        end = iso(self.end)[11:19] if self.end % 86_400 else "24:00:00"
+        return f"{iso(self.start)[11:19]}-{end}"
 
 
 def iso(seconds: int) -> str:
