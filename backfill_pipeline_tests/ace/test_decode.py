@@ -239,3 +239,24 @@ def test_documented_pages_take_the_fast_road():
 def test_other_shapes_of_rows_are_left_to_the_general_reader(rows):
     """Extra keys and another order of keys are not the documented shape."""
     assert decode._documented(body_of(rows)) is None
+
+
+def test_pages_of_bare_values_take_the_fast_road_too():
+    """Numbers, booleans and null beside strings are read without a Python object per sample."""
+    rows = [sample(1.5), sample(True), sample(None), sample("2"), sample(time=NOON // 1000)]
+    page = decode_page(body_of(rows))
+    slow = decode._any(body_of(rows))
+    np.testing.assert_array_equal(page.value, slow.value)
+    np.testing.assert_array_equal(page.fault, slow.fault)
+    np.testing.assert_array_equal(page.time_us, slow.time_us)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(mixed, min_size=1, max_size=12), st.booleans())
+def test_however_it_is_read_a_page_means_what_the_general_reader_says(rows, compact):
+    """Any mix of shapes: the whole decoder agrees with reading row by row."""
+    body = body_of(rows, compact=compact)
+    page, slow = decode_page(body), decode._any(body)
+    np.testing.assert_array_equal(page.time_us, slow.time_us)
+    np.testing.assert_array_equal(page.value, slow.value)
+    np.testing.assert_array_equal(page.fault, slow.fault)
