@@ -8,7 +8,6 @@ One op stands for the assets of all sites: a run pays for a process and a step o
 are at work, so that a crash costs no day that was stored.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
@@ -122,14 +121,12 @@ class _Run:
             error = UsageError(f"not ready before {ready} UTC (ACE_RAW_LAG_HOURS): ask again then")
             yield from self.failures.told(Failed(site, self.early, error))
         if self.days:
-            stop = threading.Event()
             try:
-                fetcher = self.ace.fetcher(stop=stop, log=self.context.log.info)
+                work = self.ace.work(
+                    self.objects.put, self.sites, self.days, log=self.context.log.info, left=self._record_late
+                )
             except BackfillError as error:
                 raise dg.Failure(str(error), allow_retries=False) from None
-            work = Work(
-                fetcher, self.objects.put, self.sites, self.days, at_once=self.settings.sites_at_once, stop=stop
-            )
             yield from self._worked(work)
         self.failures.raise_if_any()
 
@@ -147,15 +144,11 @@ class _Run:
             for result in work.results():
                 yield from self._events_of(result, judges)
             raise
-        except GeneratorExit:
-            # Dagster was interrupted between two of our events and takes no more of them.
-            work.finish(self.settings.grace_seconds)
-            for result in work.results():
-                if isinstance(result, Stored):
-                    self.context.instance.report_runless_asset_event(self._materialization(result))
-            raise
-        finally:
-            work.close()
+
+    def _record_late(self, result: Stored | Failed) -> None:
+        """Record a day that was stored after Dagster had stopped listening to the op."""
+        if isinstance(result, Stored):
+            self.context.instance.report_runless_asset_event(self._materialization(result))
 
     def _events_of(self, result: Stored | Failed, judges: dict[str, Judge]) -> Iterator[object]:
         if isinstance(result, Failed):

@@ -6,20 +6,29 @@ the run storage ever holds it.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 
 import dagster as dg
+from pydantic import PrivateAttr
 
 from backfill_pipeline.ace.client import open_client
 from backfill_pipeline.ace.fetch import Fetcher
-from backfill_pipeline.orchestration.work import Fetches
+from backfill_pipeline.core.rows import DayRows
+from backfill_pipeline.orchestration.work import Failed, Fetches, Stored, Work
 from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.days import StoredDay
 
 
 class AceResource(dg.ConfigurableResource[None]):
-    """The ACE API, with its paging, budget and retries, as the settings describe it."""
+    """The ACE API, with its paging, budget and retries, as the settings describe it, and the work of a run upon it.
+
+    The work belongs to the resource and not to the op, since Dagster tears a resource down however a run ends: a cancel
+    that arrives while Dagster stores an event never comes back to the op.
+    """
 
     settings: dg.ResourceDependency[Settings]
+    _begun: list[tuple[Work, Callable[[Stored | Failed], None]]] = PrivateAttr(default_factory=list)
 
     def fetcher(self, *, stop: threading.Event, log: Callable[[str], None]) -> Fetches:
         """A fetcher of whole days; finished windows are kept in the private folder.
@@ -40,3 +49,37 @@ class AceResource(dg.ConfigurableResource[None]):
             accept_marks=settings.accept_marks,
             log=log,
         )
+
+    def work(
+        self,
+        put: Callable[[DayRows, Mapping[str, str]], StoredDay],
+        sites: Sequence[str],
+        days: Sequence[date],
+        *,
+        log: Callable[[str], None],
+        left: Callable[[Stored | Failed], None],
+    ) -> Work:
+        """Begin to fetch and store days.
+
+        Args:
+            put: stores a day and verifies it; called from several threads.
+            sites: site names.
+            days: UTC days, oldest first.
+            log: takes a line for each window, and for each failure that is tried again.
+            left: takes each result that nobody has taken when the run ends.
+
+        Raises:
+            SettingError: no key is set, or the budget cannot be opened.
+        """
+        stop = threading.Event()
+        work = Work(self.fetcher(stop=stop, log=log), put, sites, days, at_once=self.settings.sites_at_once, stop=stop)
+        self._begun.append((work, left))
+        return work
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - Dagster's signature
+        """Let days at work complete within their grace, hand over what nobody has taken, and stop."""
+        for work, left in self._begun:
+            work.finish(self.settings.grace_seconds)
+            for result in work.results():
+                left(result)
+            work.close()

@@ -15,6 +15,7 @@ from backfill_pipeline.ace.fetch import FetchedDay
 from backfill_pipeline.core.rows import Chunk, Counts, DayRows
 from backfill_pipeline.errors import BackfillError, StoppedError
 from backfill_pipeline.orchestration.build import JOB, build_defs
+from backfill_pipeline.orchestration.resources import AceResource
 from backfill_pipeline.settings import Settings
 
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
@@ -59,8 +60,8 @@ class FakeFetcher:
             yield FetchedDay(site, day, rows, error, 2, 0, 0.5, len(rows.points) if rows else 0, seen)
 
 
-class FakeAce(dg.ConfigurableResource):
-    """Stands for `AceResource`."""
+class FakeAce(AceResource):
+    """The resource over a fake fetcher."""
 
     source: dg.ResourceDependency[FakeFetcher]
 
@@ -76,7 +77,8 @@ class Runs:
             sites=sites or ("north", "south"), store=str(folder), first_day=date(2025, 1, 1), home=folder, **fields
         )
         self.fetcher = fetcher
-        ace = FakeAce(source=dg.ResourceDefinition.hardcoded_resource(fetcher))
+        hold = dg.ResourceDefinition.hardcoded_resource
+        ace = FakeAce(source=hold(fetcher), settings=hold(self.settings))
         self.defs = build_defs(self.settings, resources={"ace": ace}, now=lambda: NOW)
         self._stack = ExitStack()
         self.instance = self._stack.enter_context(dg.DagsterInstance.ephemeral())

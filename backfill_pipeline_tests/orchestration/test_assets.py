@@ -43,7 +43,7 @@ def test_each_stored_day_is_recorded_once(with_a_bad_day):
 
 def test_each_day_has_its_own_metadata(with_a_bad_day):
     """The promised figures stand on every materialisation, and are this day's."""
-    _runs, result = with_a_bad_day
+    _, result = with_a_bad_day
     for event in result.get_asset_materialization_events():
         metadata = event.step_materialization_data.materialization.metadata
         assert set(metadata) >= PROMISED | MORE
