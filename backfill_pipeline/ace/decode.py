@@ -52,7 +52,8 @@ def decode_page(body: bytes) -> Page:
     """
     # Without escapes no string holds a quote, so that these patterns can only be a row's own key and value; as text
     # they mean the same as bare.
-    plain = body.replace(b'"value": null', b'"value": ""').replace(b'"value":null', b'"value":""')
+    null = b'"value": null' if b'"value": ' in body[:2_000] else b'"value":null'
+    plain = body.replace(null, null[:-4] + b'""')
     return _documented(plain) or _documented(_BARE.sub(rb'\1"\2"', plain)) or _any(body)
 
 
