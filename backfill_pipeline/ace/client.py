@@ -23,6 +23,7 @@ from backfill_pipeline import __version__
 from backfill_pipeline.ace.budget import Budget, open_budget
 from backfill_pipeline.ace.decode import decode_page
 from backfill_pipeline.ace.retry import Retries
+from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.core.day import Window, iso
 from backfill_pipeline.core.rows import Page
 from backfill_pipeline.errors import (
@@ -298,7 +299,11 @@ class AceClient:
 
 
 def open_client(
-    settings: Settings, *, stop: threading.Event | None = None, log: Callable[[str], None] = print
+    settings: Settings,
+    *,
+    stop: threading.Event | None = None,
+    log: Callable[[str], None] = print,
+    backoff: Backoff | None = None,
 ) -> AceClient:
     """A client as the settings describe it, with the shared budget opened.
 
@@ -306,11 +311,12 @@ def open_client(
         settings: the settings; their key is required.
         stop: once set, waits end with `StoppedError`.
         log: takes a line for each failure that is tried again.
+        backoff: how often lists are tried; the usual way when None.
     """
     key = settings.require_key()
     stop = stop or threading.Event()
     budget = open_budget(settings.limiter_url, key_id=key_id(key), per_minute=settings.requests_per_minute, stop=stop)
-    return AceClient(settings.api_url, key, budget, retries=Retries(stop=stop, log=log))
+    return AceClient(settings.api_url, key, budget, retries=Retries(backoff or Backoff(), stop, log=log))
 
 
 def key_id(key: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from backfill_pipeline.ace.client import open_client
+from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.errors import BackfillError, SettingError
 from backfill_pipeline.orchestration.assets import OBJECTS, timeseries_assets
 from backfill_pipeline.orchestration.io_manager import DayIOManager
@@ -55,7 +56,7 @@ def build_defs(
 
 def _sites_of_the_key(settings: Settings) -> tuple[str, ...]:
     try:
-        sites = tuple(site.name for site in open_client(settings).sites())
+        sites = tuple(site.name for site in open_client(settings, backoff=Backoff(tries=2, first_s=1)).sites())
     except BackfillError as error:
         raise SettingError(
             f"ACE_SITES is not set, and the API could not be asked for the sites of the key: {error}. "
