@@ -37,7 +37,7 @@ class Page:
     """One decoded page of n rows, in the API's order.
 
     Attributes:
-        names: the distinct point names of the page, in order of first appearance.
+        names: the distinct point names of the page, in no order.
         code: int32[n], index into `names`; -1 where the row has no name.
         time_us: int64[n], Unix microseconds UTC; `NO_TIME` where it cannot be read.
         value: float64[n]; NaN where `fault` is not `NONE`.

@@ -216,7 +216,7 @@ mixed = st.fixed_dictionaries({"name": st.text(max_size=5), "value": values, "ti
 def test_the_fast_reader_and_the_general_one_agree(rows, compact):
     """Whatever the rows hold, the two readers give the same page."""
     body = body_of(rows, cursor="c", more=True, compact=compact)
-    fast = decode._documented(body)
+    fast = decode._together(body)
     slow = decode._any(body)
     if fast is None:
         return
@@ -232,13 +232,13 @@ def test_the_fast_reader_and_the_general_one_agree(rows, compact):
 def test_documented_pages_take_the_fast_road():
     """Both spacings of the documented shape are read without a Python object per sample."""
     for compact in (False, True):
-        assert decode._documented(body_of([sample(), sample("NaN"), sample("x")], compact=compact)) is not None
+        assert decode._together(body_of([sample(), sample("NaN"), sample("x")], compact=compact)) is not None
 
 
 @pytest.mark.parametrize("rows", [[{**sample(), "extra": "x"}], [{"time": "t", "name": "n", "value": "v"}]])
 def test_other_shapes_of_rows_are_left_to_the_general_reader(rows):
     """Extra keys and another order of keys are not the documented shape."""
-    assert decode._documented(body_of(rows)) is None
+    assert decode._together(body_of(rows)) is None
 
 
 def test_pages_of_bare_values_take_the_fast_road_too():
