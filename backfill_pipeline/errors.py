@@ -12,7 +12,8 @@
     |   +-- RequestRefusedError the API called the request itself wrong (400, 404, 405 ...)
     |   +-- ContractError       the API's answer is not what its contract says
     |   +-- StoreRefusedError   no such bucket, no permission, wrong endpoint, clock skew, disk full
-    |   `-- DamagedObjectError  an object is not what was put there
+    |   +-- DamagedObjectError  an object is not what was put there
+    |   `-- BudgetLostError     the request budget's server does not answer: nothing may be sent
     `-- TransientError          trying again may help; may carry how long to wait first
         +-- PageFailedError     one page did not arrive whole: cut, slow, 5xx, HTML, not JSON
         +-- ThrottledError      429, or a Retry-After: every process that shares the key waits
@@ -76,6 +77,10 @@ class StoreRefusedError(PermanentError):
 
 class DamagedObjectError(PermanentError):
     """An object in the store is not what was put there, or not a day's object at all."""
+
+
+class BudgetLostError(PermanentError):
+    """The server that keeps the request budget does not answer: without it no request may leave."""
 
 
 class TransientError(BackfillError):

@@ -31,6 +31,7 @@ from backfill_pipeline.core.rows import NO_TIME, Chunk, Counts, DayRows, Page
 from backfill_pipeline.core.windows import DayPlan, SitePace
 from backfill_pipeline.errors import (
     BackfillError,
+    BudgetLostError,
     ContractError,
     KeyRefusedError,
     PageFailedError,
@@ -53,7 +54,7 @@ BELIEVED = 3
 AHEAD = 2
 """Days of a site under way at once: the one to be given out next, and the one after it."""
 
-_STOPS_ALL = (KeyRefusedError, SiteRefusedError, StoppedError)
+_STOPS_ALL = (KeyRefusedError, SiteRefusedError, BudgetLostError, StoppedError)
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,17 @@ from typing import Protocol
 from backfill_pipeline.ace.fetch import FetchedDay
 from backfill_pipeline.core.quality import Quality, quality
 from backfill_pipeline.core.rows import Counts, DayRows
-from backfill_pipeline.errors import BackfillError, KeyRefusedError, SettingError, StoppedError, StoreRefusedError
+from backfill_pipeline.errors import (
+    BackfillError,
+    BudgetLostError,
+    KeyRefusedError,
+    SettingError,
+    StoppedError,
+    StoreRefusedError,
+)
 from backfill_pipeline.storage.days import StoredDay
 
-STOPS_ALL = (KeyRefusedError, StoreRefusedError, SettingError)
+STOPS_ALL = (KeyRefusedError, StoreRefusedError, BudgetLostError, SettingError)
 """Errors that every further day would meet as well."""
 
 _LOOK_S = 0.5

@@ -1,0 +1,363 @@
+"""Ledgers: where the slots of a request budget are written down, one clock for all who share one.
+
+Each kind does the same in one step that nobody else interrupts, by its own clock: a SQLite file with the machine's
+monotonic clock, a Postgres database or a Redis server with the server's. Put here: the stores of the budget. Keep out:
+waiting, and what is counted (`ace/budget.py`).
+"""
+
+import hashlib
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from backfill_pipeline.errors import BudgetLostError, SettingError
+
+T = TypeVar("T")
+
+FARTHEST_S = 7200.0
+"""No slot and no pause lies further ahead than this; one that does was written by a clock that was set back since."""
+
+REACH_S = 10.0
+"""A ledger on a server that does not answer for so long counts as cut off."""
+
+TRIES = 5
+"""How often a step is tried with a server that was cut off, each after a second more, before the run is told."""
+
+
+class Ledger(Protocol):
+    """Slots of one key."""
+
+    def reserve(self) -> tuple[str, float]:
+        """Take the next free slot: its name, and the seconds until it begins."""
+
+    def depart(self, slot: str) -> bool:
+        """Write down that the request of `slot` leaves now; False if nobody may: then the slot is given back."""
+
+    def release(self, slot: str) -> None:
+        """Give a slot back unused."""
+
+    def pause(self, seconds: float) -> None:
+        """Let nobody depart for so long; the longer of two pauses counts."""
+
+
+class _Execute(Protocol):
+    def __call__(self, statement: str, *values: object) -> Any: ...
+
+
+class _SqlLedger:
+    """A ledger in two tables of a database.
+
+    Args:
+        key: fingerprint of the key.
+        most: slots in any span.
+        span_s: seconds that a slot counts for.
+    """
+
+    def __init__(self, key: str, most: int, span_s: float) -> None:
+        self._key, self._most, self._span = key, most, span_s
+
+    def _step(self) -> AbstractContextManager[tuple[_Execute, float]]:
+        """One transaction that no one else interrupts, and the ledger's time at which it has begun."""
+        raise NotImplementedError
+
+    def reserve(self) -> tuple[str, float]:
+        """Take the next free slot: its name, and the seconds until it begins."""
+        name = uuid.uuid4().hex
+        with self._step() as (execute, now):
+            execute("DELETE FROM backfill_slot WHERE at < ? OR at > ?", now - self._span, now + FARTHEST_S)
+            execute("DELETE FROM backfill_pause WHERE until > ?", now + FARTHEST_S)
+            last = execute(
+                "SELECT at FROM backfill_slot WHERE key = ? ORDER BY at DESC LIMIT 1 OFFSET ?",
+                self._key,
+                self._most - 1,
+            ).fetchone()
+            at = max(now, self._paused(execute), last[0] + self._span if last else 0.0)
+            execute("INSERT INTO backfill_slot (name, key, at) VALUES (?, ?, ?)", name, self._key, at)
+        return name, at - now
+
+    def depart(self, slot: str) -> bool:
+        """Write down that the request of `slot` leaves now, which may be later than reserved.
+
+        A thread that woke late would otherwise bring its request nearer to the one that takes the slot a span later.
+        """
+        with self._step() as (execute, now):
+            if self._paused(execute) > now:
+                execute("DELETE FROM backfill_slot WHERE name = ?", slot)
+                return False
+            execute("UPDATE backfill_slot SET at = ? WHERE name = ?", now, slot)
+        return True
+
+    def release(self, slot: str) -> None:
+        """Give a slot back unused."""
+        with self._step() as (execute, _):
+            execute("DELETE FROM backfill_slot WHERE name = ?", slot)
+
+    def pause(self, seconds: float) -> None:
+        """Let nobody depart for so long."""
+        with self._step() as (execute, now):
+            until = max(now + seconds, self._paused(execute))
+            execute("DELETE FROM backfill_pause WHERE key = ?", self._key)
+            execute("INSERT INTO backfill_pause (key, until) VALUES (?, ?)", self._key, until)
+
+    def _paused(self, execute: _Execute) -> float:
+        until = execute("SELECT max(until) FROM backfill_pause WHERE key = ?", self._key).fetchone()[0]
+        return float(until or 0.0)
+
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS backfill_slot (name TEXT PRIMARY KEY, key TEXT NOT NULL, at DOUBLE PRECISION NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS backfill_slot_by_time ON backfill_slot (key, at)",
+    "CREATE TABLE IF NOT EXISTS backfill_pause (key TEXT PRIMARY KEY, until DOUBLE PRECISION NOT NULL)",
+)
+
+
+class SqliteLedger(_SqlLedger):
+    """A ledger in a file of this machine.
+
+    Args:
+        path: the file; made when missing.
+        key: fingerprint of the key.
+        most: slots in any span.
+        span_s: seconds that a slot counts for.
+        clock: seconds, the same for all processes of the machine, never set back while it is up.
+
+    Raises:
+        SettingError: the file cannot be used.
+    """
+
+    def __init__(
+        self, path: Path, key: str, most: int, span_s: float, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(key, most, span_s)
+        self._path, self._clock = path, clock
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self._step() as (execute, _):
+                for statement in _TABLES:
+                    execute(statement)
+        except (OSError, sqlite3.Error) as error:
+            raise SettingError(
+                f"BACKFILL_LIMITER: the request budget cannot be kept in {path} ({error}); "
+                "name a file in a folder that can be written, as sqlite:///FILE"
+            ) from error
+
+    @contextmanager
+    def _step(self) -> Iterator[tuple[_Execute, float]]:
+        with closing(sqlite3.connect(self._path, timeout=30, isolation_level=None)) as database:
+            # A slot lost with the power is no harm, and a flush for each request would be.
+            database.execute("PRAGMA synchronous = OFF")
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield lambda statement, *values: database.execute(statement, values), self._clock()
+            except BaseException:
+                database.execute("ROLLBACK")
+                raise
+            database.execute("COMMIT")
+
+
+class PostgresLedger(_SqlLedger):
+    """A ledger in a Postgres database, by the server's clock.
+
+    Args:
+        url: `postgresql://...`, as libpq takes it.
+        key: fingerprint of the key.
+        most: slots in any span.
+        span_s: seconds that a slot counts for.
+
+    Raises:
+        SettingError: the database cannot be used, or the driver is not installed.
+    """
+
+    def __init__(self, url: str, key: str, most: int, span_s: float) -> None:
+        super().__init__(key, most, span_s)
+        try:
+            import psycopg2  # noqa: PLC0415 - only who uses it needs it
+        except ImportError:
+            raise _no_driver(url, "postgres") from None
+        self._driver = psycopg2
+        self._url = url
+        # Steps of one key follow each other; those of another do not wait for them.
+        self._lock_id = int.from_bytes(hashlib.sha256(f"backfill {key}".encode()).digest()[:8], "big", signed=True)
+        self._connection: Any = None
+        self._own = threading.Lock()
+        try:
+            with self._attempt() as (execute, _):
+                execute("SELECT pg_advisory_xact_lock(?)", 0x6261636B)
+                for statement in _TABLES:
+                    execute(statement)
+        except psycopg2.Error as error:
+            raise _unusable(url, error) from None
+
+    def reserve(self) -> tuple[str, float]:
+        """Take the next free slot: its name, and the seconds until it begins."""
+        return _persist(super().reserve, self._driver.Error, self._url)
+
+    def depart(self, slot: str) -> bool:
+        """Write down that the request of `slot` leaves now."""
+        return _persist(lambda: super(PostgresLedger, self).depart(slot), self._driver.Error, self._url)
+
+    def release(self, slot: str) -> None:
+        """Give a slot back unused."""
+        _persist(lambda: super(PostgresLedger, self).release(slot), self._driver.Error, self._url)
+
+    def pause(self, seconds: float) -> None:
+        """Let nobody depart for so long."""
+        _persist(lambda: super(PostgresLedger, self).pause(seconds), self._driver.Error, self._url)
+
+    def _step(self) -> AbstractContextManager[tuple[_Execute, float]]:
+        return self._attempt()
+
+    @contextmanager
+    def _attempt(self) -> Iterator[tuple[_Execute, float]]:
+        with self._own:
+            if self._connection is None or self._connection.closed:
+                self._connection = self._driver.connect(
+                    self._url, connect_timeout=int(REACH_S), options=f"-c statement_timeout={int(REACH_S)}s"
+                )
+            try:
+                with self._connection, self._connection.cursor() as cursor:
+
+                    def execute(statement: str, *values: object) -> Any:
+                        cursor.execute(statement.replace("?", "%s"), values)
+                        return cursor
+
+                    execute("SELECT pg_advisory_xact_lock(?)", self._lock_id)
+                    now = execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()[0]
+                    yield execute, now
+            except self._driver.Error:
+                self._connection.close()
+                raise
+
+
+class RedisLedger:
+    """A ledger on a Redis server, by the server's clock; each step is one script.
+
+    Args:
+        url: `redis://...` or `rediss://...`.
+        key: fingerprint of the key.
+        most: slots in any span.
+        span_s: seconds that a slot counts for.
+
+    Raises:
+        SettingError: the server cannot be used, or the driver is not installed.
+    """
+
+    def __init__(self, url: str, key: str, most: int, span_s: float) -> None:
+        try:
+            import redis  # noqa: PLC0415 - only who uses it needs it
+        except ImportError:
+            raise _no_driver(url, "redis") from None
+        self._url, self._error = url, redis.RedisError
+        self._most, self._span = most, span_s
+        try:
+            self._server = redis.Redis.from_url(url, socket_timeout=REACH_S, socket_connect_timeout=REACH_S)
+            self._server.ping()
+        except (redis.RedisError, ValueError) as error:
+            raise _unusable(url, error) from None
+        # One hash tag: all of a key's entries lie on one node of a cluster.
+        self._keys = [f"{{backfill:{key}}}:slots", f"{{backfill:{key}}}:pause"]
+
+    def reserve(self) -> tuple[str, float]:
+        """Take the next free slot: its name, and the seconds until it begins."""
+        name = uuid.uuid4().hex
+        return name, float(self._run(_RESERVE, name, self._most, self._span))
+
+    def depart(self, slot: str) -> bool:
+        """Write down that the request of `slot` leaves now."""
+        return bool(self._run(_DEPART, slot))
+
+    def release(self, slot: str) -> None:
+        """Give a slot back unused."""
+        _persist(lambda: self._server.zrem(self._keys[0], slot), self._error, self._url)
+
+    def pause(self, seconds: float) -> None:
+        """Let nobody depart for so long."""
+        self._run(_PAUSE, seconds)
+
+    def _run(self, script: str, *values: object) -> Any:
+        arguments = [str(value) for value in (*values, *(0,) * (3 - len(values)), FARTHEST_S)]
+        return _persist(
+            lambda: self._server.eval(script, len(self._keys), *self._keys, *arguments), self._error, self._url
+        )
+
+
+_NOW = """
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
+local until_ = tonumber(redis.call('GET', KEYS[2]) or 0)
+if until_ > now + tonumber(ARGV[4]) then until_ = 0 end
+"""
+
+_RESERVE = f"""{_NOW}
+local most, span = tonumber(ARGV[2]), tonumber(ARGV[3])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - span)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], now + tonumber(ARGV[4]), '+inf')
+local last = redis.call('ZREVRANGE', KEYS[1], most - 1, most - 1, 'WITHSCORES')
+local at = math.max(now, until_)
+if last[2] then at = math.max(at, tonumber(last[2]) + span) end
+redis.call('ZADD', KEYS[1], string.format('%.6f', at), ARGV[1])
+redis.call('EXPIRE', KEYS[1], math.ceil(tonumber(ARGV[4])))
+return string.format('%.6f', at - now)
+"""
+
+_DEPART = f"""{_NOW}
+if until_ > now then
+  redis.call('ZREM', KEYS[1], ARGV[1])
+  return 0
+end
+redis.call('ZADD', KEYS[1], string.format('%.6f', now), ARGV[1])
+return 1
+"""
+
+_PAUSE = f"""{_NOW}
+local wanted = math.max(until_, now + tonumber(ARGV[1]))
+redis.call('SET', KEYS[2], string.format('%.6f', wanted), 'EX', math.ceil(wanted - now) + 1)
+return 1
+"""
+
+
+def _persist(step: Callable[[], T], errors: type[Exception], url: str) -> T:
+    """Do one step, again for a while when the server was cut off.
+
+    A slot whose reservation was done and not told stays unused: that costs one request, never one too many.
+    """
+    for number in range(1, TRIES + 1):
+        try:
+            return step()
+        except errors as error:
+            if number == TRIES:
+                raise BudgetLostError(
+                    f"the request budget at {_shown(url)} does not answer ({type(error).__name__}), and without it no "
+                    "request may leave; see that the server of BACKFILL_LIMITER is up, then start again"
+                ) from None
+            time.sleep(number)
+    raise AssertionError  # pragma: no cover - the loop returns or raises
+
+
+def _shown(url: str) -> str:
+    """A URL without user, password and options."""
+    parts = urlsplit(url)
+    place = parts.hostname or "localhost"
+    return f"{parts.scheme}://{place}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def _no_driver(url: str, extra: str) -> SettingError:
+    scheme = urlsplit(url).scheme
+    return SettingError(
+        f"BACKFILL_LIMITER holds a {scheme}:// URL, whose driver is not installed; "
+        f"python -m pip install 'backfill-pipeline[{extra}]'"
+    )
+
+
+def _unusable(url: str, error: Exception) -> SettingError:
+    kind = type(error).__name__
+    return SettingError(
+        f"BACKFILL_LIMITER: the request budget cannot be kept at {_shown(url)} ({kind}); "
+        "see that the server is up, and that user, password and database are right"
+    )

@@ -1,0 +1,96 @@
+"""Real servers for tests: Postgres and Redis, as Debian packages them, each on a free port in a folder of its own.
+
+Put here: how a server is found, started and stopped. Keep out: what is tested with it.
+"""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def program(name: str) -> str:
+    """Where a server's program lies; without it the test is skipped, except in CI, which has to have it."""
+    debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    found = shutil.which(name) or (str(debian[-1]) if debian else None)
+    if found is None:
+        message = f"{name} is not installed (Debian: apt-get install postgresql redis-server)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+@contextmanager
+def ended(process: subprocess.Popen) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        process.kill()
+        process.wait()
+
+
+def wait_for(port: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+    raise AssertionError("the server did not come up")
+
+
+@contextmanager
+def redis_server() -> Iterator[str]:
+    """A Redis server; its URL."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        with ended(process):
+            wait_for(port, process)
+            yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
+    """A Postgres server with one database; its URL."""
+    port = free_port()
+    # Postgres does not run as root; Debian's package makes a user for it.
+    user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
+    as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
+    initdb, postgres = program("initdb"), program("postgres")
+    folder = Path(tempfile.mkdtemp())
+    try:
+        if user:
+            os.chown(folder, user.pw_uid, user.pw_gid)
+        data = str(folder / "data")
+        subprocess.run(
+            [initdb, "-D", data, "-U", "backfill", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"],
+            check=True, stdout=subprocess.DEVNULL, cwd=folder, **as_user,
+        )  # fmt: skip
+        process = subprocess.Popen(
+            [postgres, "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-F"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, **as_user,
+        )  # fmt: skip
+        with ended(process):
+            wait_for(port, process)
+            yield f"postgresql://backfill:hush@127.0.0.1:{port}/postgres"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
