@@ -66,10 +66,11 @@ def measure(ledger: str, seconds: float) -> None:
     times = sorted(request.arrival for request in log)
     most = max(sum(first <= other < first + 60 for other in times) for first in times)
     status = Counter(request.status for request in log)
-    # The first N may leave at once; from then on each needs its share of a minute.
-    used = (len(times) - PER_MINUTE) / ((times[-1] - times[0]) / 60 * PER_MINUTE)
+    # Requests leave in bursts of N a span apart: the share of the budget is read off over whole ones.
+    spans = (len(times) - 1) // PER_MINUTE
+    used = spans * 60 / (times[spans * PER_MINUTE] - times[0])
     print(
-        f"{ledger.partition(':')[0]:<11} {len(times)} requests, {used:.1%} of what is allowed after the first {PER_MINUTE}, "
+        f"{ledger.partition(':')[0]:<11} {len(times)} requests, {used:.1%} of the budget over {spans} spans, "
         f"most in 60 s {most}, 429s {status[429]}, by process {[count for _, count in shares]}"
     )
 

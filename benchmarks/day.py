@@ -1,8 +1,8 @@
 """A site's days out of a slow and faulty API: requests and seconds against the least possible.
 
-Every scenario fetches the same days (4,572 points, a sample in five minutes: 1.3 million rows a day) from a simulator in
-a process of its own, which refuses pages above 50,000 rows, and compares the rows with the truth. `least` is a full page
-for every 50,000 rows; `one walk` is how long these pages take in sequence at the scenario's latency.
+Every scenario fetches the same days (some 5,000 points, a sample in five minutes: 1.4 million rows a day) from a
+simulator in a process of its own, which refuses pages above 50,000 rows, and compares them with the truth. `least` is
+a full page for every 50,000 rows; `one walk` is how long these pages take in sequence at the scenario's latency.
 
     python benchmarks/day.py
     python benchmarks/day.py --only slow --days 2

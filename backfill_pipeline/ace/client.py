@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -21,7 +22,7 @@ from requests.adapters import HTTPAdapter
 
 from backfill_pipeline import __version__
 from backfill_pipeline.ace.budget import Budget, open_budget
-from backfill_pipeline.ace.decode import decode_page
+from backfill_pipeline.ace.decode import Body, decode_page
 from backfill_pipeline.ace.retry import Retries
 from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.core.day import Window, iso
@@ -38,6 +39,9 @@ from backfill_pipeline.settings import Settings
 
 LIST_SIZE = 5_000
 """Items a page of the point and site lists: one or two requests a site (ace-api.md section 3)."""
+
+DECODERS = 2
+"""Threads that decode: enough to keep up, and few, since each keeps its working memory."""
 
 _ROW_BYTES = 2_048
 """No row of a page is longer than this on average: names have at most 512 characters."""
@@ -114,6 +118,7 @@ class AceClient:
         self._clock = clock
         self._patience = patience
         self._local = threading.local()
+        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
         self._proved = False  # whether any answer has shown that the key is good
         self._unhandled = 0
 
@@ -165,7 +170,9 @@ class AceClient:
         status, body = self._get(
             f"{_site_path(site)}/timeseries/paginated", query, what, rows=size, no_data_is_empty=True
         )
-        return _EMPTY if status == requests.codes.not_found else decode_page(body)
+        if status == requests.codes.not_found:
+            return _EMPTY
+        return self._decoders.submit(decode_page, body).result()
 
     def _listed(self, path: str, what: str) -> list[dict[str, Any]]:
         """All items of a paged list.
@@ -208,7 +215,7 @@ class AceClient:
 
     def _get(
         self, path: str, query: Mapping[str, str], what: str, *, rows: int, no_data_is_empty: bool
-    ) -> tuple[int, bytes]:
+    ) -> tuple[int, Body]:
         """Send one request, within the budget; its status (200, or 404 where that means no data) and body."""
         self.budget.acquire()
         read_s = (30 + rows * 0.0005) * self._patience
@@ -229,8 +236,8 @@ class AceClient:
         return self._judged(status, headers, body, what, no_data_is_empty=no_data_is_empty)
 
     def _judged(
-        self, status: int, headers: Mapping[str, str], body: bytes, what: str, *, no_data_is_empty: bool
-    ) -> tuple[int, bytes]:
+        self, status: int, headers: Mapping[str, str], body: Body, what: str, *, no_data_is_empty: bool
+    ) -> tuple[int, Body]:
         """Turn a status and body into data or the error that it means."""
         codes = requests.codes
         if status == codes.ok and not (len(body) < 1_000 and b"JWT" in body):  # noqa: PLR2004 - a short answer
@@ -267,18 +274,18 @@ class AceClient:
             raise PageFailedError(f"{what}: HTTP {status}, {said}")
         raise RequestRefusedError(f"{what}: HTTP {status}, {said}", status=status, fields=_fields(body))
 
-    def _body(self, answer: requests.Response, *, most: int, until: float) -> bytes:
+    def _body(self, answer: requests.Response, *, most: int, until: float) -> Body:
         """The whole body, unpacked, bounded in size and time."""
-        parts: list[bytes] = []
-        size = 0
-        for part in answer.raw.stream(1 << 20, decode_content=True):
-            parts.append(part)
-            size += len(part)
-            if size > most:
+        body = bytearray()  # grows in place, where joined parts would for a moment be there twice
+        for part in answer.raw.stream(1 << 18, decode_content=True):
+            body += part
+            if len(body) > most:
                 raise PageFailedError(f"{urlsplit(answer.url).path}: the answer is longer than {most:,} bytes")
             if self._clock() > until:
-                raise PageFailedError(f"{urlsplit(answer.url).path}: the answer came too slowly, {size:,} bytes so far")
-        return b"".join(parts)
+                raise PageFailedError(
+                    f"{urlsplit(answer.url).path}: the answer came too slowly, {len(body):,} bytes so far"
+                )
+        return body
 
     def _session(self) -> requests.Session:
         """This thread's own session: connections are kept, but never shared between threads."""
@@ -333,7 +340,7 @@ def _true(point: Mapping[str, Any]) -> bool:
     return str(point.get("collect_enabled", False)).lower() in ("true", "1")
 
 
-def _list_page(body: bytes, what: str) -> dict[str, Any]:
+def _list_page(body: Body, what: str) -> dict[str, Any]:
     try:
         page = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -347,11 +354,11 @@ def _list_page(body: bytes, what: str) -> dict[str, Any]:
     return dict(page)
 
 
-def _is_html(body: bytes) -> bool:
+def _is_html(body: Body) -> bool:
     return body.lstrip()[:1] == b"<"
 
 
-def _message(body: bytes) -> str:
+def _message(body: Body) -> str:
     """What the answer says, in one short line."""
     if _is_html(body):
         return "an HTML page"
@@ -364,7 +371,7 @@ def _message(body: bytes) -> str:
     return repr(said.get("message"))[:200] if isinstance(said, dict) and "message" in said else "without a message"
 
 
-def _fields(body: bytes) -> tuple[str, ...]:
+def _fields(body: Body) -> tuple[str, ...]:
     try:
         errors = json.loads(body)["errors"]
         return tuple(str(name) for name in errors)

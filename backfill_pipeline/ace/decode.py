@@ -25,6 +25,9 @@ from numpy.typing import NDArray
 from backfill_pipeline.core.rows import NO_TIME, Fault, Page
 from backfill_pipeline.errors import ContractError, PageFailedError
 
+Body = bytes | bytearray
+"""An answer's bytes, unpacked."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"(?i)[+-]?(nan|inf|infinity)")
@@ -57,7 +60,7 @@ _TAIL = 96
 _TIME_PATTERN = b"0000-00-00T00:00:00.000000"
 
 
-def decode_page(body: bytes) -> Page:
+def decode_page(body: Body) -> Page:
     """Decode an answer of `timeseries/paginated`.
 
     Args:
@@ -73,7 +76,7 @@ def decode_page(body: bytes) -> Page:
     return _together(body) or _any(body)
 
 
-def _any(body: bytes) -> Page:
+def _any(body: Body) -> Page:
     """Any whole JSON, row by row."""
     try:
         answer = json.loads(body)
@@ -108,7 +111,7 @@ def _row_by_row(rows: Sequence[Mapping[str, Any]], names: dict[str, int]) -> "_C
     return code, time_us, value, fault
 
 
-def _together(body: bytes) -> Page | None:
+def _together(body: Body) -> Page | None:
     """The rows of a page that are written as the vendor writes them, together; None for a page of another shape.
 
     Every byte of the answer is accounted for: what is between the rows, each row's fixed bytes, and its name, value
@@ -135,7 +138,7 @@ def _together(body: bytes) -> Page | None:
     return _page(list(known), code, time_us, value, fault, cursor, has_more)
 
 
-def _pieces(body: bytes, begin: int, end: int) -> Iterator[tuple[int, int]]:
+def _pieces(body: Body, begin: int, end: int) -> Iterator[tuple[int, int]]:
     """Parts of the rows' text, cut between rows, so that what is worked out of each stays in the processor's cache."""
     between = b"}, {" if b"}, {" in body[begin : begin + 2_000] else b"},{"
     while end - begin > _PIECE:
@@ -154,7 +157,7 @@ class _Rows:
     as JSON of their own when they are read.
     """
 
-    def __init__(self, body: bytes, begin: int, end: int, codes: dict[str, int]) -> None:
+    def __init__(self, body: Body, begin: int, end: int, codes: dict[str, int]) -> None:
         space = b" " if body[begin + 8 : begin + 9] == b" " else b""
         opening = b'{"name":' + space
         value_key, time_key = (b"," + space + key + space for key in (b'"value":', b'"time":'))
@@ -270,7 +273,7 @@ class _Rows:
         return value, fault
 
 
-def _gathered(body: bytes, at: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
+def _gathered(body: Body, at: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
     """The `size` bytes from each position on: uint8[n, size]; of positions outside of the body, other bytes."""
     places: NDArray[np.void] = np.ndarray((len(body) - size + 1,), f"V{size}", body, strides=(1,))
     found: NDArray[np.uint8] = places[at.clip(0, len(places) - 1)].view(np.uint8).reshape(-1, size)
@@ -298,7 +301,7 @@ def _reads(block: NDArray[np.uint8], place: int, expected: bytes) -> NDArray[np.
     return same
 
 
-def _distinct(body: bytes, start: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[list[Any], NDArray[np.int32]]:
+def _distinct(body: Body, start: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[list[Any], NDArray[np.int32]]:
     """The different JSON tokens among the slices [start, end), parsed, and which one each slice is."""
     encoded = _strings(body, start, end).dictionary_encode()
     return _parsed(encoded.dictionary.to_pylist()), encoded.indices.to_numpy()
@@ -338,7 +341,7 @@ def _continuation(answer: dict[str, Any]) -> tuple[str | None, bool]:
     return cursor, has_more
 
 
-def _strings(body: bytes, start: NDArray[np.int64], end: NDArray[np.int64]) -> Any:
+def _strings(body: Body, start: NDArray[np.int64], end: NDArray[np.int64]) -> Any:
     """The slices [start, end) as an Arrow string array, cut without a Python object for each; in order, apart."""
     bounds = np.empty(2 * len(start) + 1, np.int32)
     bounds[0:-1:2], bounds[1:-1:2] = start, end

@@ -304,6 +304,7 @@ class _SiteRun:
         counts = Counts()
         marks = _Marks(window, self.owner.accept_marks)
         size = self.pace.size
+        planned = max(1, round(self.pace.density * window.seconds / size))  # pages
         while not walk.finished:
             page, size = self._page(work, walk, marks, size)
             part, counted = kept(page, walk.window, work.day, self.index)
@@ -312,7 +313,7 @@ class _SiteRun:
             with self.lock:
                 self._learn(walk, page, marks)
                 if not walk.finished:
-                    self._shorten(work, walk, self.pace.fitting_s(self.pace.size))
+                    self._shorten(work, walk, self.pace.fitting_s(planned))
                     size = min(size, self.pace.size) if size > self.pace.size else self.pace.size
         marks.window = walk.window
         return parts, counts, marks

@@ -8,6 +8,7 @@ Put here: sizes, lengths, numbers at once, and how they grow and shrink on what 
 requests (`ace/fetch.py`).
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -28,6 +29,12 @@ SMALLEST = 500
 
 SLOW = 3.0
 """A page this many times slower than the site's best, for its size, counts as a server under strain."""
+
+WASTE = 0.03
+"""The share of a window's pages that may stay empty, if a longer window can help it."""
+
+MOST_PAGES = 8
+"""Pages of one window at most, unless a burst alone fills more: what a death in mid-window costs."""
 
 MEMORY = 0.9
 """How much of the density learnt so far outlives the next window."""
@@ -74,15 +81,26 @@ class SitePace:
         self.seconds = self.seconds * MEMORY + seconds
         self.burst = max(burst, int(self.burst * MEMORY))
 
-    def fitting_s(self, size: int) -> float:
-        """Seconds of this site to ask for at once with pages of `size`; infinite for silence.
+    def pages(self, rows: float) -> int:
+        """Pages that a window of a span with `rows` rows should hold.
 
-        One page's worth, less one burst so that it does not overflow. Where bursts are as large as pages, ten of
-        either: the last page of a window is the only one not full.
+        The last page of a window is not full, by up to a burst: a window of several pages wastes less. But its pages
+        come one after the other, so no window holds more than its share of what can be asked for at once.
+        """
+        frugal = math.ceil(self.burst / (WASTE * self.size))
+        share = math.ceil(rows / self.size / max(1.0, self.at_once))
+        return max(1, min(frugal, share, MOST_PAGES if self.burst <= self.size else frugal))
+
+    def fitting_s(self, pages: int = 1) -> float:
+        """Seconds of this site that fit into so many pages, less one burst so that they do not overflow.
+
+        Infinite for a site that is silent.
         """
         if not self.density:
             return float("inf")
-        rows = size - self.burst if self.burst * 2 <= size else 10 * max(size, self.burst)
+        rows = pages * self.size - self.burst
+        if rows * 2 < self.size:  # bursts as large as pages: as many as one burst fills, and more
+            rows = 10 * max(self.size, self.burst)
         return max(rows / self.density, SHORTEST_S)
 
     def page_came(self, size: int, rows: int, seconds: float) -> None:
@@ -183,14 +201,17 @@ class DayPlan:
 
     def _length(self, span: Window, pace: SitePace) -> int:
         if pace.seconds:
-            fitting = pace.fitting_s(pace.size)
+            pages = pace.pages(pace.density * sum(part.seconds for part in (span, *self._open)))
+            fitting = pace.fitting_s(pages)
         elif self._expected <= pace.size:
             return span.seconds
         else:
             # Unknown ground: a probe that is well below a page even if every point reports as often as it may.
-            fitting = max(600.0, pace.size / 2 * 86_400 / self._expected)
+            pages, fitting = 1, max(600.0, pace.size / 2 * 86_400 / self._expected)
         if fitting >= span.seconds:
             return span.seconds
+        if pages > 1:
+            return max(SHORTEST_S, int(fitting))
         parts = -int(-span.seconds // fitting)  # equal shares, so that no sliver is left for a request of its own
         return max(SHORTEST_S, -(-span.seconds // parts))
 

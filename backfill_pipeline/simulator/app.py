@@ -7,6 +7,7 @@ Put here: routes, authentication, envelopes, closed lists of sizes, the cursor. 
 import base64
 import gzip
 import json
+import sys
 import threading
 import time
 from collections import deque
@@ -64,6 +65,13 @@ class _Answer(Exception):  # noqa: N818 - how a route ends early, not an error
         self.headers = headers or {}
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that went away: that is its right, and half of what is rehearsed here."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class Simulator:
     """The API, served by threads of this process; a context manager.
 
@@ -104,7 +112,7 @@ class Simulator:
         self._recent: deque[float] = deque()
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"api": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+        self.server = _Server(("127.0.0.1", port), handler)
         self.server.daemon_threads = True
         self._thread: threading.Thread | None = None
 
