@@ -25,7 +25,7 @@ import numpy as np
 from backfill_pipeline.ace.client import AceClient, PointList
 from backfill_pipeline.ace.spool import DaySpool, Kept, sweep
 from backfill_pipeline.core.clean import kept, merged
-from backfill_pipeline.core.day import Window
+from backfill_pipeline.core.day import Window, day_window, iso
 from backfill_pipeline.core.paging import Walk
 from backfill_pipeline.core.rows import NO_TIME, Chunk, Counts, DayRows, Page
 from backfill_pipeline.core.windows import DayPlan, SitePace
@@ -283,42 +283,54 @@ class _SiteRun:
         return work
 
     def _fetch(self, work: _DayWork, window: Window) -> None:
-        """Worker: fetch one window, or the part of it that the plan lets it keep, and spool it."""
-        started = self.owner.clock()
-        parts, counts, marks = self._walk(work, window)
-        if not counts.fetched:  # nothing at all: an answer that is worth asking for twice
-            parts, counts, marks = self._walk(work, marks.window)
-        chunk, merging = merged(parts)
-        counts += merging
-        done = Kept(marks.window, chunk, counts, self.owner.now(), marks.on_marks, len(marks.instants))
-        work.spool.put(done)
-        with self.lock:
-            work.kept.append(done)
-        seconds = self.owner.clock() - started
-        self.owner.log(f"{self.points.site} {work.day} {done.window}: {counts.fetched:,} samples in {seconds:.1f} s")
+        """Worker: fetch one window, or the part of it that the plan lets it keep."""
+        walk = self._walk(work, Walk(window))
+        if not walk.rows:  # nothing at all: an answer that is worth asking for twice
+            walk = self._walk(work, Walk(walk.window))
+        if not walk.rows:
+            self._keep(work, _Part(walk.window.start, self.owner.accept_marks), walk.window.end)
 
-    def _walk(self, work: _DayWork, window: Window) -> "tuple[list[Chunk], Counts, _Marks]":
-        """All pages of one window; its end moves nearer when more came than one page was meant to hold."""
-        walk = Walk(window)
-        parts: list[Chunk] = []
-        counts = Counts()
-        marks = _Marks(window, self.owner.accept_marks)
+    def _walk(self, work: _DayWork, walk: Walk) -> Walk:
+        """All pages of one window; its end moves nearer when more came than its pages were meant to hold.
+
+        What lies before the second that the walk has reached is kept page by page, so that a death costs no more than
+        the pages in flight.
+        """
+        part = _Part(walk.window.start, self.owner.accept_marks)
         size = self.pace.size
-        planned = max(1, round(self.pace.density * window.seconds / size))  # pages
+        planned = max(1, round(self.pace.density * walk.window.seconds / size))  # pages
         while not walk.finished:
-            page, size = self._page(work, walk, marks, size)
-            part, counted = kept(page, walk.window, work.day, self.index)
-            parts.append(part)
-            counts += counted
+            page, size = self._page(work, walk, part, size)
+            part.add(*kept(page, walk.window, work.day, self.index))
             with self.lock:
-                self._learn(walk, page, marks)
+                self._learn(walk, page)
                 if not walk.finished:
                     self._shorten(work, walk, self.pace.fitting_s(planned))
                     size = min(size, self.pace.size) if size > self.pace.size else self.pace.size
-        marks.window = walk.window
-        return parts, counts, marks
+            if walk.rows and (walk.finished or walk.reached > part.start):
+                end = walk.window.end if walk.finished else walk.reached
+                part = self._keep(work, part, end)
+        return walk
 
-    def _page(self, work: _DayWork, walk: Walk, marks: "_Marks", size: int) -> tuple[Page, int]:
+    def _keep(self, work: _DayWork, part: "_Part", end: int) -> "_Part":
+        """Spool what `part` has before `end` (Unix seconds); the part that goes on from there."""
+        chunk, later = part.cut(end, day_window(work.day).start)
+        whole, merging = merged([chunk])
+        counts = part.counts + merging
+        rest = _Part(end, self.owner.accept_marks)
+        if len(later):  # counted with the part that they will be stored in
+            there = Counts(fetched=len(later), kept=len(later))
+            counts += Counts(fetched=-len(later), kept=-len(later))
+            rest.add(later, there)
+        window = Window(part.start, end)
+        done = Kept(window, whole, counts, self.owner.now(), part.on_marks, len(part.instants))
+        work.spool.put(done)
+        with self.lock:
+            work.kept.append(done)
+        self.owner.log(f"{self.points.site} {work.day} {window}: {counts.fetched:,} samples")
+        return rest
+
+    def _page(self, work: _DayWork, walk: Walk, part: "_Part", size: int) -> tuple[Page, int]:
         """The walk's next page, whole and accepted, and the size it came with.
 
         The one place where samples are asked for again.
@@ -337,7 +349,7 @@ class _SiteRun:
                     work.requests += 1
                 page = self.owner.client.page(site, walk.window, asked, walk.cursor)
                 walk.accept(page, asked)
-                marks.judge(page, site, work.day)
+                part.judge(page, walk.window, site, work.day)
             except RequestRefusedError as error:
                 smaller = self.pace.size_refused(asked) if "page_size" in error.fields else None
                 if smaller is None:
@@ -374,10 +386,10 @@ class _SiteRun:
         with self.lock:
             work.retries += 1
 
-    def _learn(self, walk: Walk, page: Page, marks: "_Marks") -> None:
+    def _learn(self, walk: Walk, page: Page) -> None:
         covered = walk.window.end - walk.window.start if walk.finished else walk.reached - walk.window.start
         if covered > 0 and (walk.finished or page.has_more):
-            self.pace.learn_density(walk.rows, covered, marks.burst(page))
+            self.pace.learn_density(walk.rows, covered, _burst(page))
 
     def _shorten(self, work: _DayWork, walk: Walk, seconds: float) -> None:
         """Give the rest of a window back to the plan when much more is left of it than `seconds`."""
@@ -432,22 +444,50 @@ class _SiteRun:
         raise StoppedError(f"site {self.points.site!r}: stopped; finished windows are kept for next time")
 
 
-class _Marks:
-    """What the times of a window's pages show: whether they all lie on five-minute marks, how dense they are."""
+class _Part:
+    """What has been fetched of a window since its last piece was spooled, and what its times show.
 
-    def __init__(self, window: Window, accept: bool) -> None:  # noqa: FBT001 - one caller
-        self.window = window
+    Attributes:
+        start: Unix seconds; everything before it is spooled.
+        counts: of the rows that it holds.
+        on_marks: whether all of its times lie on five-minute marks.
+        instants: its different times, if they do; else one of them.
+    """
+
+    def __init__(self, start: int, accept_marks: bool) -> None:  # noqa: FBT001 - one setting, handed on
+        self.start = start
+        self.counts = Counts()
         self.on_marks = True
         self.instants: set[int] = set()
-        self._accept = accept
+        self._chunks: list[Chunk] = []
+        self._accept = accept_marks
 
-    def judge(self, page: Page, site: str, day: date) -> None:
-        """Take in a page.
+    def add(self, chunk: Chunk, counts: Counts) -> None:
+        """Take in rows of a page that was judged."""
+        self._chunks.append(chunk)
+        self.counts += counts
+
+    def cut(self, end: int, midnight: int) -> tuple[Chunk, Chunk]:
+        """The rows before `end`, and those from then on; both in Unix seconds."""
+        code = np.concatenate([chunk.code for chunk in self._chunks] or [np.empty(0, np.int32)])
+        ms = np.concatenate([chunk.ms for chunk in self._chunks] or [np.empty(0, np.int32)])
+        value = np.concatenate([chunk.value for chunk in self._chunks] or [np.empty(0)])
+        before = ms < (end - midnight) * 1000
+        return Chunk(code[before], ms[before], value[before]), Chunk(code[~before], ms[~before], value[~before])
+
+    def judge(self, page: Page, window: Window, site: str, day: date) -> None:
+        """Hold the page's times against what may be.
 
         Raises:
-            ContractError: the page shows enough different times, all on the marks, to be an aggregated one.
+            ContractError: enough different times, all on the marks, to show an aggregated answer; or rows from before
+                what earlier pages had reached.
         """
         times = page.time_us[page.time_us != NO_TIME]
+        if ((times < self.start * 1_000_000) & (times >= window.start * 1_000_000)).any():
+            raise ContractError(
+                f"site {site!r}, {day} {window}: a page holds rows from before {iso(self.start)}, which earlier pages "
+                "had passed: the API's rows are out of order"
+            )
         self.on_marks &= not bool((times % MARK_US).any())
         if self.on_marks:
             self.instants.update(np.unique(times).tolist())
@@ -456,14 +496,14 @@ class _Marks:
         elif len(times):
             self.instants = {int(times[0])}
 
-    @staticmethod
-    def burst(page: Page) -> int:
-        """Most rows in one minute of the page."""
-        times = page.time_us[page.time_us != NO_TIME]
-        if not len(times):
-            return 0
-        minutes = (times - times.min()) // 60_000_000
-        return int(np.unique(minutes, return_counts=True)[1].max())
+
+def _burst(page: Page) -> int:
+    """Most rows in one minute of the page."""
+    times = page.time_us[page.time_us != NO_TIME]
+    if not len(times):
+        return 0
+    minutes = (times - times.min()) // 60_000_000
+    return int(np.unique(minutes, return_counts=True)[1].max())
 
 
 def _aggregated(site: str, day: date, instants: int) -> ContractError:
