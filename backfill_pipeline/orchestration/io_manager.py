@@ -14,6 +14,7 @@ from backfill_pipeline.core.rows import DayRows
 from backfill_pipeline.orchestration.partitions import site_of
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import StoredDay, get_day, put_day, settings_store
+from backfill_pipeline.storage.parquet import Encoding
 from backfill_pipeline.storage.store import Store
 
 
@@ -42,7 +43,8 @@ class DayIOManager(dg.ConfigurableIOManager):
         Raises:
             StoreRefusedError, StoreBusyError, DamagedObjectError: what the store did.
         """
-        return put_day(self.store, day, facts=facts)
+        encoding = Encoding(self.settings.compression, self.settings.row_group_rows)
+        return put_day(self.store, day, facts=facts, encoding=encoding)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Store a day that an asset returns.
@@ -57,7 +59,12 @@ class DayIOManager(dg.ConfigurableIOManager):
             )
         stored = self.put(obj, {})
         context.add_output_metadata(
-            {"dagster/row_count": stored.rows, "path": dg.MetadataValue.path(stored.url), "bytes": stored.bytes}
+            {
+                "dagster/row_count": stored.rows,
+                "path": dg.MetadataValue.path(stored.url),
+                "bytes": stored.bytes,
+                "changed": stored.changed,
+            }
         )
 
     def load_input(self, context: dg.InputContext) -> Any:
