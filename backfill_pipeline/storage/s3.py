@@ -126,18 +126,33 @@ class S3Store:
         """Size, and the hash that the store itself made; of a store that tells none, the one kept beside the object."""
         place = {"Bucket": self.bucket, "Key": self.prefix + key}
         with self._told(f"cannot read {self.url(key)}"):
-            try:
-                answer = self._client.head_object(**place, ChecksumMode="ENABLED")
-            except ClientError:
-                # An answer to HEAD has no body to name the error; what it says to GET has.
+            for left in reversed(range(self._tries)):
                 try:
-                    self._client.get_object(**place, Range="bytes=0-0")["Body"].close()
-                except self._client.exceptions.NoSuchKey:
-                    return None
-                raise
+                    answer = self._client.head_object(**place, ChecksumMode="ENABLED")
+                    break
+                except ClientError as error:
+                    # An answer to HEAD has no body to name the error; what it says to GET has.
+                    if self._is_missing(place):
+                        return None
+                    if not left or _code(error) != "404":
+                        raise
+                    # Another writer put it there between the two questions: ask again.
         made = answer.get("ChecksumSHA256")
         kept = answer.get("Metadata", {}).get("sha256")
         return Stat(key, answer["ContentLength"], base64.b64decode(made).hex() if made else kept)
+
+    def _is_missing(self, place: dict[str, str]) -> bool:
+        for left in reversed(range(self._tries)):
+            try:
+                self._client.get_object(**place, Range="bytes=0-0")["Body"].close()
+                break
+            except self._client.exceptions.NoSuchKey:
+                return True
+            except ClientError as error:
+                if not left or _code(error) != "404":
+                    raise
+                # Its name was cut off on the way: ask again.
+        return False
 
     def get(self, key: str, last: int | None = None) -> bytes:
         """The object, or its last bytes; tried again when the connection is cut on the way."""
@@ -216,4 +231,6 @@ class S3Store:
 
 
 def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+    """The error's name; its HTTP status when it has none."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
+    return str(error.response.get("Error", {}).get("Code") or status)
