@@ -4,7 +4,8 @@ Put here: what it takes for a day to count as stored. Keep out: encodings (`parq
 `s3.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -144,3 +145,46 @@ def get_day(store: Store, site: str, day: date) -> Any:
         return decode(data)
     except DamagedObjectError as error:
         raise DamagedObjectError(f"{store.url(key)}: {error}; fetch the day again") from error
+
+
+def get_days(store: Store, site: str, days: Sequence[date]) -> Any:
+    """Stored days as one Arrow table, oldest first; fetched side by side.
+
+    Raises:
+        FileNotFoundError: a day is not stored.
+        DamagedObjectError: an object cannot be read.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - only readers need it
+
+    with ThreadPoolExecutor(4) as pool:
+        return pa.concat_tables(pool.map(lambda day: get_day(store, site, day), sorted(days)))
+
+
+def is_stored(store: Store, site: str, day: date) -> bool:
+    """Whether the day has an object; asks for its last byte alone."""
+    try:
+        store.get(object_key(site, day), last=1)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def scan_days(store: Store, site: str, days: Sequence[date]) -> Any:
+    """Stored days as a lazy polars frame, oldest first: only what a query needs of them is read.
+
+    Raises:
+        FileNotFoundError: a day is not stored.
+    """
+    import polars as pl  # noqa: PLC0415 - only readers need it
+
+    days = sorted(days)
+    with ThreadPoolExecutor(16) as pool:  # a day that is not there is told of here, not in the middle of a query
+        there = list(pool.map(lambda day: is_stored(store, site, day), days))
+    if not all(there):
+        raise FileNotFoundError(f"site {site!r}: {there.count(False)} of {len(days)} days are not stored")
+    return pl.scan_parquet(
+        [store.url(object_key(site, day)) for day in days],
+        glob=False,
+        hive_partitioning=False,
+        storage_options=store.reader_options(),
+    )

@@ -95,6 +95,10 @@ class LocalStore:
         """The file's path."""
         return str((self.folder / key).absolute())
 
+    def reader_options(self) -> dict[str, str]:
+        """A path needs none."""
+        return {}
+
 
 _WHY = {
     errno.ENOSPC: "the disk is full; free some room",

@@ -90,6 +90,7 @@ class S3Store:
         self.bucket = bucket
         self.prefix = f"{prefix}/" if prefix else ""
         self._tries = tries
+        self._given = {"access_key": access_key, "secret": secret, "token": token, "endpoint": endpoint}
         self._client: Any = boto3.client(
             "s3",
             aws_access_key_id=access_key,
@@ -195,6 +196,19 @@ class S3Store:
     def url(self, key: str) -> str:
         """The object as `s3://bucket/key`."""
         return f"s3://{self.bucket}/{self.prefix}{key}"
+
+    def reader_options(self) -> dict[str, str]:
+        """Endpoint and region, and the credentials that this store was given; without these the reader's own chain."""
+        endpoint, region = self._given["endpoint"], self._client.meta.region_name
+        options = {
+            "aws_endpoint_url": endpoint,
+            "aws_allow_http": "true" if endpoint and endpoint.startswith("http://") else None,
+            "aws_region": region if region != "aws-global" else None,
+            "aws_access_key_id": self._given["access_key"],
+            "aws_secret_access_key": self._given["secret"],
+            "aws_session_token": self._given["token"],
+        }
+        return {name: value for name, value in options.items() if value}
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:

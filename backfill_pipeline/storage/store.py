@@ -41,7 +41,10 @@ class Store(Protocol):
         """Remove the object, if it is there."""
 
     def url(self, key: str) -> str:
-        """Where a person finds the object."""
+        """Where a person, or another library, finds the object."""
+
+    def reader_options(self) -> dict[str, str]:
+        """What polars needs besides `url`, as its `storage_options`; may hold the secret."""
 
 
 def open_store(
