@@ -149,6 +149,16 @@ class Settings(BaseModel):
     store: Annotated[str, AfterValidator(_store_url)] = Field(
         "./data", alias="BACKFILL_STORE", description="a folder, file:///folder, or s3://bucket[/prefix]"
     )
+    compression: Literal["snappy", "zstd"] = Field(
+        "snappy", alias="BACKFILL_COMPRESSION", description="how objects are compressed: snappy or zstd"
+    )
+    row_group_rows: int = Field(
+        131_072,
+        ge=1_000,
+        le=10_000_000,
+        alias="BACKFILL_ROW_GROUP_ROWS",
+        description="rows a row group of an object, at most: a whole number from 1000 to 10000000",
+    )
     limiter: Annotated[str, AfterValidator(_limiter_url)] | None = Field(
         None,
         alias="BACKFILL_LIMITER",
@@ -160,6 +170,9 @@ class Settings(BaseModel):
     )
     s3_secret_access_key: SecretStr | None = Field(
         None, alias="AWS_SECRET_ACCESS_KEY", description="secret of the bucket; unset: the usual AWS chain"
+    )
+    s3_session_token: SecretStr | None = Field(
+        None, alias="AWS_SESSION_TOKEN", description="session token of a temporary access key"
     )
     s3_endpoint_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         None,

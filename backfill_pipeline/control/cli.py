@@ -67,7 +67,7 @@ def demo(folder: Path | None, days: int, points: int) -> None:
 @click.option("--deep", is_flag=True, help="Read every row, not the footers alone.")
 @click.option("--json", "as_json", is_flag=True, help="Facts for scripts.")
 def verify(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_json: bool) -> None:
-    """Hold every expected object of a range against the contract; exit code 1 when one is missing or damaged.
+    """Hold every expected object of a range against the contract; exit code 1 when one is missing, damaged or foreign.
 
     Example: backfill verify --from 2025-03-01 --to 2025-03-31 --site ses_falls_city
     """

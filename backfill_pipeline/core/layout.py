@@ -31,7 +31,12 @@ def object_key(site: str, day: date) -> str:
     """
     if not site:
         raise UsageError("a site without a name has no object")
-    return f"{ROOT}/{day:%Y/%m/%d}/{_escape(site)}{SUFFIX}"
+    return f"{day_prefix(day)}{_escape(site)}{SUFFIX}"
+
+
+def day_prefix(day: date) -> str:
+    """What the keys of a day's objects begin with, of whatever site: `timeseries/YYYY/MM/DD/`."""
+    return f"{ROOT}/{day:%Y/%m/%d}/"
 
 
 def parse_key(key: str) -> tuple[str, date]:

@@ -13,7 +13,15 @@ from backfill_pipeline.core.day import parse_day
 from backfill_pipeline.core.rows import DayRows
 from backfill_pipeline.orchestration.partitions import site_of
 from backfill_pipeline.settings import Settings
-from backfill_pipeline.storage.days import StoredDay, get_day, put_day, settings_store
+from backfill_pipeline.storage.days import (
+    StoredDay,
+    get_days,
+    is_stored,
+    put_day,
+    scan_days,
+    settings_store,
+)
+from backfill_pipeline.storage.parquet import Encoding
 from backfill_pipeline.storage.store import Store
 
 
@@ -42,7 +50,8 @@ class DayIOManager(dg.ConfigurableIOManager):
         Raises:
             StoreRefusedError, StoreBusyError, DamagedObjectError: what the store did.
         """
-        return put_day(self.store, day, facts=facts)
+        encoding = Encoding(self.settings.compression, self.settings.row_group_rows)
+        return put_day(self.store, day, facts=facts, encoding=encoding)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Store a day that an asset returns.
@@ -57,34 +66,40 @@ class DayIOManager(dg.ConfigurableIOManager):
             )
         stored = self.put(obj, {})
         context.add_output_metadata(
-            {"dagster/row_count": stored.rows, "path": dg.MetadataValue.path(stored.url), "bytes": stored.bytes}
+            {
+                "dagster/row_count": stored.rows,
+                "path": dg.MetadataValue.path(stored.url),
+                "bytes": stored.bytes,
+                "changed": stored.changed,
+            }
         )
 
     def load_input(self, context: dg.InputContext) -> Any:
         """The days of the input's partitions, oldest first, as the type that the downstream asset asks for.
 
         Raises:
-            FileNotFoundError: a day is not stored; the message names the site, the day and what to do.
+            FileNotFoundError: days are not stored; the message names the site, the days and what to do.
+            DamagedObjectError: an object cannot be read.
+            StoreRefusedError, StoreBusyError: the store.
         """
-        import pyarrow as pa  # noqa: PLC0415 - only downstream assets need it
-
         site = site_of(context.asset_key.path[-1])
-        table = pa.concat_tables(self._day(site, key) for key in sorted(context.asset_partition_keys))
+        days = sorted(parse_day(key) for key in context.asset_partition_keys)
         wanted = context.dagster_type.typing_type
         kind = f"{getattr(wanted, '__module__', '')}.{getattr(wanted, '__qualname__', '')}"
+        try:
+            if kind.startswith("polars.") and kind.endswith(".LazyFrame"):
+                return scan_days(self.store, site, days)
+            table = get_days(self.store, site, days)
+        except FileNotFoundError as error:
+            missing = [day.isoformat() for day in days if not is_stored(self.store, site, day)]
+            raise FileNotFoundError(
+                f"site {site!r}, {', '.join(missing)}: no object in {self.settings.store}; materialise "
+                f"{'this day' if len(missing) == 1 else 'these days'} of the site first"
+            ) from error
         if kind.startswith("pandas."):
             return table.to_pandas()
         if kind.startswith("polars."):
             import polars as pl  # noqa: PLC0415 - only for assets that ask for it
 
-            frame = pl.DataFrame(table)
-            return frame.lazy() if kind.endswith(".LazyFrame") else frame
+            return pl.DataFrame(table)
         return table
-
-    def _day(self, site: str, key: str) -> Any:
-        try:
-            return get_day(self.store, site, parse_day(key))
-        except FileNotFoundError:
-            raise FileNotFoundError(
-                f"site {site!r}, {key}: no object in {self.settings.store}; materialise this day of the site first"
-            ) from None

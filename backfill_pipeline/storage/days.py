@@ -4,20 +4,21 @@ Put here: what it takes for a day to count as stored. Keep out: encodings (`parq
 `s3.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from backfill_pipeline.core.layout import object_key
 from backfill_pipeline.core.rows import DayRows
-from backfill_pipeline.core.schema import SCHEMA
-from backfill_pipeline.errors import DamagedObjectError
+from backfill_pipeline.errors import DamagedObjectError, StoreBusyError
 from backfill_pipeline.settings import Settings
-from backfill_pipeline.storage.parquet import encode, findings
+from backfill_pipeline.storage.parquet import Encoding, Footer, decode, encode, findings, footer_bytes, read_footer
 from backfill_pipeline.storage.store import Store, open_store
+
+_END = 64 << 10
+"""Bytes at an object's end that hold nearly every footer: one request reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,47 +46,90 @@ class StoredDay:
 
 def settings_store(settings: Settings) -> Store:
     """The store that the settings name."""
-    secret = settings.s3_secret_access_key
+    secret, token = settings.s3_secret_access_key, settings.s3_session_token
     return open_store(
         settings.store,
         access_key=settings.s3_access_key_id,
         secret=secret.get_secret_value() if secret else None,
+        token=token.get_secret_value() if token else None,
         endpoint=settings.s3_endpoint_url,
         region=settings.s3_region,
     )
 
 
-def put_day(store: Store, day: DayRows, *, facts: Mapping[str, str] | None = None) -> StoredDay:
+def put_day(
+    store: Store, day: DayRows, *, facts: Mapping[str, str] | None = None, encoding: Encoding | None = None
+) -> StoredDay:
     """Store a day, and return only when its object has been read back and found right.
+
+    An object that is there already with the same bytes is not written again.
 
     Args:
         store: where to.
         day: the day, whole.
         facts: more that the object's footer is to say.
+        encoding: how the file is laid out.
 
     Raises:
-        StoreRefusedError, StoreBusyError: the store.
+        StoreRefusedError: the store cannot take it.
+        StoreBusyError: the store did not manage, or another run stored the same day at the same moment.
         DamagedObjectError: what came back is not what was put.
     """
     key = object_key(day.site, day.day)
-    with TemporaryDirectory(prefix="backfill-") as folder:
-        file = Path(folder) / "day.parquet"
-        encoded = encode(day, file, facts=facts)
-        before = store.head(key)
-        changed = before is None or (before.bytes, before.sha256) != (encoded.bytes, encoded.sha256)
-        if changed:
-            store.put(key, file, encoded.sha256)
-            after = store.head(key)
-            if after is None or (after.bytes, after.sha256) != (encoded.bytes, encoded.sha256):
-                raise DamagedObjectError(
-                    f"{store.url(key)} is not what was put there a moment ago: {after}; another writer may be at work, "
-                    "or the store lost it: fetch the day again"
-                )
-    with store.open(key) as stored:
-        wrong = findings(stored, day.site, day.day)
-    if wrong:
-        raise DamagedObjectError(f"{store.url(key)} was stored, but reads back wrong: {'; '.join(wrong)}")
-    return StoredDay(key, store.url(key), encoded.rows, encoded.bytes, encoded.sha256, encoded.state, changed)
+    encoded = encode(day, facts=facts, encoding=encoding)
+    size = len(encoded.data)
+    before = store.head(key)
+    changed = before is None or (before.bytes, before.sha256) != (size, encoded.sha256)
+    if changed:
+        store.put(key, encoded.data, encoded.sha256)
+    after = store.head(key) if changed else before
+    wrong = wrong_object(store, day.site, day.day)
+    if after is None or (after.bytes, after.sha256) != (size, encoded.sha256):
+        if after is not None and wrong == []:
+            raise StoreBusyError(
+                f"{store.url(key)}: another run stored this day at the same moment, with other rows; its object is "
+                "whole: start again to know which rows the API has now"
+            )
+        wrong = wrong or ["its size or its hash is another"]
+    if wrong != []:
+        found = "; ".join(wrong) if wrong else "it is not there"
+        raise DamagedObjectError(
+            f"{store.url(key)} is not what was put there a moment ago: {found}; fetch the day again, and ask who runs "
+            "the store if it comes again"
+        )
+    return StoredDay(key, store.url(key), encoded.rows, size, encoded.sha256, encoded.state, changed)
+
+
+def day_footer(store: Store, site: str, day: date) -> Footer:
+    """What a stored day says of itself, from the end of its object alone.
+
+    Raises:
+        FileNotFoundError: the day is not stored.
+        DamagedObjectError: its object is no Parquet file, or a cut one.
+    """
+    key = object_key(site, day)
+    end = store.get(key, last=_END)
+    if footer_bytes(end) > len(end):
+        end = store.get(key, last=footer_bytes(end))
+    return read_footer(end)
+
+
+def wrong_object(store: Store, site: str, day: date, size: int | None = None) -> list[str] | None:
+    """What is wrong with a stored day by its footer, a line each; None when it is not stored.
+
+    Args:
+        store: where it lies.
+        site: whose day.
+        day: which.
+        size: the object's bytes, if they are known.
+    """
+    try:
+        footer = day_footer(store, site, day)
+    except FileNotFoundError:
+        return None
+    except DamagedObjectError as error:
+        return [str(error)]
+    return findings(footer, site, day, footer.least_bytes if size is None else size)
 
 
 def get_day(store: Store, site: str, day: date) -> Any:
@@ -93,8 +137,54 @@ def get_day(store: Store, site: str, day: date) -> Any:
 
     Raises:
         FileNotFoundError: the day is not stored.
+        DamagedObjectError: its object cannot be read.
     """
-    import pyarrow.parquet as pq  # noqa: PLC0415 - only readers need it
+    key = object_key(site, day)
+    data = store.get(key)
+    try:
+        return decode(data)
+    except DamagedObjectError as error:
+        raise DamagedObjectError(f"{store.url(key)}: {error}; fetch the day again") from error
 
-    with store.open(object_key(site, day)) as file:
-        return pq.read_table(file, schema=SCHEMA)
+
+def get_days(store: Store, site: str, days: Sequence[date]) -> Any:
+    """Stored days as one Arrow table, oldest first; fetched side by side.
+
+    Raises:
+        FileNotFoundError: a day is not stored.
+        DamagedObjectError: an object cannot be read.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - only readers need it
+
+    with ThreadPoolExecutor(4) as pool:
+        return pa.concat_tables(pool.map(lambda day: get_day(store, site, day), sorted(days)))
+
+
+def is_stored(store: Store, site: str, day: date) -> bool:
+    """Whether the day has an object; asks for its last byte alone."""
+    try:
+        store.get(object_key(site, day), last=1)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def scan_days(store: Store, site: str, days: Sequence[date]) -> Any:
+    """Stored days as a lazy polars frame, oldest first: only what a query needs of them is read.
+
+    Raises:
+        FileNotFoundError: a day is not stored.
+    """
+    import polars as pl  # noqa: PLC0415 - only readers need it
+
+    days = sorted(days)
+    with ThreadPoolExecutor(16) as pool:  # a day that is not there is told of here, not in the middle of a query
+        there = list(pool.map(lambda day: is_stored(store, site, day), days))
+    if not all(there):
+        raise FileNotFoundError(f"site {site!r}: {there.count(False)} of {len(days)} days are not stored")
+    return pl.scan_parquet(
+        [store.url(object_key(site, day)) for day in days],
+        glob=False,
+        hive_partitioning=False,
+        storage_options=store.reader_options(),
+    )

@@ -6,22 +6,23 @@ Put here: how a file becomes visible whole. Keep out: what it holds.
 import errno
 import hashlib
 import os
-import shutil
+import socket
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+
+import psutil
 
 from backfill_pipeline.errors import StoreRefusedError
 from backfill_pipeline.storage.store import Stat
 
-PART = ".part"
-"""Ending of a file being written; its name begins with a dot, so that no reader's `*.parquet` finds it."""
+PARTS = ".parts"
+"""Folder, in the store's own, of files being written: on the same disk, and where no reader looks for objects."""
 
 STALE_S = 24 * 3600
-"""A part older than this, in seconds, belongs to a writer that died."""
+"""A part of another machine that is older than this, in seconds, belongs to a writer that died."""
 
 
 class LocalStore:
@@ -34,16 +35,17 @@ class LocalStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def put(self, key: str, file: Path, sha256: str) -> None:  # noqa: ARG002 - head() hashes what is there
-        """Copy `file` beside its place, flush it to the disk, then rename it there."""
+    def put(self, key: str, data: bytes, sha256: str) -> None:  # noqa: ARG002 - head() hashes what is there
+        """Write `data` aside, flush it to the disk, then rename it to its place; sweep up after writers that died."""
         target = self.folder / key
-        part = target.parent / f".{uuid.uuid4().hex}{PART}"
+        part = self.folder / PARTS / f"{_host()}.{os.getpid()}.{uuid.uuid4().hex}.part"
         with _told(f"cannot store {key} in {self.folder}"):
+            part.parent.mkdir(parents=True, exist_ok=True)
             target.parent.mkdir(parents=True, exist_ok=True)
-            _remove_stale(target.parent)
+            _sweep(part.parent)
             try:
-                with file.open("rb") as source, part.open("xb") as sink:
-                    shutil.copyfileobj(source, sink, 1 << 20)
+                with part.open("xb") as sink:
+                    sink.write(data)
                     sink.flush()
                     os.fsync(sink.fileno())
                 part.replace(target)
@@ -62,17 +64,27 @@ class LocalStore:
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
-    def open(self, key: str) -> IO[bytes]:
-        """The file."""
-        return (self.folder / key).open("rb")
+    def get(self, key: str, last: int | None = None) -> bytes:
+        """The file, or its last bytes."""
+        path = self.folder / key
+        with _told(f"cannot read {path}"):
+            try:
+                with path.open("rb") as file:
+                    if last is not None:
+                        size = file.seek(0, os.SEEK_END)
+                        file.seek(max(0, size - last))
+                    return file.read()
+            except NotADirectoryError as error:
+                raise FileNotFoundError(errno.ENOENT, "no such object", str(path)) from error
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """Files at keys that begin with `prefix`; parts are no objects."""
-        found = sorted(self.folder.rglob("*")) if self.folder.is_dir() else []
-        for path in found:
-            key = path.relative_to(self.folder).as_posix()
-            if key.startswith(prefix) and not path.name.endswith(PART) and path.is_file():
-                yield Stat(key, path.stat().st_size)
+        top = self.folder / prefix.rpartition("/")[0]
+        with _told(f"cannot list {top}"):
+            found = sorted((path.relative_to(self.folder).as_posix(), path) for path in top.rglob("*"))
+            for key, path in found:
+                if key.startswith(prefix) and not key.startswith(f"{PARTS}/") and path.is_file():
+                    yield Stat(key, path.stat().st_size)
 
     def delete(self, key: str) -> None:
         """Remove the file, if it is there."""
@@ -83,16 +95,22 @@ class LocalStore:
         """The file's path."""
         return str((self.folder / key).absolute())
 
+    def reader_options(self) -> dict[str, str]:
+        """A path needs none."""
+        return {}
+
 
 _WHY = {
     errno.ENOSPC: "the disk is full; free some room",
     errno.EDQUOT: "the quota is used up; free some room",
     errno.EROFS: "the disk is read-only",
-    errno.EACCES: "no permission to write there; check the folder's owner",
-    errno.EPERM: "no permission to write there; check the folder's owner",
+    errno.EACCES: "no permission; check the folder's owner",
+    errno.EPERM: "no permission; check the folder's owner",
     errno.ENOTDIR: "part of the path is a file, not a folder; check BACKFILL_STORE",
     errno.EEXIST: "part of the path is a file, not a folder; check BACKFILL_STORE",
+    errno.EISDIR: "a folder lies where the object should be; move it away",
     errno.ENAMETOOLONG: "the name is too long for this disk",
+    errno.EIO: "the disk does not work (input/output error)",
 }
 
 
@@ -100,15 +118,24 @@ _WHY = {
 def _told(what: str) -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError:
+        raise
     except OSError as error:
         why = _WHY.get(error.errno or 0, error.strerror or type(error).__name__)
         raise StoreRefusedError(f"{what}: {why}") from error
 
 
-def _remove_stale(folder: Path) -> None:
-    for part in folder.glob(f".*{PART}"):
+def _host() -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in socket.gethostname())
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the parts of writers that died: at once those of this machine, after a day any."""
+    for part in folder.glob("*.part"):
+        host, number, *_ = part.name.split(".")
         try:
-            if time.time() - part.stat().st_mtime > STALE_S:
+            ended = host == _host() and number.isdecimal() and not psutil.pid_exists(int(number))
+            if ended or time.time() - part.stat().st_mtime > STALE_S:
                 part.unlink(missing_ok=True)
         except OSError:
             continue  # its writer is just finishing

@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,22 +24,38 @@ from backfill_pipeline.core.schema import SCHEMA, SCHEMA_VERSION
 from backfill_pipeline.errors import DamagedObjectError
 
 ROW_GROUP_ROWS = 131_072
-"""Rows a row group: small enough that a reader of one point skips nearly the whole day."""
+"""Rows a row group unless set otherwise: `docs/decisions/0003-row-groups.md` has the figures."""
+
+_END = 8
+"""Bytes after the footer: its length and the format's mark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How a file is laid out.
+
+    Attributes:
+        codec: `snappy` or `zstd`.
+        row_group_rows: rows a row group, at most.
+    """
+
+    codec: str = "snappy"
+    row_group_rows: int = ROW_GROUP_ROWS
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A file that was written.
+    """A day as the bytes of a file.
 
     Attributes:
+        data: the file.
         rows: its rows.
-        bytes: its size.
-        sha256: of the file.
+        sha256: of `data`.
         state: `stored`, or `empty` for a day of which the API has no samples.
     """
 
+    data: bytes
     rows: int
-    bytes: int
     sha256: str
     state: str
 
@@ -53,24 +68,28 @@ class Footer:
         rows: its rows.
         about: the schema's metadata, as text.
         columns_right: whether its columns are the contract's.
+        least_bytes: what its rows and its footer take: no whole object is smaller.
     """
 
     rows: int
     about: Mapping[str, str]
     columns_right: bool
+    least_bytes: int
 
 
-def encode(day: DayRows, path: Path, *, facts: Mapping[str, str] | None = None, codec: str = "snappy") -> Encoded:
-    """Write a day to a local file, sorted by point and time; the same day gives the same bytes.
+def encode(day: DayRows, *, facts: Mapping[str, str] | None = None, encoding: Encoding | None = None) -> Encoded:
+    """A day as the bytes of a file, sorted by point and time; the same day gives the same bytes.
 
-    Rows are gathered a row group at a time, so that memory stays near one row group whatever the day's size.
+    Rows are gathered a row group at a time, so that memory stays near one row group and the file, whatever the day's
+    size. The file is made in memory: it takes a tenth of the day's own rows, and a process that is killed leaves
+    nothing behind.
 
     Args:
         day: the day, whole.
-        path: the file; replaced if it is there.
         facts: more that the footer is to say, the same for the same rows.
-        codec: `snappy` or `zstd`.
+        encoding: how it is laid out.
     """
+    encoding = encoding or Encoding()
     state = "empty" if day.is_empty else "stored"
     about = {
         "site": day.site,
@@ -83,78 +102,120 @@ def encode(day: DayRows, path: Path, *, facts: Mapping[str, str] | None = None, 
         "dropped": json.dumps(dict(day.counts.dropped), sort_keys=True),
         "conflicts": str(day.counts.conflicts),
         "points_configured": str(len(day.points)),
-        "data_sha256": _data_hash(day),
         **(facts or {}),
     }
     schema = SCHEMA.with_metadata({key: value.encode("utf-8", "surrogatepass") for key, value in about.items()})
-    rows = 0
+    sink, rows, digest = pa.BufferOutputStream(), 0, DataHash()
     with pq.ParquetWriter(
-        path,
+        sink,
         schema,
-        compression=codec,
+        compression=encoding.codec,
         version="2.6",
         use_dictionary=["point_name", "site_name", "value"],
         column_encoding={"timestamp": "DELTA_BINARY_PACKED"},
         write_statistics=True,
         write_page_index=True,
+        write_page_checksum=True,
         sorting_columns=[pq.SortingColumn(1), pq.SortingColumn(0)],
     ) as writer:
-        for group in _row_groups(day):
+        for group in _row_groups(day, encoding.row_group_rows):
             writer.write_table(group, row_group_size=len(group))
+            digest.update(group)
             rows += len(group)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Encoded(rows, path.stat().st_size, digest, state)
+        writer.add_key_value_metadata({"data_sha256": digest.hexdigest()})
+    data = sink.getvalue().to_pybytes()
+    return Encoded(data, rows, hashlib.sha256(data).hexdigest(), state)
 
 
-def read_footer(file: Any) -> Footer:
-    """The footer of an object.
+def footer_bytes(end: bytes) -> int:
+    """How many of a file's last bytes hold its footer.
 
     Args:
-        file: a path, or an open file that can seek.
+        end: the file's last bytes, 8 or more.
 
     Raises:
         DamagedObjectError: it is no Parquet file, or a cut one.
     """
+    if len(end) < _END or end[-4:] != b"PAR1":
+        raise DamagedObjectError("no whole Parquet file (it does not end with the format's mark)")
+    return int.from_bytes(end[-_END:-4], "little") + _END
+
+
+def read_footer(end: bytes) -> Footer:
+    """The footer of an object.
+
+    Args:
+        end: the file's last bytes, `footer_bytes` or more of them.
+
+    Raises:
+        DamagedObjectError: it is no Parquet file, or a cut one.
+    """
+    size = footer_bytes(end)
     try:
-        meta = pq.read_metadata(file)
+        meta = pq.read_metadata(pa.BufferReader(end))
         schema = meta.schema.to_arrow_schema()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedObjectError(f"no whole Parquet file ({str(error).splitlines()[0]})") from error
     about = {key.decode(): value.decode("utf-8", "surrogatepass") for key, value in (meta.metadata or {}).items()}
-    return Footer(meta.num_rows, about, schema.equals(SCHEMA, check_metadata=False))
+    chunks = sum(
+        meta.row_group(group).column(column).total_compressed_size
+        for group in range(meta.num_row_groups)
+        for column in range(meta.num_columns)
+    )
+    return Footer(meta.num_rows, about, schema.equals(SCHEMA, check_metadata=False), 4 + chunks + size)
 
 
-def findings(file: Any, site: str, day: date, *, deep: bool = False) -> list[str]:
-    """What is wrong with an object, a line each; nothing is wrong when the list is empty.
+def decode(data: bytes) -> Any:
+    """The rows of a file as an Arrow table with the contract's columns; each page's checksum is held against it.
 
-    Args:
-        file: a path, or an open file that can seek.
-        site: whose object it should be.
-        day: which day's.
-        deep: read every row, not the footer alone.
+    Raises:
+        DamagedObjectError: it is no Parquet file of a day, or a damaged one.
     """
     try:
-        footer = read_footer(file)
-        wrong = [
-            f"{name} is {footer.about.get(name)!r}, not {expected!r}"
-            for name, expected in (("site", site), ("day", day.isoformat()), ("kept", str(footer.rows)))
-            if footer.about.get(name) != expected
-        ]
-        if not footer.columns_right:
-            wrong.append("its columns are not the contract's")
-        elif deep and footer.rows:
-            if not isinstance(file, Path | str):
-                file.seek(0)
-            wrong += _wrong_rows(pq.read_table(file, schema=SCHEMA), site, day)
-    except (DamagedObjectError, pa.ArrowException, OSError) as error:
-        return [str(error).splitlines()[0]]
+        return pq.read_table(pa.BufferReader(data), schema=SCHEMA, page_checksum_verification=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DamagedObjectError(f"its rows cannot be read ({str(error).splitlines()[0]})") from error
+
+
+def findings(footer: Footer, site: str, day: date, size: int) -> list[str]:
+    """What is wrong with an object by its footer, a line each; nothing is wrong when the list is empty.
+
+    Args:
+        footer: the object's.
+        site: whose object it should be.
+        day: which day's.
+        size: of the object, in bytes.
+    """
+    expected = {"site": site, "day": day.isoformat(), "kept": str(footer.rows)}
+    wrong = [
+        f"{name} is {footer.about.get(name)!r}, not {value!r}"
+        for name, value in expected.items()
+        if footer.about.get(name) != value
+    ]
+    if not footer.columns_right:
+        wrong.append("its columns are not the contract's")
+    if size < footer.least_bytes:
+        wrong.append(f"it has {size:,} bytes, fewer than the {footer.least_bytes:,} that its footer tells of")
     return wrong
 
 
-def _wrong_rows(table: Any, site: str, day: date) -> list[str]:
-    start = day_window(day).start * 1000
+def row_findings(table: Any, footer: Footer, site: str, day: date) -> list[str]:
+    """What is wrong with an object's rows, a line each.
+
+    Args:
+        table: all its rows, with the contract's columns.
+        footer: the object's.
+        site: whose object it should be.
+        day: which day's.
+    """
+    digest = DataHash()
+    digest.update(table)
     wrong = []
+    if digest.hexdigest() != footer.about.get("data_sha256"):
+        wrong.append("its rows are not those that were stored: their hash differs from the footer's")
+    if not len(table):
+        return wrong
+    start = day_window(day).start * 1000
     times = table["timestamp"].to_numpy()
     if times.min() < start or times.max() >= start + DAY_MS:
         wrong.append("rows lie outside of the day")
@@ -172,8 +233,39 @@ def _wrong_rows(table: Any, site: str, day: date) -> list[str]:
     return wrong
 
 
-def _row_groups(day: DayRows) -> Iterator[Any]:
-    """The day's rows in order, a table of at most `ROW_GROUP_ROWS` rows each, whole points where they fit."""
+class DataHash:
+    """A hash of the rows themselves, whatever the windows they came in, the row groups and the codec.
+
+    SHA-256 over: SHA-256 of all timestamps (int64, little-endian), SHA-256 of all values (float64, little-endian), then
+    for each run of rows of one point `NAME NUL COUNT LF`, the count in decimal.
+    """
+
+    def __init__(self) -> None:
+        self._times = hashlib.sha256()
+        self._values = hashlib.sha256()
+        self._runs: list[tuple[bytes, int]] = []
+
+    def update(self, table: Any) -> None:
+        """Take in the next rows, in the object's order."""
+        if not len(table):
+            return
+        self._times.update(table["timestamp"].to_numpy().astype("<i8", copy=False).tobytes())
+        self._values.update(table["value"].to_numpy().astype("<f8", copy=False).tobytes())
+        runs = pc.run_end_encode(table["point_name"].combine_chunks(), run_end_type=pa.int64())
+        names = runs.values.cast(pa.binary()).to_pylist()
+        counts = np.diff(runs.run_ends.to_numpy(), prepend=0).tolist()
+        if self._runs and self._runs[-1][0] == names[0]:
+            counts[0] += self._runs.pop()[1]
+        self._runs += zip(names, counts, strict=True)
+
+    def hexdigest(self) -> str:
+        """The hash of all rows so far."""
+        runs = b"".join(b"%s\0%d\n" % run for run in self._runs)
+        return hashlib.sha256(self._times.digest() + self._values.digest() + runs).hexdigest()
+
+
+def _row_groups(day: DayRows, most: int) -> Iterator[Any]:
+    """The day's rows in order, a table of at most `most` rows each, whole points where they fit."""
     start = day_window(day.day).start * 1000
     starts = [np.searchsorted(chunk.code, np.arange(len(day.points) + 1)) for chunk in day.chunks]
     if not starts:
@@ -181,11 +273,11 @@ def _row_groups(day: DayRows) -> Iterator[Any]:
     total = np.sum(starts, axis=0)
     first = 0
     while first < len(day.points):
-        last = max(first + 1, int(np.searchsorted(total, total[first] + ROW_GROUP_ROWS, side="right")) - 1)
+        last = max(first + 1, int(np.searchsorted(total, total[first] + most, side="right")) - 1)
         code, ms, value = _gathered(day.chunks, starts, first, last)
         names = pa.array(day.points[first:last], pa.string())
-        for at in range(0, len(code), ROW_GROUP_ROWS):
-            part = slice(at, at + ROW_GROUP_ROWS)
+        for at in range(0, len(code), most):
+            part = slice(at, at + most)
             yield _table(day.site, names, code[part] - first, ms[part].astype(np.int64) + start, value[part])
         first = last
 
@@ -208,18 +300,3 @@ def _table(site: str, names: Any, code: NDArray[np.int32], ms: NDArray[np.int64]
     points = pa.DictionaryArray.from_arrays(pa.array(number.astype(np.int32)), names.take(pa.array(here)))
     sites = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(code), np.int32)), pa.array([site]))
     return pa.table([pa.array(ms), points.cast(pa.string()), pa.array(value), sites.cast(pa.string())], schema=SCHEMA)
-
-
-def _data_hash(day: DayRows) -> str:
-    """A hash of the rows themselves, whatever the windows they came in, the row groups and the codec."""
-    digest = hashlib.sha256()
-    names = day.points
-    starts = [np.searchsorted(chunk.code, np.arange(len(names) + 1)) for chunk in day.chunks]
-    step = 256  # points at a time, so that memory stays small
-    for first in range(0, len(names) if starts else 0, step):
-        last = min(first + step, len(names))
-        code, ms, value = _gathered(day.chunks, starts, first, last)
-        for number in np.unique(code).tolist():
-            digest.update(names[number].encode("utf-8", "surrogatepass") + b"\0")
-        digest.update(code.astype("<i4").tobytes() + ms.astype("<i4").tobytes() + value.astype("<f8").tobytes())
-    return digest.hexdigest()

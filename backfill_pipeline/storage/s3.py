@@ -2,35 +2,61 @@
 
 Put here: requests to a bucket, and what its errors mean. Keep out: what an object holds.
 
-boto3 comes with dagster-aws; it takes the usual AWS chain of credentials and names every error. A day's object is a few
-megabytes, far below the 5 GB of a single PUT, which becomes visible whole or not at all and leaves no parts behind.
+boto3 comes with dagster-aws; it takes the usual AWS chain of credentials and names every error. An object is put in one
+request (`docs/decisions/0004-one-request-a-put.md`).
 """
 
+import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import SpooledTemporaryFile
-from typing import IO, Any
+from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ResponseStreamingError,
+    SSLError,
+)
+from botocore.parsers import ResponseParserError
 
 from backfill_pipeline.errors import StoreBusyError, StoreRefusedError
 from backfill_pipeline.storage.store import Stat
 
+_RIGHTS = "no permission; check the key's rights to list, read and write this bucket"
+_EXPIRED = "the credentials have expired; renew them"
 _REFUSED = {
     "NoSuchBucket": "there is no such bucket; check BACKFILL_STORE and AWS_ENDPOINT_URL_S3",
-    "AccessDenied": "no permission; check the key's rights to read and write this bucket",
-    "403": "no permission; check the key's rights to read and write this bucket",
+    "InvalidBucketName": "no bucket can have this name; check BACKFILL_STORE",
+    "AccessDenied": _RIGHTS,
+    "AllAccessDisabled": _RIGHTS,
+    "Unauthorized": "the store does not accept the credentials; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "InvalidAccessKeyId": "the store does not know this access key; check AWS_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "the secret does not fit the access key; check AWS_SECRET_ACCESS_KEY",
     "RequestTimeTooSkewed": "this machine's clock is wrong; set it, then try again",
-    "ExpiredToken": "the credentials have expired; renew them",
+    "RequestExpired": "this machine's clock is wrong; set it, then try again",
+    "ExpiredToken": _EXPIRED,
+    "ExpiredTokenException": _EXPIRED,
+    "TokenRefreshRequired": _EXPIRED,
+    "InvalidToken": "the session token is wrong; check AWS_SESSION_TOKEN",
     "PermanentRedirect": "the bucket lies in another region; check AWS_REGION and AWS_ENDPOINT_URL_S3",
     "AuthorizationHeaderMalformed": "the region does not fit; check AWS_REGION (`auto` for R2)",
+    "InvalidRegionName": "the region does not fit; check AWS_REGION (`auto` for R2)",
+    "QuotaExceeded": "the store is full; free some room",
+    "XMinioStorageFull": "the store is full; free some room",
 }
-_BUSY = {"SlowDown", "503", "500", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling", "502", "504"}
+_THROTTLED = {"SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded", "429"}
+_BUSY = {"500", "502", "503", "504", "InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted"}
+_BROKEN = {"BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "XAmzContentChecksumMismatch"}
+_CUT = (IncompleteReadError, ResponseStreamingError, HTTPClientError)
+"""What a cut connection looks like while an object is being read: botocore tries only requests again."""
 
 
 class S3Store:
@@ -41,8 +67,11 @@ class S3Store:
         prefix: put before every key; may be empty.
         access_key: None: the usual AWS chain.
         secret: belongs to `access_key`.
+        token: belongs to `access_key` when that is a temporary one.
         endpoint: None: AWS's own.
         region: `auto` for R2.
+        tries: how often a request is tried: the one owner of retries towards the store.
+        timeout_s: seconds without a byte until a try has failed.
     """
 
     def __init__(
@@ -52,62 +81,102 @@ class S3Store:
         *,
         access_key: str | None = None,
         secret: str | None = None,
+        token: str | None = None,
         endpoint: str | None = None,
         region: str | None = None,
+        tries: int = 5,
+        timeout_s: float = 60,
     ) -> None:
         self.bucket = bucket
         self.prefix = f"{prefix}/" if prefix else ""
+        self._tries = tries
+        self._given = {"access_key": access_key, "secret": secret, "token": token, "endpoint": endpoint}
         self._client: Any = boto3.client(
             "s3",
             aws_access_key_id=access_key,
             aws_secret_access_key=secret,
+            aws_session_token=token if access_key else None,
             endpoint_url=endpoint,
             region_name=region or ("auto" if endpoint and "r2.cloudflarestorage" in endpoint else None),
-            # One owner of retries towards the store; R2 takes a checksum only where an operation names one.
             config=Config(
-                retries={"mode": "standard", "max_attempts": 5},
-                connect_timeout=10,
-                read_timeout=60,
+                retries={"mode": "standard", "total_max_attempts": tries},
+                connect_timeout=min(10, timeout_s),
+                read_timeout=timeout_s,
+                max_pool_connections=32,
+                # boto3's own checksums are trailers, which R2 refuses; put() gives one as a header, which it takes.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
+                # Every server knows the bucket in the path; in the host's name only those with a wildcard name do.
+                s3={"addressing_style": "path"} if endpoint else None,
             ),
         )
 
-    def put(self, key: str, file: Path, sha256: str) -> None:
-        """Store `file` in one request, its hash kept beside it."""
-        with self._told(f"cannot store {self.url(key)}"), file.open("rb") as body:
+    def put(self, key: str, data: bytes, sha256: str) -> None:
+        """Store `data` in one request, which the store refuses unless what arrives has this hash."""
+        with self._told(f"cannot store {self.url(key)}"):
             self._client.put_object(
                 Bucket=self.bucket,
                 Key=self.prefix + key,
-                Body=body,
+                Body=data,
                 ContentType="application/vnd.apache.parquet",
+                ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode(),
                 Metadata={"sha256": sha256},
             )
 
     def head(self, key: str) -> Stat | None:
-        """Size and the hash that was kept beside the object."""
+        """Size, and the hash that the store itself made; of a store that tells none, the one kept beside the object."""
+        place = {"Bucket": self.bucket, "Key": self.prefix + key}
         with self._told(f"cannot read {self.url(key)}"):
-            try:
-                answer = self._client.head_object(Bucket=self.bucket, Key=self.prefix + key)
-            except ClientError as error:
-                if error.response.get("Error", {}).get("Code") in ("404", "NoSuchKey", "NotFound"):
-                    self._client.head_bucket(Bucket=self.bucket)  # a bucket that is not there is no missing object
-                    return None
-                raise
-        return Stat(key, answer["ContentLength"], answer.get("Metadata", {}).get("sha256"))
+            for left in reversed(range(self._tries)):
+                try:
+                    answer = self._client.head_object(**place, ChecksumMode="ENABLED")
+                    break
+                except ClientError as error:
+                    # An answer to HEAD has no body to name the error; what it says to GET has.
+                    if self._is_missing(place):
+                        return None
+                    if not left or _code(error) != "404":
+                        raise
+                    # Another writer put it there between the two questions: ask again.
+        made = answer.get("ChecksumSHA256")
+        kept = answer.get("Metadata", {}).get("sha256")
+        return Stat(key, answer["ContentLength"], base64.b64decode(made).hex() if made else kept)
 
-    def open(self, key: str) -> IO[bytes]:
-        """The object, fetched whole."""
-        with self._told(f"cannot read {self.url(key)}"):
-            file: IO[bytes] = SpooledTemporaryFile(max_size=64 << 20)  # noqa: SIM115 - the caller closes it
+    def _is_missing(self, place: dict[str, str]) -> bool:
+        for left in reversed(range(self._tries)):
             try:
-                answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)
+                self._client.get_object(**place, Range="bytes=0-0")["Body"].close()
+                break
             except self._client.exceptions.NoSuchKey:
-                raise FileNotFoundError(key) from None
-            for part in answer["Body"].iter_chunks(1 << 20):
-                file.write(part)
-        file.seek(0)
-        return file
+                return True
+            except ClientError as error:
+                if not left or _code(error) != "404":
+                    raise
+                # Its name was cut off on the way: ask again.
+        return False
+
+    def get(self, key: str, last: int | None = None) -> bytes:
+        """The object, or its last bytes; tried again when the connection is cut on the way."""
+        part = {} if last is None else {"Range": f"bytes=-{last}"}
+        with self._told(f"cannot read {self.url(key)}"):
+            for left in reversed(range(self._tries)):
+                try:
+                    answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key, **part)
+                    body: bytes = answer["Body"].read()
+                except self._client.exceptions.NoSuchKey:
+                    raise FileNotFoundError(f"{self.url(key)} is not there") from None
+                except ClientError as error:
+                    if _code(error) == "InvalidRange":  # the last bytes of an object that has none
+                        return b""
+                    raise
+                except EndpointConnectionError:
+                    raise
+                except _CUT:
+                    if not left:
+                        raise
+                else:
+                    return body
+        raise AssertionError("the loop above returns or raises")  # pragma: no cover
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """All objects whose key begins with `prefix`."""
@@ -128,25 +197,54 @@ class S3Store:
         """The object as `s3://bucket/key`."""
         return f"s3://{self.bucket}/{self.prefix}{key}"
 
+    def reader_options(self) -> dict[str, str]:
+        """Endpoint and region, and the credentials that this store was given; without these the reader's own chain."""
+        endpoint, region = self._given["endpoint"], self._client.meta.region_name
+        options = {
+            "aws_endpoint_url": endpoint,
+            "aws_allow_http": "true" if endpoint and endpoint.startswith("http://") else None,
+            "aws_region": region if region != "aws-global" else None,
+            "aws_access_key_id": self._given["access_key"],
+            "aws_secret_access_key": self._given["secret"],
+            "aws_session_token": self._given["token"],
+        }
+        return {name: value for name, value in options.items() if value}
+
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:
+        endpoint = self._client.meta.endpoint_url
         try:
             yield
         except ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", ""))
-            if code == "404":
-                code = "NoSuchBucket"
+            code = _code(error)
+            if code in _THROTTLED:
+                raise StoreBusyError(f"{what}: the store asks to slow down ({code}); start again later") from error
             if code in _BUSY:
-                raise StoreBusyError(f"{what}: the store is busy ({code})") from error
-            raise StoreRefusedError(f"{what}: {_REFUSED.get(code, f'refused ({code})')}") from error
+                raise StoreBusyError(f"{what}: the store is busy ({code}); start again later") from error
+            if code in _BROKEN:
+                raise StoreBusyError(f"{what}: it was damaged on the way ({code}); start again") from error
+            if code.isdecimal():
+                why = f"{endpoint} answers HTTP {code}, but not as S3 does; check AWS_ENDPOINT_URL_S3"
+            else:
+                why = _REFUSED.get(code, f"refused ({code})")
+            raise StoreRefusedError(f"{what}: {why}") from error
+        except ResponseParserError as error:
+            why = f"{endpoint} answers, but not as S3 does; check AWS_ENDPOINT_URL_S3"
+            raise StoreRefusedError(f"{what}: {why}") from error
+        except (NoCredentialsError, PartialCredentialsError) as error:
+            why = "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            raise StoreRefusedError(f"{what}: {why}") from error
+        except (EndpointConnectionError, SSLError) as error:
+            why = f"no connection to {endpoint}; check AWS_ENDPOINT_URL_S3 and the network"
+            raise StoreRefusedError(f"{what}: {why}") from error
+        except ParamValidationError as error:
+            raise StoreRefusedError(f"{what}: {_REFUSED['InvalidBucketName']}") from error
         except BotoCoreError as error:
             kind = type(error).__name__
-            if "Credentials" in kind:
-                raise StoreRefusedError(
-                    f"{what}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-                ) from error
-            if kind in ("EndpointConnectionError", "InvalidEndpointDiscoveryConfigurationError"):
-                raise StoreRefusedError(
-                    f"{what}: no such endpoint, or no network; check AWS_ENDPOINT_URL_S3"
-                ) from error
-            raise StoreBusyError(f"{what}: the transfer failed ({kind})") from error
+            raise StoreBusyError(f"{what}: the transfer failed ({kind}); start again later") from error
+
+
+def _code(error: ClientError) -> str:
+    """The error's name; its HTTP status when it has none."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
+    return str(error.response.get("Error", {}).get("Code") or status)

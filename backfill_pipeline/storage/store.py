@@ -7,7 +7,7 @@ and what a day's object holds (`parquet.py`).
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from backfill_pipeline.errors import SettingError
@@ -25,14 +25,14 @@ class Stat:
 class Store(Protocol):
     """A place for objects. All methods raise `StoreRefusedError` or `StoreBusyError`."""
 
-    def put(self, key: str, file: Path, sha256: str) -> None:
-        """Store `file` under `key`: visible whole and at once, or not at all."""
+    def put(self, key: str, data: bytes, sha256: str) -> None:
+        """Store `data` under `key`: visible whole and at once, or not at all."""
 
     def head(self, key: str) -> Stat | None:
         """The object's size and hash, or None when there is none."""
 
-    def open(self, key: str) -> IO[bytes]:
-        """The object, to be read from any position; `FileNotFoundError` when there is none."""
+    def get(self, key: str, last: int | None = None) -> bytes:
+        """The object, or its `last` bytes; `FileNotFoundError` when there is none."""
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """All objects whose key begins with `prefix`, in order of their keys."""
@@ -41,7 +41,10 @@ class Store(Protocol):
         """Remove the object, if it is there."""
 
     def url(self, key: str) -> str:
-        """Where a person finds the object."""
+        """Where a person, or another library, finds the object."""
+
+    def reader_options(self) -> dict[str, str]:
+        """What polars needs besides `url`, as its `storage_options`; may hold the secret."""
 
 
 def open_store(
@@ -49,6 +52,7 @@ def open_store(
     *,
     access_key: str | None = None,
     secret: str | None = None,
+    token: str | None = None,
     endpoint: str | None = None,
     region: str | None = None,
 ) -> Store:
@@ -58,6 +62,7 @@ def open_store(
         url: a folder, `file:///folder`, or `s3://bucket[/prefix]`.
         access_key: the bucket's access key; the usual AWS chain when None.
         secret: its secret.
+        token: its session token, when it is a temporary one.
         endpoint: the bucket's endpoint; AWS's own when None.
         region: the bucket's region; `auto` for R2.
 
@@ -73,6 +78,7 @@ def open_store(
             parts.path.strip("/"),
             access_key=access_key,
             secret=secret,
+            token=token,
             endpoint=endpoint,
             region=region,
         )

@@ -1,5 +1,6 @@
 """The command: one line for what went wrong, the right exit code, help that works."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -7,11 +8,12 @@ import sys
 from datetime import date
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from backfill_pipeline.control.cli import backfill
-from backfill_pipeline.core.rows import Counts, DayRows
+from backfill_pipeline.core.rows import Chunk, Counts, DayRows
 from backfill_pipeline.storage.days import put_day
 from backfill_pipeline.storage.local import LocalStore
 
@@ -89,10 +91,32 @@ def test_verify_tells_stored_empty_missing_and_damaged_apart(tmp_path):
     good = run(*asked, "2025-03-02", cwd=tmp_path)
     assert (good.returncode, good.stdout.splitlines()[-1]) == (
         0,
-        "0 stored with 0 rows, 2 empty, 0 missing, 0 damaged",
+        "0 stored with 0 rows, 2 empty, 0 missing, 0 damaged, 0 foreign",
     )
     (tmp_path / "data/timeseries/2025/03/02/a.parquet").write_bytes(b"PAR1")
     bad = run(*asked, "2025-03-03", "--json", cwd=tmp_path)
     assert bad.returncode == 1
     assert '"missing": [{"site": "a", "date": "2025-03-03"}]' in bad.stdout
     assert '"damaged": [{"site": "a", "date": "2025-03-02"' in bad.stdout
+
+
+def test_verify_finds_what_nobody_expected_and_with_deep_what_the_footer_hides(tmp_path):
+    """A stray file is foreign; another site's object only to `ACE_SITES`; a flipped bit needs `--deep`."""
+    store = LocalStore(tmp_path / "data")
+    chunk = Chunk(np.zeros(50, np.int32), np.arange(50, dtype=np.int32), np.arange(50.0))
+    rows = DayRows("a", date(2025, 3, 1), ["p"], [chunk], Counts(50, 50))
+    path = tmp_path / "data" / put_day(store, rows).key
+    put_day(store, DayRows("b", date(2025, 3, 1), ["p"], [], Counts()))
+    asked = ["verify", "--from", "2025-03-01", "--to", "2025-03-01"]
+    assert run(*asked, "--site", "a", cwd=tmp_path).returncode == 0
+    (tmp_path / ".env").write_text("ACE_SITES=a\n")
+    (path.parent / "a.parquet.bak").write_bytes(b"")
+    found = run(*asked, "--json", cwd=tmp_path)
+    facts = json.loads(found.stdout)
+    assert found.returncode == 1
+    assert sorted(facts["foreign"]) == ["timeseries/2025/03/01/a.parquet.bak", "timeseries/2025/03/01/b.parquet"]
+    data = bytearray(path.read_bytes())
+    data[200] ^= 1
+    path.write_bytes(data)
+    assert json.loads(run(*asked, "--json", cwd=tmp_path).stdout)["damaged"] == []
+    assert json.loads(run(*asked, "--json", "--deep", cwd=tmp_path).stdout)["damaged"] != []

@@ -15,11 +15,18 @@ from backfill_pipeline.core.day import DAY_MS, day_window
 from backfill_pipeline.core.layout import object_key, parse_key
 from backfill_pipeline.core.rows import Chunk, Counts, DayRows
 from backfill_pipeline.core.schema import SCHEMA
-from backfill_pipeline.errors import DamagedObjectError, StoreRefusedError, UsageError
-from backfill_pipeline.storage import parquet
-from backfill_pipeline.storage.days import get_day, put_day
+from backfill_pipeline.errors import DamagedObjectError, UsageError
+from backfill_pipeline.storage.days import day_footer, get_day, put_day, wrong_object
 from backfill_pipeline.storage.local import LocalStore
-from backfill_pipeline.storage.parquet import encode, findings, read_footer
+from backfill_pipeline.storage.parquet import (
+    Encoding,
+    Footer,
+    decode,
+    encode,
+    findings,
+    read_footer,
+    row_findings,
+)
 from backfill_pipeline.storage.store import open_store
 
 DAY = date(2024, 2, 29)
@@ -53,16 +60,11 @@ days = st.dictionaries(
 
 
 @settings(deadline=None, max_examples=60)
-@given(days, st.integers(1, 4), st.integers(1, 7))
-def test_a_day_reads_back_as_it_was(tmp_path_factory, rows, windows, group):
-    """Encode, then read, is the identity, sorted by point and time, at any number of windows and any row group."""
-    path = tmp_path_factory.mktemp("day") / "day.parquet"
-    usual, parquet.ROW_GROUP_ROWS = parquet.ROW_GROUP_ROWS, group
-    try:
-        encoded = encode(day_of(rows, windows=windows), path)
-    finally:
-        parquet.ROW_GROUP_ROWS = usual
-    table = pq.read_table(path)
+@given(days, st.integers(1, 4), st.integers(1, 7), st.sampled_from(["snappy", "zstd"]))
+def test_a_day_reads_back_as_it_was(rows, windows, group, codec):
+    """Encode, then decode, is the identity, sorted by point and time, at any windows, row groups and codec."""
+    encoded = encode(day_of(rows, windows=windows), encoding=Encoding(codec, group))
+    table = decode(encoded.data)
     assert table.schema.equals(SCHEMA, check_metadata=False)
     got = list(zip(*(table[name].to_pylist() for name in ("point_name", "timestamp", "value")), strict=True))
     expected = sorted(
@@ -71,35 +73,52 @@ def test_a_day_reads_back_as_it_was(tmp_path_factory, rows, windows, group):
     assert got == expected
     assert set(table["site_name"].to_pylist()) <= {SITE}
     assert encoded.rows == len(rows)
-    assert findings(path, SITE, DAY, deep=True) == []
+    footer = read_footer(encoded.data)
+    assert findings(footer, SITE, DAY, len(encoded.data)) == []
+    assert row_findings(table, footer, SITE, DAY) == []
 
 
 @settings(deadline=None, max_examples=30)
-@given(days)
-def test_the_same_rows_give_the_same_bytes_whatever_their_windows(tmp_path_factory, rows):
-    """Two encodings of one day are equal to the byte, however it was cut for fetching."""
-    folder = tmp_path_factory.mktemp("day")
-    one = encode(day_of(rows, windows=1), folder / "1", facts={"b": "1", "a": "2"})
-    two = encode(day_of(rows, windows=4), folder / "2", facts={"b": "1", "a": "2"})
-    assert one.sha256 == two.sha256
+@given(days, st.integers(1, 7))
+def test_the_same_rows_give_the_same_bytes_whatever_their_windows(rows, group):
+    """Two encodings of one day are equal to the byte; the data's own hash is also that of another layout."""
+    one = encode(day_of(rows, windows=1), facts={"b": "1", "a": "2"})
+    two = encode(day_of(rows, windows=4), facts={"b": "1", "a": "2"})
+    assert one.data == two.data
+    other = encode(day_of(rows), encoding=Encoding("zstd", group))
+    hashes = {read_footer(file.data).about["data_sha256"] for file in (one, other)}
+    assert len(hashes) == 1
 
 
-def test_the_file_is_the_contracts(tmp_path):
-    """Physical types, no nulls, Snappy, column order, and the metadata that says what came."""
-    path = tmp_path / "day.parquet"
-    encode(day_of({("a", 0): 1.0, ("b", DAY_MS - 1): -2.5}), path)
-    meta = pq.read_metadata(path)
+def test_the_file_is_the_contracts():
+    """Physical types, no nulls, Snappy, column order, statistics, page index, and metadata that says what came."""
+    encoded = encode(day_of({("a", 0): 1.0, ("b", DAY_MS - 1): -2.5}))
+    meta = pq.read_metadata(BytesIO(encoded.data))
     columns = [meta.schema.column(number) for number in range(4)]
     assert [c.name for c in columns] == ["timestamp", "point_name", "value", "site_name"]
     assert [c.physical_type for c in columns] == ["INT64", "BYTE_ARRAY", "DOUBLE", "BYTE_ARRAY"]
     assert [c.max_definition_level for c in columns] == [0, 0, 0, 0]
-    assert {meta.row_group(0).column(n).compression for n in range(4)} == {"SNAPPY"}
-    assert meta.row_group(0).column(0).statistics.max == START + DAY_MS - 1
-    about = read_footer(path).about
-    assert about["site"] == SITE
-    assert about["day"] == "2024-02-29"
+    chunks = [meta.row_group(0).column(n) for n in range(4)]
+    assert {chunk.compression for chunk in chunks} == {"SNAPPY"}
+    assert all(chunk.statistics.has_min_max for chunk in chunks)
+    assert all(chunk.has_offset_index and chunk.has_column_index for chunk in chunks)
+    assert chunks[0].statistics.max == START + DAY_MS - 1
+    assert "DELTA_BINARY_PACKED" in chunks[0].encodings
+    about = read_footer(encoded.data).about
+    assert (about["site"], about["day"], about["schema_version"]) == (SITE, "2024-02-29", "1")
     assert (about["fetched"], about["kept"], about["dropped"]) == ("3", "2", '{"not_numeric": 1}')
     assert about["state"] == "stored"
+    assert about["software"].startswith("backfill-pipeline ")
+    assert len(about["data_sha256"]) == 64
+
+
+def test_codec_and_row_groups_are_as_set(tmp_path):
+    """Zstd and the seed's row groups of 10,000 rows, by setting."""
+    rows = {("a", ms): 1.0 for ms in range(25_000)}
+    stored = put_day(LocalStore(tmp_path), day_of(rows), encoding=Encoding("zstd", 10_000))
+    meta = pq.read_metadata(tmp_path / stored.key)
+    assert [meta.row_group(number).num_rows for number in range(3)] == [10_000, 10_000, 5_000]
+    assert meta.row_group(0).column(0).compression == "ZSTD"
 
 
 def test_a_day_without_samples_is_an_object_that_says_so(tmp_path):
@@ -110,11 +129,10 @@ def test_a_day_without_samples_is_an_object_that_says_so(tmp_path):
     table = get_day(store, SITE, DAY)
     assert table.num_rows == 0
     assert table.schema.equals(SCHEMA, check_metadata=False)
-    with store.open(stored.key) as file:
-        assert read_footer(file).about["state"] == "empty"
+    assert day_footer(store, SITE, DAY).about["state"] == "empty"
 
 
-def test_a_seed_shaped_part_of_a_day_takes_under_two_bytes_a_row(tmp_path):
+def test_a_seed_shaped_part_of_a_day_takes_under_two_bytes_a_row():
     """Jittered sweeps of quantised sensor values, 300 points by 1,440 minutes."""
     rng = np.random.default_rng(1)
     points = [f"client/site/10.0.0.{n % 250}-{n}/analogInput/{n}" for n in range(300)]
@@ -123,80 +141,69 @@ def test_a_seed_shaped_part_of_a_day_takes_under_two_bytes_a_row(tmp_path):
     walk = np.cumsum(rng.choice([0, 0, 0, 0.1, -0.1], (300, 1440)), axis=1).round(1) + 20
     chunk = Chunk(code, np.tile(sweeps, 300).astype(np.int32), walk.ravel())
     day = DayRows("seed", DAY, sorted(points), [chunk], Counts(len(code), len(code)))
-    encoded = encode(day, tmp_path / "day.parquet")
-    assert encoded.bytes / encoded.rows < 2.0
+    encoded = encode(day)
+    assert len(encoded.data) / encoded.rows < 2.0
 
 
-def test_an_unchanged_day_is_not_written_again(tmp_path):
-    """Putting the same rows twice says `changed` once and leaves the file as it was."""
-    store, day = LocalStore(tmp_path), day_of({("a", 5): 1.0})
-    first = put_day(store, day)
-    before = (tmp_path / first.key).stat().st_mtime_ns
-    second = put_day(store, day)
-    assert (first.changed, second.changed) == (True, False)
-    assert (tmp_path / first.key).stat().st_mtime_ns == before
-    assert put_day(store, day_of({("a", 5): 2.0})).changed
+def test_a_footer_of_any_length_is_read_from_the_objects_end(tmp_path):
+    """A footer longer than the bytes first asked for is asked for again, exactly."""
+    store = LocalStore(tmp_path)
+    rows = {("a", ms): float(ms) for ms in range(400)}
+    put_day(store, day_of(rows), encoding=Encoding(row_group_rows=1))
+    assert day_footer(store, SITE, DAY).rows == 400
 
 
-def test_nothing_but_the_object_is_left_in_the_folder(tmp_path):
-    """After a put there is one file, and no part of one."""
-    put_day(LocalStore(tmp_path), day_of({("a", 5): 1.0}))
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [f"{SITE}.parquet"]
-
-
-def test_a_put_that_fails_leaves_the_old_object(tmp_path, monkeypatch):
-    """A full disk in mid-write: the day before it stays whole, no part is left, and the message says what to do."""
+@pytest.mark.parametrize("cut", [0, 1, 7, 8, 100])
+def test_a_damaged_file_is_found_by_its_footer(tmp_path, cut):
+    """A file that is cut short, or nothing at all, is no day."""
     store = LocalStore(tmp_path)
     stored = put_day(store, day_of({("a", 5): 1.0}))
-
-    def full(*_args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("shutil.copyfileobj", full)
-    with pytest.raises(StoreRefusedError, match="disk is full"):
-        put_day(store, day_of({("a", 5): 2.0}))
-    assert store.head(stored.key).sha256 == stored.sha256
-    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
+    path = tmp_path / stored.key
+    path.write_bytes(path.read_bytes()[:cut])
+    assert wrong_object(store, SITE, DAY)
+    with pytest.raises(DamagedObjectError, match="fetch the day again"):
+        get_day(store, SITE, DAY)
 
 
-def test_a_store_that_loses_what_it_was_given_is_found_out(tmp_path):
-    """A day is done only when its object has been read back."""
-
-    class Forgetful(LocalStore):
-        def put(self, key, file, sha256):
-            file.write_bytes(file.read_bytes()[:-1])
-            super().put(key, file, sha256)
-
-    with pytest.raises(DamagedObjectError, match="not what was put there"):
-        put_day(Forgetful(tmp_path), day_of({("a", 5): 1.0}))
+def test_another_days_object_is_found_by_its_footer(tmp_path):
+    """Site, day, rows and size are held against what they should be."""
+    encoded = encode(day_of({("a", 5): 1.0}))
+    footer = read_footer(encoded.data)
+    assert findings(footer, "other", DAY, len(encoded.data))
+    assert findings(footer, SITE, date(2024, 3, 1), len(encoded.data))
+    assert "bytes" in findings(footer, SITE, DAY, footer.least_bytes - 1)[0]
 
 
-@pytest.mark.parametrize("cut", [0, 1, 100])
-def test_a_damaged_file_is_found(tmp_path, cut):
-    """A file that is cut short, or nothing at all, is no day."""
-    path = tmp_path / "day.parquet"
-    encode(day_of({("a", 5): 1.0}), path)
-    assert findings(BytesIO(path.read_bytes()[:cut]), SITE, DAY)
-    assert findings(path, "other", DAY)
-    assert findings(path, SITE, date(2024, 3, 1))
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_a_flipped_bit_among_the_rows_is_found_by_reading_them(data):
+    """Page checksums and the data's own hash: no bit of a page may change unseen."""
+    encoded = encode(day_of({("a", n * 7919 % DAY_MS): float(n) for n in range(200)}))
+    meta = pq.read_metadata(BytesIO(encoded.data))
+    chunk = meta.row_group(0).column(2)
+    first = chunk.dictionary_page_offset or chunk.data_page_offset
+    at = data.draw(st.integers(first, first + chunk.total_compressed_size - 1))
+    damaged = bytearray(encoded.data)
+    damaged[at] ^= 1 << data.draw(st.integers(0, 7))
+    footer = read_footer(encoded.data)
+    try:
+        table = decode(bytes(damaged))
+    except DamagedObjectError:
+        return
+    assert table.equals(decode(encoded.data)) or row_findings(table, footer, SITE, DAY)
 
 
-def test_rows_that_break_the_contract_are_found_by_reading_them(tmp_path):
+def test_rows_that_break_the_contract_are_found_by_reading_them():
     """Order, bounds and finite values are held against the rows themselves."""
-    path = tmp_path / "day.parquet"
-    about = {"site": SITE, "day": DAY.isoformat(), "kept": "2"}
+    footer = Footer(2, {}, columns_right=True, least_bytes=0)
     for times, values, word in (
         ([START + 1, START], [1.0, 2.0], "sorted"),
         ([START, START], [1.0, 2.0], "sorted"),
         ([START, START + DAY_MS], [1.0, 2.0], "outside"),
         ([START, START + 1], [1.0, math.inf], "finite"),
     ):
-        pq.write_table(
-            pa.table([times, ["a", "a"], values, [SITE, SITE]], schema=SCHEMA.with_metadata(about)),
-            path,
-        )
-        assert findings(path, SITE, DAY) == []
-        assert word in " ".join(findings(path, SITE, DAY, deep=True))
+        table = pa.table([times, ["a", "a"], values, [SITE, SITE]], schema=SCHEMA)
+        assert word in " ".join(row_findings(table, footer, SITE, DAY))
 
 
 @given(st.text(min_size=1, max_size=40), st.dates(date(1000, 1, 1)))

@@ -1,0 +1,91 @@
+"""What downstream assets load: a day or a range of days, as the type that they ask for."""
+
+from datetime import date
+
+import dagster as dg
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from backfill_pipeline.orchestration.assets import OBJECTS
+from backfill_pipeline.orchestration.io_manager import DayIOManager
+from backfill_pipeline.orchestration.partitions import asset_key, day_partitions
+from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.days import put_day, settings_store
+from backfill_pipeline_tests.orchestration.fakes import RANGE, day_rows
+from backfill_pipeline_tests.storage.bucket import BUCKET, KEY, SECRET, bucket_server
+
+SITE = "Büro 1/[north]"
+DAYS = [date(2025, 1, number) for number in (1, 2, 3)]
+
+
+@pytest.fixture(scope="module", params=["folder", "bucket"])
+def settings(request, tmp_path_factory):
+    """Three stored days of a site whose name no disk would take as it is."""
+    common = {"sites": (SITE,), "first_day": DAYS[0]}
+    if request.param == "folder":
+        found = Settings(store=str(tmp_path_factory.mktemp("store")), **common)
+        stored(found)
+        yield found
+        return
+    with bucket_server() as proxy:
+        keys = {"s3_access_key_id": KEY, "s3_secret_access_key": SECRET, "s3_endpoint_url": proxy.direct}
+        found = Settings(store=f"s3://{BUCKET}/days", s3_region="auto", **keys, **common)
+        stored(found)
+        yield found
+
+
+def stored(settings):
+    for day in DAYS:
+        put_day(settings_store(settings), day_rows(SITE, day))
+
+
+def loaded(settings, kind, first, last=None):
+    """What a downstream asset that asks for `kind` is given, in a real run."""
+    seen = []
+    upstream = dg.AssetSpec(
+        asset_key(SITE), partitions_def=day_partitions(settings), metadata={"dagster/io_manager_key": OBJECTS}
+    )
+
+    def downstream(rows):
+        seen.append(rows)
+
+    downstream.__annotations__["rows"] = kind
+    asset = dg.asset(
+        ins={"rows": dg.AssetIn(asset_key(SITE))},
+        partitions_def=day_partitions(settings),
+    )(downstream)
+    held = dg.ResourceDefinition.hardcoded_resource(settings)
+    dg.materialize(
+        [upstream, asset],
+        selection=[asset],
+        resources={OBJECTS: DayIOManager(settings=held), "io_manager": dg.mem_io_manager},
+        tags=dict(zip(RANGE, (first, last or first), strict=True)),
+    )
+    return seen[0]
+
+
+@pytest.mark.parametrize("kind", [pa.Table, pd.DataFrame, pl.DataFrame, pl.LazyFrame])
+def test_a_range_of_days_comes_as_the_type_asked_for(settings, kind):
+    """All rows of the range, oldest first, the contract's columns in their order."""
+    rows = loaded(settings, kind, "2025-01-01", "2025-01-03")
+    assert isinstance(rows, kind)
+    table = rows.collect().to_arrow() if kind is pl.LazyFrame else pa.table(rows)
+    assert table.column_names == ["timestamp", "point_name", "value", "site_name"]
+    assert table.num_rows == 3 * 432
+    days = [value // 86_400_000 for value in table["timestamp"].to_pylist()]
+    assert days == sorted(days)
+    assert set(table["site_name"].to_pylist()) == {SITE}
+
+
+def test_a_single_day_comes_alone(settings):
+    """A run of one partition loads that day and no other."""
+    assert loaded(settings, pa.Table, "2025-01-02").num_rows == 432
+
+
+@pytest.mark.parametrize("kind", [pa.Table, pl.LazyFrame])
+def test_days_that_are_not_stored_are_named(settings, kind):
+    """Site, days, store and what to do; before a query begins, for a lazy frame too."""
+    with pytest.raises(FileNotFoundError, match=r"2025-01-04, 2025-01-05: no object in .*materialise these days"):
+        loaded(settings, kind, "2025-01-03", "2025-01-05")
