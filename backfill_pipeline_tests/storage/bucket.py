@@ -3,6 +3,8 @@
 Put here: the server, the proxy and its faults. Keep out: what is tested with them.
 """
 
+import base64
+import hashlib
 import http.client
 import socket
 from collections import deque
@@ -79,6 +81,15 @@ def half(handler: "Proxied", asked: Exchange) -> bool:
 def lost(_: "Proxied", asked: Exchange) -> bool:
     """Part of the body is lost on the way, and the store believes that this was all."""
     asked.body = asked.body[: len(asked.body) // 2]
+    return False
+
+
+def flipped(handler: "Proxied", asked: Exchange) -> bool:
+    """A bit of the body changes on the way, and the store looks at the checksum, as S3 does and moto does not."""
+    asked.body = asked.body[:-1] + bytes([asked.body[-1] ^ 1])
+    named = asked.headers.get("x-amz-checksum-sha256", "")
+    if base64.b64decode(named) != hashlib.sha256(asked.body).digest():
+        return answers(400, "BadDigest")(handler, asked)
     return False
 
 

@@ -25,6 +25,7 @@ from backfill_pipeline_tests.storage.bucket import (
     client,
     cut,
     emptied,
+    flipped,
     half,
     lost,
     slow,
@@ -129,7 +130,7 @@ def test_a_passing_fault_at_any_request_of_a_put_costs_a_try_and_no_more(proxy, 
         (cut, "transfer failed"),
         (broken_off, "transfer failed"),
         (slow(0.4), "transfer failed"),
-        (answers(400, "BadDigest"), "damaged on the way"),
+        (flipped, "damaged on the way"),
     ],
 )
 def test_a_fault_that_stays_leaves_no_half_object_and_is_called_passing(proxy, fault, word):
