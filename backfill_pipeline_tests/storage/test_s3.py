@@ -1,6 +1,7 @@
 """A bucket as a store, over the wire: put whole or not at all, each fault has its outcome, each error its name."""
 
 import socket
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from backfill_pipeline.core.rows import Chunk, Counts, DayRows
-from backfill_pipeline.errors import DamagedObjectError, StoreBusyError, StoreRefusedError
+from backfill_pipeline.errors import DamagedObjectError, SettingError, StoreBusyError, StoreRefusedError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import get_day, put_day, settings_store, wrong_object
 from backfill_pipeline.storage.s3 import S3Store
@@ -237,6 +238,23 @@ def test_without_credentials_the_variables_are_named(monkeypatch, tmp_path):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     with pytest.raises(StoreRefusedError, match="set AWS_ACCESS_KEY_ID"):
         store_at("http://127.0.0.1:1", access_key=None, secret=None).head("a")
+
+
+def test_credentials_that_cannot_be_renewed_are_told(monkeypatch, tmp_path):
+    """A profile whose own program fails, and one that is not there: each says so before anything is asked."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    config = tmp_path / "config"
+    program = f'"{sys.executable}" -c "raise SystemExit(1)"'
+    config.write_text(f"[profile worn]\ncredential_process = {program}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_PROFILE", "worn")
+    with pytest.raises(SettingError, match="retrieving credentials"):
+        store_at("http://127.0.0.1:1", access_key=None, secret=None)
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(SettingError, match="nobody"):
+        store_at("http://127.0.0.1:1", access_key=None, secret=None)
 
 
 def test_the_settings_open_the_bucket_with_their_credentials(proxy, tmp_path):
