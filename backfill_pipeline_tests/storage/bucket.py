@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from time import sleep
@@ -225,6 +226,7 @@ def bucket_server() -> Iterator[Proxy]:
         moto.stop()
 
 
+@cache
 def client(url: str):
     """A plain client, beside our own store."""
     return boto3.client(

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from functools import cache
 
 import numpy as np
 import pytest
@@ -63,6 +64,7 @@ def _no_waiting(monkeypatch):
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
 
 
+@cache  # making a client takes longer than most tests
 def store_at(url: str, **options) -> S3Store:
     options = {"access_key": KEY, "secret": SECRET, "endpoint": url, "region": "auto", "timeout_s": 5} | options
     return S3Store(BUCKET, "some/prefix", **options)
@@ -237,7 +239,7 @@ def test_without_credentials_the_variables_are_named(monkeypatch, tmp_path):
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     with pytest.raises(StoreRefusedError, match="set AWS_ACCESS_KEY_ID"):
-        store_at("http://127.0.0.1:1", access_key=None, secret=None).head("a")
+        S3Store(BUCKET, endpoint="http://127.0.0.1:1", region="auto").head("a")
 
 
 def test_credentials_that_cannot_be_renewed_are_told(monkeypatch, tmp_path):
@@ -251,10 +253,10 @@ def test_credentials_that_cannot_be_renewed_are_told(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_PROFILE", "worn")
     with pytest.raises(SettingError, match="retrieving credentials"):
-        store_at("http://127.0.0.1:1", access_key=None, secret=None)
+        S3Store(BUCKET, endpoint="http://127.0.0.1:1", region="auto")
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(SettingError, match="nobody"):
-        store_at("http://127.0.0.1:1", access_key=None, secret=None)
+        S3Store(BUCKET, endpoint="http://127.0.0.1:1", region="auto")
 
 
 def test_the_settings_open_the_bucket_with_their_credentials(proxy, tmp_path):
