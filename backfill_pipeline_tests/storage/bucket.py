@@ -17,6 +17,7 @@ from threading import Thread
 from time import sleep
 
 import boto3
+import requests
 from moto.server import ThreadedMotoServer
 
 BUCKET = "bucket"
@@ -218,6 +219,8 @@ def bucket_server() -> Iterator[Proxy]:
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
+        # moto keeps its buckets for the whole process: what another test left is not this one's.
+        requests.post(f"{proxy.direct}/moto-api/reset", timeout=10).raise_for_status()
         client(proxy.direct).create_bucket(Bucket=BUCKET)
         yield proxy
     finally:
