@@ -153,7 +153,7 @@ class Settings(BaseModel):
         "snappy", alias="BACKFILL_COMPRESSION", description="how objects are compressed: snappy or zstd"
     )
     row_group_rows: int = Field(
-        131_072,
+        65_536,
         ge=1_000,
         le=10_000_000,
         alias="BACKFILL_ROW_GROUP_ROWS",

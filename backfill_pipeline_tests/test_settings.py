@@ -18,6 +18,7 @@ def test_without_any_variable_the_defaults_hold(tmp_path):
     assert settings.raw_lag_hours == 12
     assert settings.first_day == date(2024, 1, 1)
     assert settings.store == "./data"
+    assert (settings.compression, settings.row_group_rows) == ("snappy", 65_536)
 
 
 def test_the_environment_wins_over_the_env_file(tmp_path):
@@ -42,6 +43,8 @@ def test_the_environment_wins_over_the_env_file(tmp_path):
         ("BACKFILL_STORE", "gs://bucket"),
         ("BACKFILL_STORE", "s3://"),
         ("BACKFILL_LIMITER", "mysql://x"),
+        ("BACKFILL_COMPRESSION", "gzip"),
+        ("BACKFILL_ROW_GROUP_ROWS", "0"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_the_variable(tmp_path, name, value):

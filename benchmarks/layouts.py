@@ -15,11 +15,11 @@ values has to read of a day, by the footer: the row groups that may hold it, and
 
 import argparse
 import multiprocessing
-import resource
-import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import polars as pl
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -94,23 +95,36 @@ def seed_file(day: DayRows) -> bytes:
 
 def write(layout: Layout, folder: Path, distinct: int, jitter: str, results: "multiprocessing.Queue[object]") -> None:
     """A process: encodes the days; reports bytes, rows, seconds of the fastest, and megabytes that encoding added."""
-    encode(seed_shaped(99, jitter)) if layout.encoding is None else None
     best, size, rows, added = float("inf"), 0, 0, 0.0
     for number in range(distinct):
         day = seed_shaped(number, jitter)
-        before = peak_mb()
-        started = time.perf_counter()
-        data = seed_file(day) if layout.encoding is None else encode(day, encoding=layout.encoding).data
-        best = min(best, time.perf_counter() - started)
-        added = max(added, peak_mb() - before)
+        with watched() as peak:
+            started = time.perf_counter()
+            data = seed_file(day) if layout.encoding is None else encode(day, encoding=layout.encoding).data
+            best = min(best, time.perf_counter() - started)
+        added = max(added, peak[0])
         (folder / f"{number}.parquet").write_bytes(data)
         size, rows = len(data), day.counts.kept
     results.put((size, rows, best, added))
 
 
-def peak_mb() -> float:
-    """This process's highest resident memory so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+@contextmanager
+def watched() -> Iterator[list[float]]:
+    """The megabytes by which this process's resident memory grows at most, looked at every 2 ms."""
+    process, peak, ended = psutil.Process(), [0.0], threading.Event()
+    before = process.memory_info().rss
+
+    def watch() -> None:
+        while not ended.wait(0.002):
+            peak[0] = max(peak[0], (process.memory_info().rss - before) / 1e6)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        watcher.join()
 
 
 def point_bytes(path: Path, point: str) -> int:

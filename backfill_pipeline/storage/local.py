@@ -74,8 +74,9 @@ class LocalStore:
                         size = file.seek(0, os.SEEK_END)
                         file.seek(max(0, size - last))
                     return file.read()
-            except NotADirectoryError as error:
-                raise FileNotFoundError(errno.ENOENT, "no such object", str(path)) from error
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+        raise FileNotFoundError(errno.ENOENT, "no such object", str(path))
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """Files at keys that begin with `prefix`; parts are no objects."""
@@ -104,8 +105,9 @@ _WHY = {
     errno.ENOSPC: "the disk is full; free some room",
     errno.EDQUOT: "the quota is used up; free some room",
     errno.EROFS: "the disk is read-only",
-    errno.EACCES: "no permission; check the folder's owner",
-    errno.EPERM: "no permission; check the folder's owner",
+    errno.EACCES: "no permission; check the folder's owner, and that no program holds the file open",
+    errno.EPERM: "no permission; check the folder's owner, and that no program holds the file open",
+    errno.ENOENT: "it vanished meanwhile; check that the disk is still there",
     errno.ENOTDIR: "part of the path is a file, not a folder; check BACKFILL_STORE",
     errno.EEXIST: "part of the path is a file, not a folder; check BACKFILL_STORE",
     errno.EISDIR: "a folder lies where the object should be; move it away",
@@ -118,8 +120,6 @@ _WHY = {
 def _told(what: str) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError:
-        raise
     except OSError as error:
         why = _WHY.get(error.errno or 0, error.strerror or type(error).__name__)
         raise StoreRefusedError(f"{what}: {why}") from error

@@ -23,8 +23,11 @@ from backfill_pipeline.core.rows import Chunk, DayRows
 from backfill_pipeline.core.schema import SCHEMA, SCHEMA_VERSION
 from backfill_pipeline.errors import DamagedObjectError
 
-ROW_GROUP_ROWS = 131_072
+ROW_GROUP_ROWS = 65_536
 """Rows a row group unless set otherwise: `docs/decisions/0003-row-groups.md` has the figures."""
+
+_DICTIONARY_BYTES = 131_072
+"""A row group's values that are more different than this holds are written plain: with an index each would grow."""
 
 _END = 8
 """Bytes after the footer: its length and the format's mark."""
@@ -112,6 +115,7 @@ def encode(day: DayRows, *, facts: Mapping[str, str] | None = None, encoding: En
         compression=encoding.codec,
         version="2.6",
         use_dictionary=["point_name", "site_name", "value"],
+        dictionary_pagesize_limit=_DICTIONARY_BYTES,
         column_encoding={"timestamp": "DELTA_BINARY_PACKED"},
         write_statistics=True,
         write_page_index=True,

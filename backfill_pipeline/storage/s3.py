@@ -16,6 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    CredentialRetrievalError,
     EndpointConnectionError,
     HTTPClientError,
     IncompleteReadError,
@@ -24,10 +25,12 @@ from botocore.exceptions import (
     PartialCredentialsError,
     ResponseStreamingError,
     SSLError,
+    SSOError,
+    TokenRetrievalError,
 )
 from botocore.parsers import ResponseParserError
 
-from backfill_pipeline.errors import StoreBusyError, StoreRefusedError
+from backfill_pipeline.errors import SettingError, StoreBusyError, StoreRefusedError
 from backfill_pipeline.storage.store import Stat
 
 _RIGHTS = "no permission; check the key's rights to list, read and write this bucket"
@@ -72,6 +75,9 @@ class S3Store:
         region: `auto` for R2.
         tries: how often a request is tried: the one owner of retries towards the store.
         timeout_s: seconds without a byte until a try has failed.
+
+    Raises:
+        SettingError: the AWS variables or files that the usual chain reads are wrong.
     """
 
     def __init__(
@@ -91,25 +97,28 @@ class S3Store:
         self.prefix = f"{prefix}/" if prefix else ""
         self._tries = tries
         self._given = {"access_key": access_key, "secret": secret, "token": token, "endpoint": endpoint}
-        self._client: Any = boto3.client(
-            "s3",
-            aws_access_key_id=access_key,
-            aws_secret_access_key=secret,
-            aws_session_token=token if access_key else None,
-            endpoint_url=endpoint,
-            region_name=region or ("auto" if endpoint and "r2.cloudflarestorage" in endpoint else None),
-            config=Config(
-                retries={"mode": "standard", "total_max_attempts": tries},
-                connect_timeout=min(10, timeout_s),
-                read_timeout=timeout_s,
-                max_pool_connections=32,
-                # boto3's own checksums are trailers, which R2 refuses; put() gives one as a header, which it takes.
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-                # Every server knows the bucket in the path; in the host's name only those with a wildcard name do.
-                s3={"addressing_style": "path"} if endpoint else None,
-            ),
-        )
+        try:
+            self._client: Any = boto3.session.Session().client(
+                "s3",
+                aws_access_key_id=access_key,
+                aws_secret_access_key=secret,
+                aws_session_token=token if access_key else None,
+                endpoint_url=endpoint,
+                region_name=region or ("auto" if endpoint and "r2.cloudflarestorage" in endpoint else None),
+                config=Config(
+                    retries={"mode": "standard", "total_max_attempts": tries},
+                    connect_timeout=min(10, timeout_s),
+                    read_timeout=timeout_s,
+                    max_pool_connections=32,
+                    # boto3's own checksums are trailers, which R2 refuses; put() gives one as a header, which it takes.
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
+                    # Every server knows the bucket in the path; in the host's name only those with a wildcard name do.
+                    s3={"addressing_style": "path"} if endpoint else None,
+                ),
+            )
+        except (BotoCoreError, ValueError) as error:  # a profile that is not there, a URL that is none
+            raise SettingError(f"cannot open {self.url('')}: {' '.join(str(error).split())[:200]}") from None
 
     def put(self, key: str, data: bytes, sha256: str) -> None:
         """Store `data` in one request, which the store refuses unless what arrives has this hash."""
@@ -230,6 +239,9 @@ class S3Store:
             raise StoreRefusedError(f"{what}: {why}") from error
         except ResponseParserError as error:
             why = f"{endpoint} answers, but not as S3 does; check AWS_ENDPOINT_URL_S3"
+            raise StoreRefusedError(f"{what}: {why}") from error
+        except (CredentialRetrievalError, SSOError, TokenRetrievalError) as error:
+            why = f"the credentials cannot be had, or have expired ({type(error).__name__}); renew them"
             raise StoreRefusedError(f"{what}: {why}") from error
         except (NoCredentialsError, PartialCredentialsError) as error:
             why = "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

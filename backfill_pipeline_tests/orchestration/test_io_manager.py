@@ -6,6 +6,7 @@ import dagster as dg
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from backfill_pipeline.orchestration.assets import OBJECTS
@@ -13,7 +14,7 @@ from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.partitions import asset_key, day_partitions
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import put_day, settings_store
-from backfill_pipeline_tests.orchestration.fakes import RANGE, day_rows
+from backfill_pipeline_tests.orchestration.fakes import RANGE, FakeFetcher, Runs, day_rows
 from backfill_pipeline_tests.storage.bucket import BUCKET, KEY, SECRET, bucket_server
 
 SITE = "Büro 1/[north]"
@@ -89,3 +90,27 @@ def test_days_that_are_not_stored_are_named(settings, kind):
     """Site, days, store and what to do; before a query begins, for a lazy frame too."""
     with pytest.raises(FileNotFoundError, match=r"2025-01-04, 2025-01-05: no object in .*materialise these days"):
         loaded(settings, kind, "2025-01-03", "2025-01-05")
+
+
+def test_a_day_that_did_not_change_is_not_written_and_says_so(tmp_path):
+    """Materialised again, the same rows leave the object as it is: `changed` is false in the newest metadata."""
+    with Runs(tmp_path, FakeFetcher(), "north") as runs:
+        told = []
+        for _ in range(2):
+            (event,) = runs.run("2025-01-01").get_asset_materialization_events()
+            told.append(event.step_materialization_data.materialization.metadata)
+            (path,) = tmp_path.rglob("north.parquet")
+            told[-1]["written"] = path.stat().st_mtime_ns
+    assert [metadata["changed"].value for metadata in told] == [True, False]
+    assert told[0]["sha256"] == told[1]["sha256"]
+    assert told[0]["written"] == told[1]["written"]
+
+
+def test_row_groups_and_codec_are_those_of_the_settings(tmp_path):
+    """`BACKFILL_ROW_GROUP_ROWS` and `BACKFILL_COMPRESSION` reach the object."""
+    with Runs(tmp_path, FakeFetcher(), "north", row_group_rows=1000, compression="zstd") as runs:
+        runs.run("2025-01-01")
+    (path,) = tmp_path.rglob("north.parquet")
+    meta = pq.read_metadata(path)
+    assert meta.num_rows == 432
+    assert meta.row_group(0).column(2).compression == "ZSTD"

@@ -3,17 +3,21 @@
 Put here: the server, the proxy and its faults. Keep out: what is tested with them.
 """
 
+import base64
+import hashlib
 import http.client
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from time import sleep
 
 import boto3
+import requests
 from moto.server import ThreadedMotoServer
 
 BUCKET = "bucket"
@@ -79,6 +83,15 @@ def half(handler: "Proxied", asked: Exchange) -> bool:
 def lost(_: "Proxied", asked: Exchange) -> bool:
     """Part of the body is lost on the way, and the store believes that this was all."""
     asked.body = asked.body[: len(asked.body) // 2]
+    return False
+
+
+def flipped(handler: "Proxied", asked: Exchange) -> bool:
+    """A bit of the body changes on the way, and the store looks at the checksum, as S3 does and moto does not."""
+    asked.body = asked.body[:-1] + bytes([asked.body[-1] ^ 1])
+    named = asked.headers.get("x-amz-checksum-sha256", "")
+    if base64.b64decode(named) != hashlib.sha256(asked.body).digest():
+        return answers(400, "BadDigest")(handler, asked)
     return False
 
 
@@ -206,6 +219,8 @@ def bucket_server() -> Iterator[Proxy]:
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
+        # moto keeps its buckets for the whole process: what another test left is not this one's.
+        requests.post(f"{proxy.direct}/moto-api/reset", timeout=10).raise_for_status()
         client(proxy.direct).create_bucket(Bucket=BUCKET)
         yield proxy
     finally:
@@ -214,6 +229,7 @@ def bucket_server() -> Iterator[Proxy]:
         moto.stop()
 
 
+@cache
 def client(url: str):
     """A plain client, beside our own store."""
     return boto3.client(

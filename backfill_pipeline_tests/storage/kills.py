@@ -6,6 +6,7 @@ Put here: the killing and the looking. Keep out: what is asserted in the test su
 """
 
 import argparse
+import logging
 import random
 import signal
 import subprocess
@@ -114,6 +115,7 @@ def main() -> None:
     if chosen.put:
         putter(chosen.put, chosen.seed)
         return
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         print("folder", dict(kill_puts(folder, chosen.times, random.Random(chosen.seed))))  # noqa: S311, T201
     with bucket_server() as proxy:

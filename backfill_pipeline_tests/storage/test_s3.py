@@ -1,15 +1,17 @@
 """A bucket as a store, over the wire: put whole or not at all, each fault has its outcome, each error its name."""
 
 import socket
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from functools import cache
 
 import numpy as np
 import pytest
 
 from backfill_pipeline.core.rows import Chunk, Counts, DayRows
-from backfill_pipeline.errors import DamagedObjectError, StoreBusyError, StoreRefusedError
+from backfill_pipeline.errors import DamagedObjectError, SettingError, StoreBusyError, StoreRefusedError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import get_day, put_day, settings_store, wrong_object
 from backfill_pipeline.storage.s3 import S3Store
@@ -25,6 +27,7 @@ from backfill_pipeline_tests.storage.bucket import (
     client,
     cut,
     emptied,
+    flipped,
     half,
     lost,
     slow,
@@ -61,6 +64,7 @@ def _no_waiting(monkeypatch):
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
 
 
+@cache  # making a client takes longer than most tests
 def store_at(url: str, **options) -> S3Store:
     options = {"access_key": KEY, "secret": SECRET, "endpoint": url, "region": "auto", "timeout_s": 5} | options
     return S3Store(BUCKET, "some/prefix", **options)
@@ -129,7 +133,7 @@ def test_a_passing_fault_at_any_request_of_a_put_costs_a_try_and_no_more(proxy, 
         (cut, "transfer failed"),
         (broken_off, "transfer failed"),
         (slow(0.4), "transfer failed"),
-        (answers(400, "BadDigest"), "damaged on the way"),
+        (flipped, "damaged on the way"),
     ],
 )
 def test_a_fault_that_stays_leaves_no_half_object_and_is_called_passing(proxy, fault, word):
@@ -235,7 +239,24 @@ def test_without_credentials_the_variables_are_named(monkeypatch, tmp_path):
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     with pytest.raises(StoreRefusedError, match="set AWS_ACCESS_KEY_ID"):
-        store_at("http://127.0.0.1:1", access_key=None, secret=None).head("a")
+        S3Store(BUCKET, endpoint="http://127.0.0.1:1", region="auto").head("a")
+
+
+def test_credentials_that_cannot_be_renewed_are_told(monkeypatch, tmp_path):
+    """A profile whose own program fails, and one that is not there: each says so before anything is asked."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    config = tmp_path / "config"
+    program = f'"{sys.executable}" -c "raise SystemExit(1)"'
+    config.write_text(f"[profile worn]\ncredential_process = {program}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_PROFILE", "worn")
+    with pytest.raises(SettingError, match="retrieving credentials"):
+        S3Store(BUCKET, endpoint="http://127.0.0.1:1", region="auto")
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(SettingError, match="nobody"):
+        S3Store(BUCKET, endpoint="http://127.0.0.1:1", region="auto")
 
 
 def test_the_settings_open_the_bucket_with_their_credentials(proxy, tmp_path):
