@@ -152,8 +152,16 @@ class _Run:
             raise
 
     def _record_late(self, result: Stored | Failed) -> None:
-        """Record a day that was stored after Dagster had stopped listening to the op."""
+        """Record a day that was stored after Dagster had stopped listening to the op.
+
+        The first of them may be on record: nobody can say whether Dagster was interrupted before it wrote or after.
+        """
         if isinstance(result, Stored):
+            key, day = asset_key(result.fetched.site), partition_key(result.fetched.day)
+            filters = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[day])
+            known = self.context.instance.fetch_materializations(filters, limit=1).records
+            if known and known[0].run_id == self.context.run_id:
+                return
             verdict = Judge(self.before[result.fetched.site]).verdict(result)
             self.context.instance.report_runless_asset_event(self._materialization(result, verdict))
 
