@@ -121,6 +121,14 @@ class Settings(BaseModel):
     first_day: Annotated[date, AfterValidator(_known_day)] = Field(
         date(2024, 1, 1), alias="BACKFILL_FIRST_DAY", description="first daily partition, as YYYY-MM-DD"
     )
+    new_days: int = Field(
+        7,
+        ge=0,
+        le=366,
+        alias="BACKFILL_NEW_DAYS",
+        description="how many of the newest ready days the sensor for new days begins with: a whole number from 0 (the "
+        "sensor is off) to 366",
+    )
     days_per_run: int = Field(
         30,
         ge=1,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from statistics import median
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -66,11 +67,13 @@ class PointList:
         site: the site's name.
         names: point names, sorted, distinct.
         rows_a_day: samples that they send a day if each keeps its interval (a minute where it names none).
+        interval_s: the median of their intervals in seconds; None when none of them names one.
     """
 
     site: str
     names: tuple[str, ...]
     rows_a_day: int
+    interval_s: float | None = None
 
     @property
     def sha256(self) -> str:
@@ -141,8 +144,9 @@ class AceClient:
         """
         items = self._listed(f"{_site_path(site)}/configured_points", f"the configured points of site {site!r}")
         enabled = {str(item["name"]): item.get("collect_interval") for item in items if _true(item)}
-        seconds = [i if isinstance(i, int) and i > 0 else 60 for i in enabled.values()]
-        return PointList(site, tuple(sorted(enabled)), sum(-(-86_400 // s) for s in seconds))
+        seconds = [i for i in enabled.values() if isinstance(i, int) and i > 0]
+        rows = sum(-(-86_400 // s) for s in seconds) + 1440 * (len(enabled) - len(seconds))
+        return PointList(site, tuple(sorted(enabled)), rows, float(median(seconds)) if seconds else None)
 
     def page(self, site: str, window: Window, size: int, cursor: str | None) -> Page:
         """One page of raw samples, decoded; not tried again when it fails.

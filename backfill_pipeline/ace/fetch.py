@@ -72,6 +72,8 @@ class FetchedDay:
         points_configured: configured, collect-enabled points of the site.
         points_seen: how many of them have a row in this day.
         facts: strings that belong with the day's object: the same for the same rows.
+        spool: its finished windows on disk.
+        interval_s: seconds between two samples as the points are configured, their median; None when none says.
     """
 
     site: str
@@ -85,6 +87,7 @@ class FetchedDay:
     points_seen: int
     facts: dict[str, str] = field(default_factory=dict)
     spool: DaySpool | None = None
+    interval_s: float | None = None
 
     def discard(self) -> None:
         """Forget what is spooled of the day: its object is stored and verified."""
@@ -424,6 +427,7 @@ class _SiteRun:
             seen,
             {"points_sha256": points.sha256},
             work.spool,
+            points.interval_s,
         )
 
     def _judged(self, parts: Sequence[Kept], day: date) -> ContractError | None:

@@ -164,6 +164,7 @@ def _environment(home: Path, url: str) -> Iterator[None]:
         "ACE_SITES": ",".join(SITES),
         "ACE_REQUESTS_PER_MINUTE": "600",
         "BACKFILL_FIRST_DAY": "2025-01-01",
+        "BACKFILL_NEW_DAYS": "0",
         "BACKFILL_STORE": str(home / "data"),
         "DAGSTER_HOME": str(home),
     }

@@ -11,11 +11,13 @@ are at work, so that a crash costs no day that was stored.
 import time
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 
+from backfill_pipeline.core.day import days_between, partition_key
 from backfill_pipeline.errors import BackfillError, UsageError
-from backfill_pipeline.orchestration.checks import DAYS_BEFORE, Judge, check_specs, share
+from backfill_pipeline.orchestration.checks import DAYS_AROUND, Judge, Verdict, check_specs, share
 from backfill_pipeline.orchestration.failures import Failures
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.partitions import asset_key, day_partitions, days_of, output_name, site_of
@@ -26,6 +28,9 @@ from backfill_pipeline.settings import Settings
 GROUP = "timeseries"
 OBJECTS = "objects"
 """Key of the IO manager through which days are put and loaded."""
+
+_ASKED = 100
+"""Partitions that Dagster's storage is asked about at once."""
 
 POOL = "backfill_runs"
 """Concurrency pool of the op: `dagster.yaml` and the UI set how many runs may be at work at once."""
@@ -106,6 +111,7 @@ class _Run:
         self.early = tuple(day for day in days if settings.ready_at(day) > now)
         self.days = [day for day in days if day not in self.early]
         self.failures = Failures(context, total=len(self.sites) * len(days))
+        self.before = {site: self._rows_before(site) for site in self.sites} if self.days else {}
         self.told = 0
         self.started = time.monotonic()
 
@@ -131,7 +137,7 @@ class _Run:
         self.failures.raise_if_any()
 
     def _worked(self, work: Work) -> Iterator[object]:
-        judges = {site: Judge(self._rows_before(site), self._severity()) for site in self.sites}
+        judges = {site: Judge(self.before[site]) for site in self.sites}
         try:
             for result in work.results():
                 yield from self._events_of(result, judges)
@@ -146,9 +152,18 @@ class _Run:
             raise
 
     def _record_late(self, result: Stored | Failed) -> None:
-        """Record a day that was stored after Dagster had stopped listening to the op."""
+        """Record a day that was stored after Dagster had stopped listening to the op.
+
+        The first of them may be on record: nobody can say whether Dagster was interrupted before it wrote or after.
+        """
         if isinstance(result, Stored):
-            self.context.instance.report_runless_asset_event(self._materialization(result))
+            key, day = asset_key(result.fetched.site), partition_key(result.fetched.day)
+            filters = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[day])
+            known = self.context.instance.fetch_materializations(filters, limit=1).records
+            if known and known[0].run_id == self.context.run_id:
+                return
+            verdict = Judge(self.before[result.fetched.site]).verdict(result)
+            self.context.instance.report_runless_asset_event(self._materialization(result, verdict))
 
     def _events_of(self, result: Stored | Failed, judges: dict[str, Judge]) -> Iterator[object]:
         if isinstance(result, Failed):
@@ -156,13 +171,17 @@ class _Run:
             return
         fetched, stored = result.fetched, result.stored
         self.told += 1
+        before = self.before[fetched.site].get(fetched.day)
+        replaced = f", replacing {before:,} rows" if stored.changed and before is not None else ""
         self.context.log.info(
-            f"{fetched.site} {fetched.day} {stored.state}: {stored.rows:,} rows, {stored.bytes:,} bytes, "
+            f"{fetched.site} {fetched.day} {stored.state}: {stored.rows:,} rows{replaced}, {stored.bytes:,} bytes, "
             f"{fetched.requests} requests, {fetched.seconds:.1f} s; {self._progress()}"
         )
-        yield self._materialization(result)
+        verdict = judges[fetched.site].verdict(result)
+        yield self._materialization(result, verdict)
         wanted = self.context.selected_asset_check_keys
-        for evaluation in judges[fetched.site].evaluations(result):
+        severity = dg.AssetCheckSeverity.ERROR if self.settings.checks == "error" else dg.AssetCheckSeverity.WARN
+        for evaluation in verdict.evaluations(fetched.site, fetched.day, severity):
             if evaluation.asset_check_key in wanted:
                 yield evaluation
 
@@ -172,9 +191,13 @@ class _Run:
         left = (time.monotonic() - self.started) / self.told * (total - done)
         return f"{done} of {total} site-days, about {timedelta(seconds=round(left))} left"
 
-    def _materialization(self, day: Stored) -> dg.AssetMaterialization:
+    def _materialization(self, day: Stored, verdict: Verdict) -> dg.AssetMaterialization:
         fetched, stored, counts = day.fetched, day.stored, day.counts
         link = stored.url.startswith(("http://", "https://"))
+        before = self.before[fetched.site].get(fetched.day)
+        replaced: dict[str, Any] = {"replaced": stored.changed and before is not None}
+        if before is not None:
+            replaced["rows_before"] = before
         return dg.AssetMaterialization(
             asset_key(fetched.site),
             partition=fetched.day.isoformat(),
@@ -183,7 +206,9 @@ class _Run:
                 "path": dg.MetadataValue.url(stored.url) if link else dg.MetadataValue.path(stored.url),
                 "bytes": stored.bytes,
                 "state": stored.state,
+                "thin": verdict.thin,
                 "changed": stored.changed,
+                **replaced,
                 "samples_fetched": counts.fetched,
                 "samples_dropped": sum(counts.dropped.values()),
                 "dropped": dg.MetadataValue.json(dict(counts.dropped)),
@@ -199,21 +224,19 @@ class _Run:
             },
         )
 
-    def _rows_before(self, site: str) -> list[int]:
-        """Rows of the days before the run's first, oldest first, as far as they are stored."""
-        first = self.days[0]
-        before = [first - timedelta(days=number) for number in range(1, DAYS_BEFORE + 1)]
-        records = self.context.instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset_key=asset_key(site), asset_partitions=[day.isoformat() for day in before]),
-            limit=2 * DAYS_BEFORE,
-        ).records
+    def _rows_before(self, site: str) -> dict[date, int]:
+        """Rows of the run's own days and of those around them, as far as they were stored before this run."""
+        around = timedelta(days=DAYS_AROUND)
+        days = list(days_between(self.days[0] - around, self.days[-1] + around))
+        stored = self.context.instance.get_materialized_partitions(asset_key(site))
+        keys = [key for key in map(partition_key, days) if key in stored]
         rows: dict[date, int] = {}
-        for record in reversed(records):  # newest first as they come: the newest of a day is kept
-            event = record.asset_materialization
-            count = event.metadata.get("dagster/row_count") if event else None
-            if event and event.partition and count and isinstance(count.value, int) and count.value:
-                rows[date.fromisoformat(event.partition)] = count.value
-        return [rows[day] for day in sorted(rows)]
-
-    def _severity(self) -> dg.AssetCheckSeverity:
-        return dg.AssetCheckSeverity.ERROR if self.settings.checks == "error" else dg.AssetCheckSeverity.WARN
+        for at in range(0, len(keys), _ASKED):
+            filters = dg.AssetRecordsFilter(asset_key=asset_key(site), asset_partitions=keys[at : at + _ASKED])
+            records = self.context.instance.fetch_materializations(filters, limit=4 * _ASKED).records
+            for record in reversed(records):  # newest first as they come: the newest of a day is kept
+                event = record.asset_materialization
+                count = event.metadata.get("dagster/row_count") if event else None
+                if event and event.partition and count and isinstance(count.value, int):
+                    rows[date.fromisoformat(event.partition)] = count.value
+        return rows

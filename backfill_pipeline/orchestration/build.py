@@ -15,6 +15,7 @@ from backfill_pipeline.errors import BackfillError, SettingError
 from backfill_pipeline.orchestration.assets import OBJECTS, timeseries_assets
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.resources import AceResource
+from backfill_pipeline.orchestration.sensors import new_days_sensor
 from backfill_pipeline.settings import Settings
 
 JOB = "backfill_job"
@@ -49,6 +50,7 @@ def build_defs(
                 description="Fetch days of all sites and store them. A range of days may be one run.",
             )
         ],
+        sensors=[new_days_sensor(settings, sites, JOB, now=now)],
         resources=own | dict(resources or {}),
         executor=dg.in_process_executor,
     )

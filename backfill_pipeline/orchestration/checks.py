@@ -1,19 +1,20 @@
 """Checks of every day, as Dagster asset checks, evaluated per day and partition while a run goes on.
 
-Three checks carry six judgements: each evaluation costs Dagster some 20 ms of CPU, as much as the materialisation
-itself, so that what belongs together is one check with several figures. Put here: what a good day is. Keep out: how the
-figures come about (`core/quality.py`), and what keeps a day from being stored at all.
+Four checks carry six judgements: each evaluation costs Dagster some CPU, as much as the materialisation itself, so that
+what belongs together is one check with several figures. Put here: what a good day is. Keep out: how the figures come
+about (`core/quality.py`), and what keeps a day from being stored at all.
 """
 
 import warnings
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
 from statistics import median
 from typing import Any
 
 import dagster as dg
 
-from backfill_pipeline.core.day import DAY_MS
+from backfill_pipeline.core.day import DAY_MS, partition_key
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.orchestration.work import Stored
 
@@ -24,23 +25,29 @@ MAX_GAP_MIN = 120
 """Minutes in which nobody may speak: a gateway's restart is shorter, its failure longer."""
 
 MIN_ROWS_SHARE = 0.5
-"""Rows of a day against the median of the days before it."""
+"""Rows of a day against the median of the days around it."""
 
 MAX_UNUSABLE = 0.2
 """Share of rows without a usable name, time or value."""
 
-DAYS_BEFORE = 7
-"""How many days before a day it is held against."""
+MAX_INTERVAL_SHARE = 1.5
+"""Median time between two samples of a point, against the configured one."""
+
+DAYS_AROUND = 7
+"""How many days before a day, and after it, it is held against."""
 
 Figures = dict[str, Any]
 """An evaluation's figures by name: Dagster plots them by partition."""
 
 _UNUSABLE = ("no_name", "bad_time", "null_value", "not_numeric", "not_finite")
 
-_CHECKS = {
+CHECKS = {
     "has_samples": "The API sent samples for the day. Asked twice, it sent none where this does not pass.",
     "complete": f"At least {MIN_COVERAGE:.0%} of the configured points speak, no silence lasts longer than "
-    f"{MAX_GAP_MIN} minutes, and there are at least {MIN_ROWS_SHARE:.0%} of the rows of the {DAYS_BEFORE} days before.",
+    f"{MAX_GAP_MIN} minutes, and there are at least {MIN_ROWS_SHARE:.0%} of the median rows of the {DAYS_AROUND} days "
+    "before and after, as far as they are stored.",
+    "interval": f"The median time between two samples of a point is at most {MAX_INTERVAL_SHARE} times the configured "
+    "one. Passes when no interval is configured.",
     "clean": f"All rows lie inside the day, and at most {MAX_UNUSABLE:.0%} of the samples had no usable value.",
 }
 
@@ -51,61 +58,95 @@ def check_specs(site: str, partitions: dg.PartitionsDefinition) -> list[dg.Asset
         warnings.filterwarnings("ignore", message=".*partitions_def.*")  # Dagster calls checks by partition a preview
         return [
             dg.AssetCheckSpec(name, asset=asset_key(site), description=said, partitions_def=partitions)
-            for name, said in _CHECKS.items()
+            for name, said in CHECKS.items()
         ]
 
 
-class Judge:
-    """Judges the days of one site in their order.
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found about one day.
 
-    Args:
-        rows_before: rows of the days before, oldest first, days without rows left out.
-        severity: of a check that does not pass.
+    Attributes:
+        thin: fewer rows than the days around it let expect, or a long silence: late data may fill it.
+        checks: by name of the check, whether it passed, and its figures.
     """
 
-    def __init__(self, rows_before: Iterable[int], severity: dg.AssetCheckSeverity) -> None:
-        self._before = deque(rows_before, maxlen=DAYS_BEFORE)
-        self._severity = severity
+    thin: bool
+    checks: Mapping[str, tuple[bool, Figures]]
 
-    def evaluations(self, day: Stored) -> Iterator[dg.AssetCheckEvaluation]:
-        """The day's three evaluations."""
+    def evaluations(self, site: str, day: date, severity: dg.AssetCheckSeverity) -> Iterator[dg.AssetCheckEvaluation]:
+        """The verdict as Dagster's evaluations, for the day's partition."""
+        for name, (passed, figures) in self.checks.items():
+            yield dg.AssetCheckEvaluation(
+                asset_key=asset_key(site),
+                check_name=name,
+                passed=passed,
+                metadata=figures,
+                severity=severity,
+                partition=partition_key(day),
+            )
+
+
+class Judge:
+    """Judges days of one site, and remembers their rows for the days around them.
+
+    Args:
+        rows: rows of days that are stored already, by day.
+    """
+
+    def __init__(self, rows: Mapping[date, int]) -> None:
+        self._rows = dict(rows)
+
+    def verdict(self, day: Stored) -> Verdict:
+        """What is to be said of a day."""
         fetched, counts, seen = day.fetched, day.counts, day.quality
-        usual = median(self._before) if self._before else None
-        if seen.rows:
-            self._before.append(seen.rows)
+        usual = self._usual(fetched.day)
+        self._rows[fetched.day] = seen.rows
         coverage = share(fetched.points_seen, fetched.points_configured)
         unusable = share(sum(counts.dropped.get(reason, 0) for reason in _UNUSABLE), counts.fetched)
         inside = seen.first_ms is None or seen.last_ms is None or 0 <= seen.first_ms <= seen.last_ms < DAY_MS
-        rows_share = None if not usual else round(seen.rows / usual, 4)
-        complete = (
-            coverage >= MIN_COVERAGE
-            and seen.longest_gap_min <= MAX_GAP_MIN
-            and (rows_share is None or rows_share >= MIN_ROWS_SHARE)
-        )
-        yield self._one(day, "has_samples", counts.fetched > 0, {"samples": counts.fetched, "state": day.stored.state})
-        figures: Figures = {
+        rows_share = None if usual is None else round(seen.rows / usual, 4)
+        silent = seen.longest_gap_min > MAX_GAP_MIN
+        few = rows_share is not None and rows_share < MIN_ROWS_SHARE
+        covered = coverage >= MIN_COVERAGE
+        slower = None
+        if seen.interval_s is not None and fetched.interval_s:
+            slower = round(seen.interval_s / fetched.interval_s, 4)
+        complete: Figures = {
             "points_seen": fetched.points_seen,
             "points_configured": fetched.points_configured,
             "coverage": coverage,
             "longest_gap_min": seen.longest_gap_min,
             "rows": seen.rows,
-        }
-        known = {"rows_share": rows_share, "interval_s": seen.interval_s}
-        figures.update({name: value for name, value in known.items() if value is not None})
-        yield self._one(day, "complete", complete, figures)
-        shares: Figures = {"unusable_share": unusable}
-        shares.update({f"dropped_{reason}": rows for reason, rows in counts.dropped.items()})
-        yield self._one(day, "clean", inside and unusable <= MAX_UNUSABLE, shares)
-
-    def _one(self, day: Stored, name: str, passed: bool, figures: Figures) -> dg.AssetCheckEvaluation:  # noqa: FBT001 - one verdict
-        return dg.AssetCheckEvaluation(
-            asset_key=asset_key(day.fetched.site),
-            check_name=name,
-            passed=passed,
-            metadata=figures,
-            severity=self._severity,
-            partition=day.fetched.day.isoformat(),
+        } | _known(rows_around=usual, rows_share=rows_share)
+        clean: Figures = {"unusable_share": unusable}
+        for reason, rows in counts.dropped.items():
+            clean |= {f"dropped_{reason}": rows, f"share_{reason}": share(rows, counts.fetched)}
+        return Verdict(
+            thin=silent or few or (usual is None and not covered),
+            checks={
+                "has_samples": (counts.fetched > 0, {"samples": counts.fetched, "state": day.stored.state}),
+                "complete": (covered and not silent and not few, complete),
+                "interval": (
+                    slower is None or slower <= MAX_INTERVAL_SHARE,
+                    _known(interval_s=seen.interval_s, interval_configured_s=fetched.interval_s, interval_share=slower),
+                ),
+                "clean": (
+                    inside and unusable <= MAX_UNUSABLE,
+                    clean | _known(first_ms=seen.first_ms, last_ms=seen.last_ms),
+                ),
+            },
         )
+
+    def _usual(self, day: date) -> float | None:
+        """The median rows of the days around; days without any say nothing."""
+        around = (self._rows.get(day + timedelta(days=n)) for n in range(-DAYS_AROUND, DAYS_AROUND + 1) if n)
+        known = [rows for rows in around if rows]
+        return median(known) if known else None
+
+
+def _known(**figures: float | None) -> Figures:
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def share(part: int, whole: int) -> float:

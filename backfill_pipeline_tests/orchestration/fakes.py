@@ -72,14 +72,13 @@ class FakeAce(AceResource):
 class Runs:
     """Runs of the job over a fake fetcher, a real store, and an instance in memory."""
 
-    def __init__(self, folder: Path, fetcher: FakeFetcher, *sites: str, **fields) -> None:
-        self.settings = Settings(
-            sites=sites or ("north", "south"), store=str(folder), first_day=date(2025, 1, 1), home=folder, **fields
-        )
+    def __init__(self, folder: Path, fetcher: FakeFetcher, *sites: str, now=lambda: NOW, **fields) -> None:
+        fields = {"first_day": date(2025, 1, 1), **fields}
+        self.settings = Settings(sites=sites or ("north", "south"), store=str(folder), home=folder, **fields)
         self.fetcher = fetcher
         hold = dg.ResourceDefinition.hardcoded_resource
         ace = FakeAce(source=hold(fetcher), settings=hold(self.settings))
-        self.defs = build_defs(self.settings, resources={"ace": ace}, now=lambda: NOW)
+        self.defs = build_defs(self.settings, resources={"ace": ace}, now=now)
         self._stack = ExitStack()
         self.instance = self._stack.enter_context(dg.DagsterInstance.ephemeral())
 

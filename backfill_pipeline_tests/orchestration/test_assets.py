@@ -78,7 +78,7 @@ def test_checks_are_evaluated_by_day(with_a_bad_day):
     """Each stored day has an evaluation of each check, for its partition, with figures."""
     _, result = with_a_bad_day
     found = {(e.asset_key.path[-1], e.partition, e.check_name) for e in result.get_asset_check_evaluations()}
-    assert len(found) == 7 * 3
+    assert len(found) == 7 * 4
     assert ("south", "2025-01-02", "complete") in found
 
 
@@ -90,7 +90,25 @@ def test_a_day_is_fetched_again_when_asked_again(tmp_path):
         assert latest(runs, "north", "2025-01-01")["changed"].value is True
         assert runs.run("2025-01-01").success
         assert latest(runs, "north", "2025-01-01")["changed"].value is False
+        assert latest(runs, "north", "2025-01-01")["replaced"].value is False
     assert len(fetcher.asked) == 2
+
+
+def test_a_day_that_changed_is_replaced_and_marked_so(tmp_path):
+    """Other rows than before replace the object; the materialisation says so, and how many rows there were."""
+    fetcher = FakeFetcher(make=lambda site, day: day_rows(site, day, every_s=3600 if len(fetcher.asked) == 1 else 600))
+    with Runs(tmp_path, fetcher, "north") as runs:
+        assert runs.run("2025-01-01").success
+        first = latest(runs, "north", "2025-01-01")
+        assert "rows_before" not in first
+        assert first["replaced"].value is False
+        assert runs.run("2025-01-01").success
+        second = latest(runs, "north", "2025-01-01")
+        assert (second["replaced"].value, second["rows_before"].value, second["dagster/row_count"].value) == (
+            True,
+            72,
+            432,
+        )
 
 
 def test_one_partition_and_one_asset_can_be_asked_for(tmp_path):
@@ -101,7 +119,7 @@ def test_one_partition_and_one_asset_can_be_asked_for(tmp_path):
         keys = [asset_key("south")]
         result = job.execute_in_process(instance=runs.instance, partition_key="2025-01-03", asset_selection=keys)
         assert runs.materialized(result) == [("south", "2025-01-03")]
-        assert len(result.get_asset_check_evaluations()) == 3
+        assert len(result.get_asset_check_evaluations()) == 4
     assert fetcher.asked == [("south", date(2025, 1, 3))]
 
 
@@ -113,7 +131,7 @@ def test_an_empty_day_is_stored_and_not_passed(tmp_path):
         metadata = latest(runs, "north", "2025-01-01")
         assert (metadata["state"].value, metadata["dagster/row_count"].value) == ("empty", 0)
         passed = {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
-        assert passed == {"has_samples": False, "complete": False, "clean": True}
+        assert passed == {"has_samples": False, "complete": False, "interval": True, "clean": True}
 
 
 @pytest.mark.parametrize("error", [KeyRefusedError("the API refused the key"), StoreRefusedError("no such bucket")])

@@ -1,0 +1,148 @@
+"""A whole installation for journeys: the project's own `dagster.yaml`, its real daemon, and an API of our own.
+
+Put here: how it is started, killed and looked at. Keep out: what a journey expects.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import date, timedelta
+from pathlib import Path
+
+import dagster as dg
+import psutil
+from dagster._core.execution.backfill import BulkActionStatus
+from dagster._core.storage.tags import BACKFILL_ID_TAG
+
+import backfill_pipeline
+from backfill_pipeline.control.gateway import Gateway
+from backfill_pipeline.orchestration.partitions import asset_key
+from backfill_pipeline.settings import Settings
+
+TOP = Path(backfill_pipeline.__file__).parent.parent
+FIRST = date(2025, 1, 1)
+OVER = ("COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED")
+
+
+def day(number: int) -> str:
+    return str(FIRST + timedelta(days=number))
+
+
+class Stack:
+    """One installation below `home`; its environment is the process's own while the journey lasts."""
+
+    def __init__(self, home: Path, url: str, sites: Sequence[str], monkeypatch, **variables: str) -> None:
+        self.home = home
+        self.sites = tuple(sites)
+        home.mkdir(parents=True, exist_ok=True)
+        settings = (TOP / "dagster.yaml").read_text(encoding="utf-8")
+        settings = settings.replace("poll_interval_seconds: 30", "poll_interval_seconds: 2")
+        (home / "dagster.yaml").write_text(settings, encoding="utf-8")
+        (home / "workspace.yaml").write_text((TOP / "workspace.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+        ours = {
+            "ACE_API_URL": url,
+            "ACE_API_KEY": "hush-hush",
+            "ACE_SITES": ",".join(sites),
+            "ACE_REQUESTS_PER_MINUTE": "5000",
+            "BACKFILL_FIRST_DAY": str(FIRST),
+            "BACKFILL_NEW_DAYS": "0",
+            "BACKFILL_STORE": str(home / "data"),
+            "BACKFILL_DAYS_PER_RUN": "10",
+            "DAGSTER_HOME": str(home),
+            "PYTHONPATH": os.pathsep.join([str(TOP), os.environ.get("PYTHONPATH", "")]),
+            **variables,
+        }
+        for name, value in ours.items():
+            monkeypatch.setenv(name, value)
+        self.gateway = Gateway(Settings.load(folder=home))
+        self.instance = self.gateway.instance
+        self.process: subprocess.Popen | None = None
+
+    def start(self, *, program: Sequence[str] = ("dagster._daemon", "run")) -> None:
+        with (self.home / "daemon.log").open("a", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *program, "-w", str(self.home / "workspace.yaml")],
+                stdout=log, stderr=subprocess.STDOUT, cwd=self.home,
+            )  # fmt: skip
+
+    def kill(self) -> None:
+        """Kill -9 of everything: what a power cut leaves."""
+        family = self.family()
+        for one in family:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        psutil.wait_procs(family, timeout=10)
+        self.process.wait()
+
+    def family(self) -> list[psutil.Process]:
+        root = psutil.Process(self.process.pid)
+        return [*root.children(recursive=True), root]
+
+    def stop(self) -> None:
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.kill()
+
+    def launch(self, first: int, last: int) -> str:
+        return self.gateway.launch(self.sites, [FIRST + timedelta(days=n) for n in range(first, last + 1)])
+
+    def cancel(self, backfill_id: str) -> None:
+        backfill = self.instance.get_backfill(backfill_id)
+        self.instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELING))
+
+    def status(self, backfill_id: str) -> str:
+        return self.instance.get_backfill(backfill_id).status.value
+
+    def runs(self, backfill_id: str) -> list[dg.DagsterRun]:
+        return list(self.instance.get_runs(dg.RunsFilter(tags={BACKFILL_ID_TAG: backfill_id})))
+
+    def run_statuses(self, backfill_id: str) -> set[str]:
+        return {run.status.value for run in self.runs(backfill_id)}
+
+    def done(self, site: str) -> set[str]:
+        return set(self.instance.get_materialized_partitions(asset_key(site)))
+
+    def times_stored(self) -> dict[tuple[str, str], int]:
+        """How often each site-day was recorded."""
+        found: dict[tuple[str, str], int] = {}
+        for site in self.sites:
+            for record in self.instance.fetch_materializations(asset_key(site), limit=5000).records:
+                one = (site, record.partition_key)
+                found[one] = found.get(one, 0) + 1
+        return found
+
+    def pid(self, run: dg.DagsterRun) -> int:
+        """The process that executes a run."""
+        events = self.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
+        about = [event.dagster_event.engine_event_data.metadata for event in events]
+        return int([metadata["pid"].value for metadata in about if "pid" in metadata][-1])
+
+    def until(self, what: Callable[[], object], *, seconds: float = 90) -> object:
+        """What `what` answers once it is true."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if answer := what():
+                return answer
+            if self.process is not None and self.process.poll() is not None:
+                break
+            time.sleep(0.2)
+        raise AssertionError((self.home / "daemon.log").read_text(encoding="utf-8")[-5000:])
+
+    def until_over(self, backfill_id: str) -> str:
+        self.until(lambda: self.status(backfill_id) in OVER)
+        return self.status(backfill_id)
+
+
+@contextmanager
+def stack(home: Path, url: str, sites: Sequence[str], monkeypatch, **variables: str) -> Iterator[Stack]:
+    """An installation whose daemon runs; nothing of it is left when the block ends."""
+    made = Stack(home, url, sites, monkeypatch, **variables)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+        made.instance.dispose()

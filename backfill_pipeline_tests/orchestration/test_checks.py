@@ -1,0 +1,93 @@
+"""Checks: what makes a day good, and the figures that say so."""
+
+from datetime import date, timedelta
+
+import pytest
+
+from backfill_pipeline.ace.fetch import FetchedDay
+from backfill_pipeline.core.quality import quality
+from backfill_pipeline.core.rows import Counts
+from backfill_pipeline.orchestration.checks import Judge
+from backfill_pipeline.orchestration.work import Stored
+from backfill_pipeline.storage.days import StoredDay
+from backfill_pipeline_tests.orchestration.fakes import FakeFetcher, Runs, day_rows
+
+DAY = date(2025, 1, 8)
+AROUND = {DAY + timedelta(days=number): 432 for number in (-3, -2, -1, 1, 2)}
+
+
+def stored(*, seen=3, configured=4, every_s=600, interval_s=600.0, dropped=None, day=DAY):
+    rows = day_rows("north", day, every_s=every_s, points=seen, dropped=dropped)
+    fetched = FetchedDay("north", day, None, None, 2, 0, 0.5, configured, seen, interval_s=interval_s)
+    state = "stored" if rows.counts.fetched else "empty"
+    put = StoredDay("key", "url", rows.counts.kept, 1, "hash", state, changed=True)
+    return Stored(fetched, put, rows.counts, quality(rows))
+
+
+def failed(verdict):
+    return {name for name, (passed, _) in verdict.checks.items() if not passed}
+
+
+@pytest.mark.parametrize(
+    ("day", "names", "thin"),
+    [
+        (stored(), set(), False),
+        (stored(seen=0), {"has_samples", "complete"}, True),
+        (stored(every_s=1800), {"complete", "interval"}, True),
+        (stored(every_s=10800, interval_s=10800.0), {"complete"}, True),
+        (stored(configured=9), {"complete"}, False),
+        (stored(interval_s=300.0), {"interval"}, False),
+        (stored(interval_s=None), set(), False),
+        (stored(dropped={"not_numeric": 400}), {"clean"}, False),
+        (stored(dropped={"not_configured": 4000}), set(), False),
+    ],
+)
+def test_each_fault_has_its_check(day, names, thin):
+    """Nothing, few rows, a long silence, few points, slow points and unusable values are told apart."""
+    verdict = Judge(AROUND).verdict(day)
+    assert (failed(verdict), verdict.thin) == (names, thin)
+
+
+def test_the_figures_can_be_plotted():
+    """Points, interval, rows and drops by reason stand as numbers beside what they are held against."""
+    checks = Judge(AROUND).verdict(stored(dropped={"not_numeric": 48, "duplicate": 8})).checks
+    assert checks["complete"][1] == {
+        "points_seen": 3, "points_configured": 4, "coverage": 0.75, "longest_gap_min": 9,
+        "rows": 432, "rows_around": 432, "rows_share": 1.0,
+    }  # fmt: skip
+    assert checks["interval"][1] == {"interval_s": 600.0, "interval_configured_s": 600.0, "interval_share": 1.0}
+    assert checks["clean"][1] == {
+        "unusable_share": round(48 / 488, 4), "dropped_not_numeric": 48, "share_not_numeric": round(48 / 488, 4),
+        "dropped_duplicate": 8, "share_duplicate": round(8 / 488, 4), "first_ms": 0, "last_ms": 85_800_000,
+    }  # fmt: skip
+
+
+def test_days_on_both_sides_count_as_neighbours():
+    """A day that fills a gap is held against the days after it as well, and each judged day becomes a neighbour."""
+    judge = Judge({DAY + timedelta(days=1): 432})
+    assert "complete" in failed(judge.verdict(stored(every_s=1800)))
+    assert judge.verdict(stored(day=DAY + timedelta(days=2))).checks["complete"][1]["rows_around"] == (432 + 144) / 2
+
+
+def test_empty_days_are_no_measure():
+    """A week without samples does not make a full day look wrong, nor an empty one right."""
+    judge = Judge({DAY - timedelta(days=1): 0})
+    verdict = judge.verdict(stored())
+    assert failed(verdict) == set()
+    assert "rows_share" not in verdict.checks["complete"][1]
+
+
+def test_counts_of_nothing_are_no_division():
+    """Shares of no samples are zero."""
+    assert Counts().fetched == 0
+    assert Judge({}).verdict(stored(seen=0, configured=0)).checks["clean"][1]["unusable_share"] == 0
+
+
+@pytest.mark.parametrize("severity", ["warn", "error"])
+def test_what_a_check_shows_is_a_setting(tmp_path, severity):
+    """A check that does not pass warns, or shows as failed; the day is stored either way."""
+    with Runs(tmp_path, FakeFetcher(make=lambda s, d: day_rows(s, d, points=0)), "north", checks=severity) as runs:
+        result = runs.run("2025-01-01")
+        assert result.success
+        shown = {e.severity.value.lower() for e in result.get_asset_check_evaluations() if not e.passed}
+        assert shown == {severity}

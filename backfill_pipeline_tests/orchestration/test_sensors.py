@@ -1,0 +1,177 @@
+"""The sensor for new days, tick by tick over a real instance: its runs are executed, and the clock moves on."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import pytest
+from dagster._core.storage.tags import SENSOR_NAME_TAG
+from dagster._core.test_utils import freeze_time
+
+from backfill_pipeline.core.newdays import FAILED_AGAIN_H, THIN_AGAIN_H
+from backfill_pipeline.errors import ContractError
+from backfill_pipeline.orchestration.build import JOB
+from backfill_pipeline.orchestration.partitions import asset_key
+from backfill_pipeline.orchestration.sensors import SENSOR
+from backfill_pipeline_tests.orchestration.fakes import FakeFetcher, Runs, day_rows
+
+BEGIN = datetime(2025, 6, 1, 13, tzinfo=UTC)
+TODAY = BEGIN.date()
+
+
+def ago(days: int) -> date:
+    return TODAY - timedelta(days=days)
+
+
+class Ticks(Runs):
+    """Runs with a sensor whose clock is moved by hand."""
+
+    def __init__(self, folder, fetcher, *sites, **fields):
+        self.time = BEGIN
+        self.cursor = None
+        super().__init__(folder, fetcher, *sites, now=lambda: self.time, **fields)
+
+    def tick(self):
+        """One evaluation, as the daemon makes it: its run requests."""
+        context = dg.build_sensor_context(
+            self.instance, cursor=self.cursor, repository_def=self.defs.get_repository_def(), sensor_name=SENSOR
+        )
+        with freeze_time(self.time):
+            data = self.defs.get_repository_def().get_sensor_def(SENSOR).evaluate_tick(context)
+        self.cursor = data.cursor
+        assert bool(data.run_requests) != bool(data.skip_message)
+        return data.run_requests
+
+    def execute(self, request):
+        tags = request.tags | {SENSOR_NAME_TAG: SENSOR, "dagster/run_key": request.run_key}
+        with freeze_time(self.time):
+            self.defs.resolve_job_def(JOB).execute_in_process(
+                instance=self.instance, tags=tags, asset_selection=request.asset_selection, raise_on_error=False
+            )
+
+    def live(self, *, hours, every=1):
+        """Let time pass, executing what is asked for: the hours at which something was."""
+        keys, at = [], []
+        for hour in range(0, hours, every):
+            for request in self.tick():
+                self.execute(request)
+                keys.append(request.run_key)
+                at.append(hour)
+            self.time += timedelta(hours=every)
+        assert len(keys) == len(set(keys))
+        return at
+
+
+def test_ready_days_are_asked_for_once_and_sites_share_a_run(tmp_path):
+    """The newest ready days of all sites; nothing at the next tick; the next day when it is ready."""
+    fetcher = FakeFetcher()
+    with Ticks(tmp_path, fetcher, new_days=3, days_per_run=2) as runs:
+        assert runs.live(hours=60) == [0, 0, 23, 47]
+        days = [ago(number) for number in (3, 2, 1, 0)] + [TODAY + timedelta(days=1)]
+        assert sorted(fetcher.asked) == sorted((site, day) for site in ("north", "south") for day in days)
+        assert runs.cursor == str(TODAY + timedelta(days=2))
+
+
+def test_queued_runs_and_stored_days_are_not_asked_for(tmp_path):
+    """What somebody else has stored, or asked for, is left alone, whoever it was."""
+    with Ticks(tmp_path, FakeFetcher(), "north", new_days=4) as runs:
+        assert runs.run(str(ago(4)), str(ago(3))).success
+        job = runs.defs.resolve_job_def(JOB)
+        runs.instance.create_run_for_job(
+            job, tags={"dagster/partition": str(ago(1))}, status=dg.DagsterRunStatus.STARTING
+        )
+        (request,) = runs.tick()
+        assert request.tags["dagster/partition"] == str(ago(2))
+        assert request.asset_selection == [asset_key("north")]
+
+
+def test_a_tick_that_is_made_again_asks_for_the_same(tmp_path):
+    """A daemon that dies before it keeps the cursor repeats its tick: the run keys are the same, so Dagster skips."""
+    with Ticks(tmp_path, FakeFetcher(), new_days=5) as runs:
+        before = [request.run_key for request in runs.tick()]
+        runs.cursor = None
+        assert [request.run_key for request in runs.tick()] == before
+
+
+@pytest.mark.parametrize("cursor", ["nonsense", "2999-01-01", '{"old": "form"}', "1970-01-01"])
+def test_no_cursor_gets_it_stuck(tmp_path, cursor):
+    """A cursor of another form, or of another time, costs nothing but a look at days that are stored."""
+    with Ticks(tmp_path, FakeFetcher(), "north", first_day=ago(6)) as runs:
+        runs.live(hours=1)
+        runs.cursor = cursor
+        assert runs.live(hours=48) == [22, 46]
+
+
+def test_thin_days_are_asked_for_again_on_a_back_off_that_ends(tmp_path):
+    """A day that stays empty is asked for again a few times; the days after it are not held up; then it is let be."""
+    empty = ago(1)
+    fetcher = FakeFetcher(make=lambda site, day: day_rows(site, day, points=0 if day == empty else 3))
+    with Ticks(tmp_path, fetcher, "north", new_days=1) as runs:
+        runs.live(hours=20 * 24, every=3)
+        assert fetcher.asked.count(("north", empty)) == 1 + len(THIN_AGAIN_H)
+        others = [day for _, day in fetcher.asked if day != empty]
+        assert others == [TODAY + timedelta(days=number) for number in range(len(others))]
+        assert runs.cursor > str(empty)
+
+
+def test_late_data_replaces_a_thin_day(tmp_path):
+    """A day whose samples arrive late is fetched again, replaced and marked so, and then settled."""
+    late = ago(1)
+    asked = FakeFetcher()
+    asked.make = lambda site, day: day_rows(site, day, points=0 if len(asked.asked) == 1 else 3)
+    with Ticks(tmp_path, asked, "north", new_days=1) as runs:
+        runs.live(hours=60, every=6)
+        assert asked.asked.count(("north", late)) == 2
+        filters = dg.AssetRecordsFilter(asset_key=asset_key("north"), asset_partitions=[str(late)])
+        (newest,) = runs.instance.fetch_materializations(filters, limit=1).records
+        about = {name: value.value for name, value in newest.asset_materialization.metadata.items()}
+        assert (about["state"], about["replaced"], about["rows_before"]) == ("stored", True, 0)
+
+
+def test_a_day_that_fails_is_asked_for_again_until_the_back_off_ends(tmp_path):
+    """A site that always fails is let be after its last attempt, and does not hold up the others."""
+    bad = {("north", ago(1)): ContractError("the sums disagree")}
+    fetcher = FakeFetcher(bad)
+    with Ticks(tmp_path, fetcher, new_days=1) as runs:
+        runs.live(hours=12 * 24, every=4)
+        assert fetcher.asked.count(("north", ago(1))) == 1 + len(FAILED_AGAIN_H)
+        assert fetcher.asked.count(("south", ago(1))) == 1
+        assert runs.cursor > str(ago(1))
+
+
+def test_a_run_that_leaves_no_trace_counts_as_an_ask(tmp_path):
+    """A run killed before its first day was told is tried again on the back-off, not at each tick."""
+    with Ticks(tmp_path, FakeFetcher(), "north", new_days=1) as runs:
+        (request,) = runs.tick()
+        run = runs.instance.create_run_for_job(
+            runs.defs.resolve_job_def(JOB),
+            tags=request.tags | {SENSOR_NAME_TAG: SENSOR},
+            status=dg.DagsterRunStatus.STARTED,
+        )
+        assert not runs.tick()
+        with freeze_time(runs.time):
+            runs.instance.report_run_failed(run)
+        assert not runs.tick()
+        runs.time += timedelta(hours=1)
+        (again,) = runs.tick()
+        assert again.tags["backfill/attempt"] == "2"
+
+
+def test_no_more_runs_wait_than_are_bounded(tmp_path):
+    """After a long stop, days come in batches: so many runs at once, and no further ones until some have ended."""
+    with Ticks(tmp_path, FakeFetcher(), "north", new_days=100, days_per_run=2) as runs:
+        requests = runs.tick()
+        assert len(requests) == 4
+        for request in requests[:3]:
+            runs.instance.create_run_for_job(
+                runs.defs.resolve_job_def(JOB),
+                tags=request.tags | {SENSOR_NAME_TAG: SENSOR},
+                status=dg.DagsterRunStatus.STARTING,
+            )
+        assert [r.run_key for r in runs.tick()] == [requests[3].run_key]
+
+
+def test_it_is_on_unless_it_is_set_off(tmp_path):
+    """On by default; `BACKFILL_NEW_DAYS=0`, as the demo has it, turns it off."""
+    for days, status in ((7, dg.DefaultSensorStatus.RUNNING), (0, dg.DefaultSensorStatus.STOPPED)):
+        with Runs(tmp_path, FakeFetcher(), new_days=days) as runs:
+            assert runs.defs.get_repository_def().get_sensor_def(SENSOR).default_status is status
