@@ -4,6 +4,7 @@ Put here: what `ace/fetch.py` does with `DayPlan` and `SitePace`, counted instea
 comes from (`control/planning.py`).
 """
 
+from collections import deque
 from collections.abc import Sequence
 from datetime import date
 
@@ -36,25 +37,48 @@ def profile(counts: NDArray[np.int64], start: int) -> Profile:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(whole, dtype=np.int64)])
 
 
-def rehearsed(days: Sequence[Profile], pace: SitePace, *, expected_rows: int) -> list[int]:
+def rehearsed(days: Sequence[Profile], pace: SitePace, *, expected_rows: int, ahead: int = 2) -> list[int]:
     """The sample requests of each day, when they are fetched in this order by one fetcher to which nothing is known.
+
+    Windows are handed out as a fetch does it: several at once, so that what one of them teaches comes too late for the
+    others.
 
     Args:
         days: what each day holds.
         pace: what is known of the site; it learns on.
         expected_rows: rows a day as the points are configured.
+        ahead: days that are under way at once.
     """
-    requests = []
-    for rows in days:
-        plan, asked = DayPlan(_ANY_DAY, expected_rows=expected_rows), 0
-        while (window := plan.next_window(pace)) is not None:
-            pages, seen = _walked(rows, window, plan, pace)
-            asked += pages
-            if not seen:  # nothing at all is asked for twice
-                pace.learn_density(0, window.seconds, 0)
-                asked += pages
-        requests.append(asked)
-    return requests
+    asked = [0] * len(days)
+    plans = [DayPlan(_ANY_DAY, expected_rows=expected_rows) for _ in days]
+    flying: deque[tuple[int, Window]] = deque()
+    under_way = range(0)
+
+    def handed_out() -> tuple[int, Window] | None:
+        nonlocal under_way
+        for day in under_way:
+            if pace.seconds or not any(other == day for other, _ in flying):
+                window = plans[day].next_window(pace)
+                if window is not None:
+                    return day, window
+        if len(under_way) < ahead and under_way.stop < len(days) and (pace.seconds or not under_way):
+            under_way = range(under_way.start, under_way.stop + 1)
+            return handed_out()
+        return None
+
+    while True:
+        while len(flying) < max(1, int(pace.at_once)) and (found := handed_out()) is not None:
+            flying.append(found)
+        if not flying:
+            return asked
+        day, window = flying.popleft()
+        pages, seen = _walked(days[day], window, plans[day], pace)
+        asked[day] += pages
+        if not seen:  # nothing at all is asked for twice
+            pace.learn_density(0, window.seconds, 0)
+            asked[day] += pages
+        while under_way and plans[under_way.start].exhausted and all(other != under_way.start for other, _ in flying):
+            under_way = range(under_way.start + 1, under_way.stop)
 
 
 def _walked(rows: Profile, window: Window, plan: DayPlan, pace: SitePace) -> tuple[int, int]:

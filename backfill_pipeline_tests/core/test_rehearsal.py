@@ -30,7 +30,7 @@ def profile_of(rows, day):
     ],
 )
 def test_the_rehearsal_of_a_run_counts_what_the_fetcher_asks(tmp_path, points, every_s, size, silent):
-    """Pages larger than a day and smaller than a sweep, empty days among full ones: at most 5 % off, or one request."""
+    """Pages larger than a day or smaller than a sweep, empty days among full ones: at most 10 % off, or one request."""
     days = [DAY + timedelta(days=number) for number in range(4)]
     full = {day: [] if number in silent else sweeps(points, every_s, day) for number, day in enumerate(days)}
     rows_a_day = points * 86_400 // every_s
@@ -40,7 +40,7 @@ def test_the_rehearsal_of_a_run_counts_what_the_fetcher_asks(tmp_path, points, e
     profiles = [profile_of(rows, day) if rows else EMPTY for day, rows in full.items()]
     pace = SitePace([one for one in PAGE_SIZES if one <= size], fetcher.max_windows)
     foreseen = sum(rehearsed(profiles, pace, expected_rows=rows_a_day))
-    assert foreseen == pytest.approx(asked, rel=0.05, abs=1)
+    assert foreseen == pytest.approx(asked, rel=0.1, abs=1)
 
 
 def test_a_part_of_a_day_stands_for_all_of_it():
