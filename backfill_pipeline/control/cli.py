@@ -233,6 +233,18 @@ def plan(first: date, last: date, sites: tuple[str, ...], *, price: float, as_js
     run_plan(Settings.load(), first, last, sites, price=price, as_json=as_json)
 
 
+@backfill.command()
+@json_option
+def check(*, as_json: bool) -> None:
+    """Look for what would go wrong later: key, sites, clock, store, budget, daemon, disk; exit code 1 when one fails.
+
+    Example: backfill check
+    """
+    from backfill_pipeline.control.checking import run_check  # noqa: PLC0415 - Arrow takes long to import
+
+    sys.exit(run_check(Settings.load(), as_json=as_json))
+
+
 backfill.add_command(simulate)
 
 
