@@ -219,6 +219,32 @@ def verify(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_js
     sys.exit(0 if report.is_good else 1)
 
 
+@backfill.command()
+@range_options
+@click.option("--price", type=click.FloatRange(0), default=0.015, show_default=True, help="USD per GB and month.")
+@json_option
+def plan(first: date, last: date, sites: tuple[str, ...], *, price: float, as_json: bool) -> None:
+    """Tell what a backfill would take, before it is started: days, requests, hours, bytes; from a few real requests.
+
+    Example: backfill plan --from 2025-03-01 --to 2025-03-31 --site ses_falls_city
+    """
+    from backfill_pipeline.control.planning import run_plan  # noqa: PLC0415 - Arrow takes long to import
+
+    run_plan(Settings.load(), first, last, sites, price=price, as_json=as_json)
+
+
+@backfill.command()
+@json_option
+def check(*, as_json: bool) -> None:
+    """Look for what would go wrong later: key, sites, clock, store, budget, daemon, disk; exit code 1 when one fails.
+
+    Example: backfill check
+    """
+    from backfill_pipeline.control.checking import run_check  # noqa: PLC0415 - Arrow takes long to import
+
+    sys.exit(run_check(Settings.load(), as_json=as_json))
+
+
 backfill.add_command(simulate)
 
 

@@ -1,9 +1,10 @@
-"""Ranges of days that an operator asks for.
+"""Ranges of days, and sites, that an operator asks for.
 
-Put here: which ranges can be backfilled, and what is said of those that can not. Keep out: which of their days are
+Put here: which can be backfilled, and what is said of those that can not. Keep out: which of their days are
 stored (`gateway.py`).
 """
 
+from collections.abc import Sequence
 from datetime import date, datetime
 
 from backfill_pipeline.core.day import days_between
@@ -34,3 +35,18 @@ def checked_days(settings: Settings, first: date, last: date, now: datetime) -> 
             f"(ACE_RAW_LAG_HOURS), that is from {ready:%Y-%m-%d %H:%M} UTC on"
         )
     return list(days_between(first, last))
+
+
+def checked_sites(sites: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """The sites that were asked for, each once; all that there are when none was.
+
+    Raises:
+        UsageError: one of them is none of those that may be backfilled.
+    """
+    unknown = [site for site in sites if site not in known]
+    if unknown:
+        raise UsageError(
+            f"{unknown[0]!r} is none of the sites that may be backfilled: {', '.join(known[:10])}"
+            f"{' and more' if len(known) > 10 else ''}; see ACE_SITES"  # noqa: PLR2004 - what fits on a line
+        )
+    return tuple(dict.fromkeys(sites)) or tuple(known)

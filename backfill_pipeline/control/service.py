@@ -17,9 +17,9 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from backfill_pipeline.control.gateway import Backfill, DayEvent, Gateway, State
-from backfill_pipeline.control.ranges import checked_days
+from backfill_pipeline.control.ranges import checked_days, checked_sites
 from backfill_pipeline.core.day import days_between
-from backfill_pipeline.errors import AlreadyRunningError, DaemonDownError, NothingThereError, UsageError
+from backfill_pipeline.errors import AlreadyRunningError, DaemonDownError, NothingThereError
 from backfill_pipeline.orchestration.adopt import Adopted
 from backfill_pipeline.orchestration.build import sites_of
 from backfill_pipeline.settings import Settings
@@ -335,14 +335,7 @@ class Control:
         yield from self.gateway.adopt(self._known(sites), list(days_between(first, last)), deep=deep)
 
     def _known(self, sites: Sequence[str]) -> tuple[str, ...]:
-        known = list(self._all_sites())
-        unknown = [site for site in sites if site not in known]
-        if unknown:
-            raise UsageError(
-                f"{unknown[0]!r} is none of the sites that may be backfilled: {', '.join(known[:10])}"
-                f"{' and more' if len(known) > 10 else ''}; see ACE_SITES"  # noqa: PLR2004 - what fits on a line
-            )
-        return tuple(dict.fromkeys(sites)) or tuple(known)
+        return checked_sites(sites, list(self._all_sites()))
 
     def _found(self, backfill_id: str) -> Backfill:
         backfill = self.gateway.backfill(backfill_id)
