@@ -11,6 +11,7 @@ import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -121,7 +122,12 @@ def build_app(control: Control, *, token: str | None) -> Starlette:
             Route("/metrics", metrics, methods=["GET"]),
             Route("/openapi.json", answers(described), methods=["GET"]),
         ],
-        exception_handlers={HTTPException: _told_http},
+        exception_handlers={
+            HTTPException: _told_http,
+            RefusedError: _told_error,
+            BackfillError: _told_error,
+            Exception: _told_error,
+        },
     )
     return _Logged(app)  # type: ignore[return-value]  # an ASGI application is all that is needed of it
 
@@ -234,6 +240,10 @@ async def _told_http(_request: Request, error: Exception) -> Response:
     return _error(error.status_code, said.get(error.status_code, error.detail), headers=error.headers)
 
 
+async def _told_error(_request: Request, error: Exception) -> Response:
+    return _told(error)
+
+
 def _error(status: int, message: str, *, name: str | None = None, headers: Mapping[str, str] | None = None) -> Response:
     return JSONResponse({"error": name or _NAMES.get(status, "bad_request"), "message": message}, status, headers)
 
@@ -251,7 +261,7 @@ def _told(error: Exception) -> Response:
 
 
 class _Logged:
-    """An application, each request of which leaves one line in the log, and none of which fails without an answer."""
+    """An application, each request of which leaves one line in the log, and none of which ends the connection."""
 
     def __init__(self, app: Starlette) -> None:
         self.app = app
@@ -267,11 +277,8 @@ class _Logged:
                 status = message["status"]
             await send(message)
 
-        try:
+        with suppress(Exception):  # it was answered and logged: Starlette raises it once more for the server
             await self.app(scope, receive, noting)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it becomes an answer
-            if status == 0:
-                await _told(error)(scope, receive, noting)
         about = {
             "method": scope["method"],
             "path": scope["path"],
