@@ -28,6 +28,8 @@ def checked_days(settings: Settings, first: date, last: date, now: datetime) -> 
         raise UsageError(f"the last day, {last}, lies before the first, {first}")
     if first < settings.first_day:
         raise UsageError(f"{first} lies before {settings.first_day}, the first day that there is (BACKFILL_FIRST_DAY)")
+    if last.year > now.year + 1:  # the calendar ends where its readiness would be reckoned
+        raise UsageError(f"{last} is not ready: it lies years ahead")
     ready = settings.ready_at(last)
     if ready > now:
         raise UsageError(
