@@ -245,6 +245,18 @@ def check(*, as_json: bool) -> None:
     sys.exit(run_check(Settings.load(), as_json=as_json))
 
 
+@backfill.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Of the webserver.")
+def up(port: int) -> None:
+    """Run Dagster's webserver and daemon together, on loopback, until Ctrl-C.
+
+    Example: backfill up --port 3000
+    """
+    from backfill_pipeline.control.stack import run_up  # noqa: PLC0415 - only here
+
+    run_up(Settings.load(), port)
+
+
 backfill.add_command(simulate)
 
 
@@ -258,7 +270,8 @@ def _watched(control: "Control", backfill_id: str, message: str | None, *, as_js
     """Show progress until the backfill is over, then its status; ends the command."""
     from rich.console import Console  # noqa: PLC0415 - as above
 
-    from backfill_pipeline.control.watching import interrupts, status_facts, status_lines, watch  # noqa: PLC0415
+    from backfill_pipeline.control.stack import interrupts  # noqa: PLC0415
+    from backfill_pipeline.control.watching import status_facts, status_lines, watch  # noqa: PLC0415
 
     console = Console(stderr=True, highlight=False)
     if message:
