@@ -3,23 +3,28 @@
 For each number of days a run: a backfill of `--days` x `--sites` in a throw-away installation with the project's own
 `dagster.yaml`, the API in a process of its own, which is not counted. Printed: CPU of daemon, code server and runs
 together, from launch to the backfill's end, less what the idle stack takes and less what the work alone takes, by day
-(all sites of it); wall time; the most memory of a run and of all; the size of the run storage; seconds for the status
-of all partitions, as the asset page asks for it.
+(all sites of it); wall time; the most memory of all processes and of one; the size of the run storage; seconds in which
+the webserver answers for the status of all partitions of one asset, as its page asks, for the first time and again.
 
     python benchmarks/orchestration.py --days 30 --per-run 1 10 30 90
     python benchmarks/orchestration.py --days 365 --per-run 30
 """
 
 import argparse
+import json
 import multiprocessing
 import multiprocessing.connection
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -61,6 +66,48 @@ def work_alone(days: int) -> None:
     if done != len(settings.sites) * days:
         raise SystemExit(f"only {done} site-days were stored")
     print(time.process_time() - began)
+
+
+STATUS = """
+query Status($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+  partitionStats { numMaterialized numPartitions numFailed numMaterializing }
+  assetPartitionStatuses { ... on TimePartitionStatuses { ranges { status startKey endKey } } }
+} } }
+"""
+"""What the asset page asks for the bar of its partitions."""
+
+
+def status_of(url: str, path: list[str]) -> tuple[float, int]:
+    """Seconds in which the webserver tells an asset's partitions apart, and how many it says are materialised."""
+    body = json.dumps({"query": STATUS, "variables": {"key": {"path": path}}}).encode()
+    asked = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - our own server
+    began = time.monotonic()
+    with urllib.request.urlopen(asked, timeout=60) as answer:  # noqa: S310 - as above
+        found = json.load(answer)
+    return time.monotonic() - began, found["data"]["assetNodeOrError"]["partitionStats"]["numMaterialized"]
+
+
+@contextmanager
+def webserver(home: Path) -> Iterator[str]:
+    """Dagster's webserver over an installation; the URL of its GraphQL."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+    command = [sys.executable, "-m", "dagster_webserver", "-w", str(home / "workspace.yaml"), "-p", str(port)]
+    with (home / "webserver.log").open("w") as log:
+        server = subprocess.Popen(command, cwd=home, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/graphql"
+    finally:
+        for one in [*psutil.Process(server.pid).children(recursive=True), psutil.Process(server.pid)]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        server.wait()
 
 
 class Meter(threading.Thread):
@@ -140,9 +187,11 @@ def measured(days: int, sites: list[str], per_run: int, url: str) -> dict[str, f
         wall = time.monotonic() - began
         meter.ended.wait(1)
         total = meter.seconds - before
-        looked = time.monotonic()
         done = sum(len(gateway.instance.get_materialized_partitions(asset_key(site))) for site in sites)
-        looked = time.monotonic() - looked
+        with webserver(home) as graphql:
+            looks = [status_of(graphql, list(asset_key(sites[0]).path)) for _ in range(2)]
+        if {materialised for _, materialised in looks} != {days}:
+            raise SystemExit(f"the webserver shows {looks} of {days} days")
     finally:
         meter.ended.set()
         family = [*psutil.Process(daemon.pid).children(recursive=True), psutil.Process(daemon.pid)]
@@ -155,7 +204,7 @@ def measured(days: int, sites: list[str], per_run: int, url: str) -> dict[str, f
     return {
         "done": done, "total": total, "idle": idle, "work": work, "wall": wall,
         "over": (total - idle * wall - work) / days, "storage": storage,
-        "most": meter.most, "one": meter.most_of_one, "looked": looked,
+        "most": meter.most, "one": meter.most_of_one, "first": looks[0][0], "again": looks[1][0],
     }  # fmt: skip
 
 
@@ -183,7 +232,7 @@ def main() -> None:
         print(
             f"{per_run:8}  {m['done']:9.0f}  {m['over']:.2f}  ({m['total']:.0f}  {m['idle']:.2f}  {m['work']:.1f})  "
             f"{m['wall'] / asked.days:.2f}  {m['most'] / 1e6:.0f}  {m['one'] / 1e6:.0f}  "
-            f"{m['storage'] / 1e3 / max(m['done'], 1):.1f}  {m['looked']:.2f}",
+            f"{m['storage'] / 1e3 / max(m['done'], 1):.1f}  {m['first']:.2f}, {m['again']:.2f}",
             flush=True,
         )
     ours.send(None)

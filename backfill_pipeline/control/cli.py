@@ -116,7 +116,7 @@ def status(backfill_id: str | None, *, is_watched: bool, as_json: bool) -> None:
 
     control = _control()
     found = control.status(backfill_id)
-    if is_watched and found.backfill_id is not None and not found.is_over:
+    if is_watched and found.backfill_id is not None:
         _watched(control, found.backfill_id, None, as_json=as_json)
     if as_json:
         click.echo(json.dumps(status_facts(found)))

@@ -10,9 +10,10 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, date, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
@@ -56,7 +57,7 @@ _STATUS = {
 _NAMES = {401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A request that is answered with an error."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -99,7 +100,8 @@ def build_app(control: Control, *, token: str | None) -> Starlette:
 
     def answers(what: Callable[[Request], Any], *, is_open: bool = False) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            _admit(request, None if is_open else token)
+            if not is_open:
+                _admit(request, token)
             return JSONResponse(await run_in_threadpool(what, request))
 
         return endpoint
@@ -135,14 +137,14 @@ def run_server(settings: Settings, host: str, port: int, *, log_json: bool) -> N
     token = settings.token.get_secret_value() if settings.token else None
     if token is None and not _is_loopback(host):
         raise SettingError(
-            f"BACKFILL_TOKEN is not set, so the API listens on loopback only, and not on {host}: set it to a long random "
-            "text, or leave --host out"
+            f"BACKFILL_TOKEN is not set, so the API listens on loopback only, and not on {host}: set it to a long "
+            "random text, or leave --host out"
         )
     control = open_control(settings)
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise UsageError(f"{host}:{port} cannot be listened on ({error.strerror or error}): try another --port") from None
+        raise UsageError(f"{host}:{port} cannot be listened on ({error.strerror}): try another --port") from None
     with listener:
         shown = f"[{host}]" if ":" in host else host
         _LOG.info("listening on http://%s:%d", shown, listener.getsockname()[1])
@@ -156,34 +158,41 @@ def _admit(request: Request, token: str | None) -> None:
     """See that the request may be answered.
 
     Raises:
-        Refused: it may not.
+        RefusedError: it may not.
     """
     if token is None:
+        origin = urlsplit(request.headers.get("origin", "//localhost")).hostname
+        if not (_is_loopback(request.url.hostname or "") and _is_loopback(origin or "")):
+            raise RefusedError(
+                403, "without BACKFILL_TOKEN only requests to a loopback name are answered, from no other page"
+            )
         return
     given = request.headers.get("authorization", "")
     scheme, _, value = given.partition(" ")
     right = hmac.compare_digest(value.strip().encode(), token.encode())
     if scheme.lower() != "bearer" or not right:
-        raise Refused(401, "send the header `Authorization: Bearer <token>` with the token of BACKFILL_TOKEN")
+        raise RefusedError(401, "send the header `Authorization: Bearer <token>` with the token of BACKFILL_TOKEN")
 
 
 async def _body(request: Request) -> dict[str, Any]:
     """The JSON object that a request carries, whatever it says its type is: so `curl -d` does without a header.
 
     Raises:
-        Refused: it is too large, or no JSON object.
+        RefusedError: it is too large, or no JSON object.
     """
     body = b""
     async for chunk in request.stream():
         body += chunk
         if len(body) > MOST_BYTES:
-            raise Refused(413, f"the body has more than {MOST_BYTES} bytes")
+            raise RefusedError(413, f"the body has more than {MOST_BYTES} bytes")
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
-        raise Refused(400, 'the body is no JSON: send {"start_date": "YYYY-MM-DD", "end_date": "YYYY-MM-DD"}') from None
+        raise RefusedError(
+            400, 'the body is no JSON: send {"start_date": "YYYY-MM-DD", "end_date": "YYYY-MM-DD"}'
+        ) from None
     if not isinstance(found, dict):
-        raise Refused(400, "the body is no JSON object")
+        raise RefusedError(400, "the body is no JSON object")
     return found
 
 
@@ -225,13 +234,13 @@ async def _told_http(_request: Request, error: Exception) -> Response:
     return _error(error.status_code, said.get(error.status_code, error.detail), headers=error.headers)
 
 
-def _error(status: int, message: str, *, name: str | None = None, headers: Any = None) -> Response:
+def _error(status: int, message: str, *, name: str | None = None, headers: Mapping[str, str] | None = None) -> Response:
     return JSONResponse({"error": name or _NAMES.get(status, "bad_request"), "message": message}, status, headers)
 
 
 def _told(error: Exception) -> Response:
     """An error as an answer: its line, and never a traceback."""
-    if isinstance(error, Refused):
+    if isinstance(error, RefusedError):
         headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None  # noqa: PLR2004 - as HTTP has it
         return _error(error.status, str(error), headers=headers)
     for kind, (status, name) in _STATUS.items():

@@ -12,8 +12,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from backfill_pipeline.control.service import Control
+from backfill_pipeline.core.day import days_between
+from backfill_pipeline.core.newdays import newest_ready
 
-PHASES = ("fetch", "put")
+PHASES = {"fetch": "duration_s", "put": "put_s"}
+"""Where a day's time went, and the name under which its materialisation says so."""
 
 
 def metrics_text(control: Control) -> str:
@@ -30,18 +33,20 @@ class _Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         gateway, settings = self.control.gateway, self.control.settings
         site = ["site"]
-        days = GaugeMetricFamily("backfill_days", "Days by state; missing: ready, and never stored", labels=["site", "state"])
+        days = GaugeMetricFamily(
+            "backfill_days", "Days by state; missing: ready, and never stored", labels=["site", "state"]
+        )
         rows = GaugeMetricFamily("backfill_rows", "Rows of the days that are stored", labels=site)
         size = GaugeMetricFamily("backfill_bytes", "Bytes of the objects that are stored", labels=site)
         counters = {
             "samples_fetched": CounterMetricFamily("backfill_samples_fetched", "Samples that arrived", labels=site),
             "requests": CounterMetricFamily("backfill_requests", "Requests for samples of stored days", labels=site),
-            "retries": CounterMetricFamily("backfill_retries", "How many of them failed and were repeated", labels=site),
-            "throttled": CounterMetricFamily("backfill_throttled", "How many of them met a 429", labels=site),
+            "retries": CounterMetricFamily("backfill_retries", "Requests that failed, and were repeated", labels=site),
+            "throttled": CounterMetricFamily("backfill_throttled", "Requests that met a 429", labels=site),
         }
         failures = CounterMetricFamily("backfill_day_failures", "Days that failed, each time", labels=site)
         seconds = CounterMetricFamily("backfill_seconds", "Seconds by phase of stored days", labels=["site", "phase"])
-        now = datetime.now(UTC)
+        last_ready = newest_ready(datetime.now(UTC), settings.raw_lag_hours)
         for name in sorted({*settings.sites, *gateway.sites()}):
             events = gateway.events(name)
             newest = {event.day: event for event in events if event.error is None}
@@ -50,10 +55,8 @@ class _Figures(Collector):
             for event in newest.values():
                 thin = event.about.get("thin") is True
                 states["thin" if thin and event.rows else str(event.about.get("state", "stored"))] += 1
-            ready = (now.date() - settings.first_day).days
-            while ready and settings.ready_at(settings.first_day.fromordinal(settings.first_day.toordinal() + ready - 1)) > now:
-                ready -= 1
-            states["missing"] = max(ready - len(newest) - len(failed), 0)
+            known = newest.keys() | failed
+            states["missing"] = sum(day not in known for day in days_between(settings.first_day, last_ready))
             for state, count in states.items():
                 days.add_metric([name, state], count)
             rows.add_metric([name], sum(event.rows for event in newest.values()))
@@ -61,8 +64,8 @@ class _Figures(Collector):
             for key, counter in counters.items():
                 counter.add_metric([name], sum(event.number(key) for event in events))
             failures.add_metric([name], sum(event.error is not None for event in events))
-            for phase in PHASES:
-                spent = (event.about.get(f"{phase}_s", 0.0) for event in events)
+            for phase, key in PHASES.items():
+                spent = (event.about.get(key, 0.0) for event in events)
                 seconds.add_metric([name, phase], sum(float(s) for s in spent if isinstance(s, int | float)))
         yield from (days, rows, size, *counters.values(), failures, seconds)
         alive = gateway.daemon_is_alive()

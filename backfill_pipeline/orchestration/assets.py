@@ -86,10 +86,10 @@ def _spec(site: str, partitions: dg.PartitionsDefinition, settings: Settings) ->
             "store": settings.store,
             "dagster/column_schema": dg.TableSchema(
                 [
-                    dg.TableColumn("timestamp", "int64", description="Unix milliseconds UTC"),
-                    dg.TableColumn("point_name", "string"),
-                    dg.TableColumn("value", "double"),
-                    dg.TableColumn("site_name", "string"),
+                    dg.TableColumn("timestamp", "int64", description="Unix milliseconds UTC, inside the day"),
+                    dg.TableColumn("point_name", "string", description="a configured, collect-enabled point"),
+                    dg.TableColumn("value", "double", description="a finite number"),
+                    dg.TableColumn("site_name", "string", description="the site, as ACE spells it"),
                 ]
             ),
         },
@@ -157,13 +157,17 @@ class _Run:
         The first of them may be on record: nobody can say whether Dagster was interrupted before it wrote or after.
         """
         if isinstance(result, Stored):
-            key, day = asset_key(result.fetched.site), partition_key(result.fetched.day)
-            filters = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[day])
-            known = self.context.instance.fetch_materializations(filters, limit=1).records
-            if known and known[0].run_id == self.context.run_id:
+            known = self._newest(result.fetched.site, result.fetched.day)
+            if known is not None and known.run_id == self.context.run_id:
                 return
             verdict = Judge(self.before[result.fetched.site]).verdict(result)
             self.context.instance.report_runless_asset_event(self._materialization(result, verdict))
+
+    def _newest(self, site: str, day: date) -> dg.EventLogRecord | None:
+        """The newest materialisation of a site-day, as it is on record."""
+        filters = dg.AssetRecordsFilter(asset_key=asset_key(site), asset_partitions=[partition_key(day)])
+        found = self.context.instance.fetch_materializations(filters, limit=1).records
+        return found[0] if found else None
 
     def _events_of(self, result: Stored | Failed, judges: dict[str, Judge]) -> Iterator[object]:
         if isinstance(result, Failed):
@@ -175,19 +179,22 @@ class _Run:
         replaced = f", replacing {before:,} rows" if stored.changed and before is not None else ""
         self.context.log.info(
             f"{fetched.site} {fetched.day} {stored.state}: {stored.rows:,} rows{replaced}, {stored.bytes:,} bytes, "
-            f"{fetched.requests} requests, {fetched.seconds:.1f} s; {self._progress()}"
+            f"{fetched.requests} request{'s' * (fetched.requests != 1)}, {fetched.seconds:.1f} s; {self._progress()}"
         )
         verdict = judges[fetched.site].verdict(result)
         yield self._materialization(result, verdict)
         wanted = self.context.selected_asset_check_keys
+        made = self._newest(fetched.site, fetched.day) if wanted else None  # on record by now
         severity = dg.AssetCheckSeverity.ERROR if self.settings.checks == "error" else dg.AssetCheckSeverity.WARN
-        for evaluation in verdict.evaluations(fetched.site, fetched.day, severity):
+        for evaluation in verdict.evaluations(fetched.site, fetched.day, severity, of=made):
             if evaluation.asset_check_key in wanted:
                 yield evaluation
 
     def _progress(self) -> str:
         total = len(self.sites) * len(self.days)
         done = self.told + self.failures.count
+        if done == total:
+            return f"all {total} site-days are through, {self.failures.count or 'none'} failed"
         left = (time.monotonic() - self.started) / self.told * (total - done)
         return f"{done} of {total} site-days, about {timedelta(seconds=round(left))} left"
 

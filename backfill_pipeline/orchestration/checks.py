@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
 from backfill_pipeline.core.day import DAY_MS, partition_key
 from backfill_pipeline.orchestration.partitions import asset_key
@@ -74,8 +75,20 @@ class Verdict:
     thin: bool
     checks: Mapping[str, tuple[bool, Figures]]
 
-    def evaluations(self, site: str, day: date, severity: dg.AssetCheckSeverity) -> Iterator[dg.AssetCheckEvaluation]:
-        """The verdict as Dagster's evaluations, for the day's partition."""
+    def evaluations(
+        self, site: str, day: date, severity: dg.AssetCheckSeverity, *, of: dg.EventLogRecord | None
+    ) -> Iterator[dg.AssetCheckEvaluation]:
+        """The verdict as Dagster's evaluations, for the day's partition.
+
+        Args:
+            site: the site.
+            day: the day.
+            severity: what a check that does not pass shows.
+            of: the materialisation that was judged; without it Dagster takes the day for unchecked.
+        """
+        judged = of and AssetCheckEvaluationTargetMaterializationData(
+            storage_id=of.storage_id, run_id=of.run_id, timestamp=of.timestamp
+        )
         for name, (passed, figures) in self.checks.items():
             yield dg.AssetCheckEvaluation(
                 asset_key=asset_key(site),
@@ -83,6 +96,7 @@ class Verdict:
                 passed=passed,
                 metadata=figures,
                 severity=severity,
+                target_materialization_data=judged,
                 partition=partition_key(day),
             )
 

@@ -75,7 +75,7 @@ class Failures:
             more = f"; and {self.count - SHOWN} more" if self.count > SHOWN else ""
             text = (
                 f"{self.count} of {self._total} site-days failed: {named}{more}. The others are stored; "
-                "run `missing and failed only` once the cause is gone"
+                "run them again, by `Failed and missing` in the UI, once the cause is gone"
             )
         raise dg.Failure(
             text,

@@ -82,6 +82,18 @@ def test_checks_are_evaluated_by_day(with_a_bad_day):
     assert ("south", "2025-01-02", "complete") in found
 
 
+def test_a_stored_day_counts_as_checked(with_a_bad_day):
+    """Dagster takes each check to be of the day's newest materialisation: otherwise its page would show none."""
+    runs, _ = with_a_bad_day
+    specs = runs.defs.resolve_assets_def(asset_key("north")).check_specs
+    keys = [spec.key for spec in specs if spec.asset_key == asset_key("north")]
+    infos = runs.instance.event_log_storage.get_asset_check_partition_info(keys)
+    checked = [info for info in infos if info.latest_execution_status.value == "SUCCEEDED"]
+    assert all(info.is_current for info in checked)
+    days = {(info.check_key, info.partition_key) for info in checked}
+    assert days == {(key, day) for key in keys for day in ("2025-01-01", "2025-01-03", "2025-01-04")}
+
+
 def test_a_day_is_fetched_again_when_asked_again(tmp_path):
     """Materialising a finished day refetches it; unchanged rows leave the object as it is, and say so."""
     fetcher = FakeFetcher()
