@@ -1,6 +1,5 @@
 """`backfill up`: webserver and daemon together, ended together, nothing left behind."""
 
-import json
 import os
 import signal
 import socket
@@ -15,8 +14,6 @@ import requests
 
 from backfill_pipeline.control.gateway import Gateway
 from backfill_pipeline.settings import Settings
-from backfill_pipeline.simulator.app import Simulator
-from backfill_pipeline.simulator.world import SiteSpec, World
 from backfill_pipeline_tests.journeys.stack import TOP
 from backfill_pipeline_tests.services import free_port
 
@@ -115,24 +112,3 @@ def test_a_port_that_is_taken_and_a_home_without_dagster_yaml_are_refused(home, 
     assert f"port {port}" in refused.stderr
     assert "dagster.yaml" in nothing.stderr
     assert len(refused.stderr.strip().splitlines()) == len(nothing.stderr.strip().splitlines()) == 1
-
-
-def test_what_was_planned_is_held_against_what_came(home, monkeypatch):
-    """`plan`, then `start --wait` over the same range: the status has the forecast, and says how far off it was."""
-
-    def asked(*words):
-        done = subprocess.run([*COMMAND[:-1], *words], cwd=home, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    with Simulator(World([SiteSpec("a", 20)]), api_key="hush-hush") as simulator:
-        monkeypatch.setenv("ACE_API_URL", simulator.url)
-        monkeypatch.setenv("BACKFILL_STORE", str(home / "data"))
-        with up(home, free_port()):
-            days = ["--from", "2025-01-01", "--to", "2025-01-03"]
-            plan = json.loads(asked("plan", *days, "--json"))
-            status = json.loads(asked("start", *days, "--wait", "--json"))
-            told = asked("status")
-    assert status["forecast"] == plan
-    assert status["requests"] == pytest.approx(plan["requests"], abs=1)
-    assert "against what `backfill plan` foresaw" in told
