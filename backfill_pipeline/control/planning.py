@@ -198,7 +198,7 @@ class Forecast:
         told = (
             f"it stands on {probes} probed days, {whole} of them seen whole{stored}, for {self.asked} requests; its "
             "bounds are what it would take if all days were like the thinnest, or like the fullest, that was probed; "
-            "gaps between probes are not seen"
+            "gaps between probes are seen in short ranges alone"
         )
         declared = [site.site for site in self.sites if site.declared]
         if declared:
