@@ -6,7 +6,7 @@ lines. Heavy imports stay inside the commands, so that `--help` answers at once.
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -88,8 +88,15 @@ def start(first: date, last: date, sites: tuple[str, ...], *, force: bool, wait:
 
     Example: backfill start --from 2025-03-01 --to 2025-03-31 --site ses_falls_city --wait
     """
+    from backfill_pipeline.control.planning import saved_plan  # noqa: PLC0415 - Arrow takes long to import
+
     control = _control()
-    started = control.start(first, last, sites, force=force)
+
+    def foreseen(wanted: Sequence[str]) -> str | None:
+        plan = None if force else saved_plan(control.settings, wanted, first, last)
+        return json.dumps(plan) if plan else None
+
+    started = control.start(first, last, sites, force=force, forecast=foreseen)
     if not wait:
         click.echo(json.dumps(started.facts()) if as_json else f"{started.backfill_id}  {started.message}")
         return
@@ -245,6 +252,18 @@ def check(*, as_json: bool) -> None:
     sys.exit(run_check(Settings.load(), as_json=as_json))
 
 
+@backfill.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Of the webserver.")
+def up(port: int) -> None:
+    """Run Dagster's webserver and daemon together, on loopback, until Ctrl-C.
+
+    Example: backfill up --port 3000
+    """
+    from backfill_pipeline.control.stack import run_up  # noqa: PLC0415 - only here
+
+    run_up(Settings.load(), port)
+
+
 backfill.add_command(simulate)
 
 
@@ -258,7 +277,8 @@ def _watched(control: "Control", backfill_id: str, message: str | None, *, as_js
     """Show progress until the backfill is over, then its status; ends the command."""
     from rich.console import Console  # noqa: PLC0415 - as above
 
-    from backfill_pipeline.control.watching import interrupts, status_facts, status_lines, watch  # noqa: PLC0415
+    from backfill_pipeline.control.stack import interrupts  # noqa: PLC0415
+    from backfill_pipeline.control.watching import status_facts, status_lines, watch  # noqa: PLC0415
 
     console = Console(stderr=True, highlight=False)
     if message:

@@ -4,8 +4,6 @@ Put here: what the demonstration sets up, shows and clears away. Keep out: anyth
 """
 
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
+from backfill_pipeline.control.stack import Child, end, interrupts
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.errors import BackfillError, UsageError
 from backfill_pipeline.settings import Settings
@@ -70,7 +68,7 @@ def run_demo(folder: Path | None, *, days: int, points: int) -> int:
 
 def _backfilled(console: Console, home: Path, days: int, *, keep: bool) -> int:
     from backfill_pipeline.control.service import open_control  # noqa: PLC0415 - Dagster takes long to import
-    from backfill_pipeline.control.watching import interrupts, watch  # noqa: PLC0415
+    from backfill_pipeline.control.watching import watch  # noqa: PLC0415
 
     wanted = list(days_between(FIRST, date.fromordinal(FIRST.toordinal() + days - 1)))
     control = open_control(Settings.load(folder=home))
@@ -158,36 +156,13 @@ def _environment(home: Path, url: str) -> Iterator[None]:
 @contextmanager
 def _daemon(home: Path) -> Iterator[None]:
     """Dagster's daemon for the demo; nothing that it started is left when the block ends."""
-    with (home / "daemon.log").open("w", encoding="utf-8") as log:
-        daemon = subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-m", "dagster._daemon", "run", "-w", str(home / "workspace.yaml")],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=home,
-        )
-        try:
-            yield
-        finally:
-            _end(daemon.pid)
-            daemon.wait()
-
-
-def _end(pid: int) -> None:
-    """End a process and all that it started."""
+    daemon = Child(
+        "daemon",
+        ["dagster._daemon", "run", "-w", str(home / "workspace.yaml")],
+        home / "daemon.log",
+        cwd=home,
+    )
     try:
-        root = psutil.Process(pid)
-        family = [*root.children(recursive=True), root]
-    except psutil.NoSuchProcess:
-        return
-    for process in family:
-        try:
-            process.terminate()
-        except psutil.NoSuchProcess:
-            continue
-    _, alive = psutil.wait_procs(family, timeout=3)
-    for process in alive:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(alive, timeout=3)
+        yield
+    finally:
+        end([daemon], patience_s=3)

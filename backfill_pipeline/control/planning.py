@@ -37,6 +37,10 @@ GB = 1e9
 _LOOKED_AT = 5
 """Stored days of a site whose objects tell what a row takes."""
 
+_FEW, _DAYS_DIFFER = 3, 0.15
+"""Where fewer days than this tell what a row takes, it may be so much less or more: so far alike days were seen apart,
+since codecs find more or less to share by chance."""
+
 _PAGES = 20_000
 """Pages that are rehearsed, about; what is beyond them follows from them."""
 
@@ -194,7 +198,7 @@ class Forecast:
         told = (
             f"it stands on {probes} probed days, {whole} of them seen whole{stored}, for {self.asked} requests; its "
             "bounds are what it would take if all days were like the thinnest, or like the fullest, that was probed; "
-            "gaps between probes are not seen"
+            "gaps between probes are seen in short ranges alone"
         )
         declared = [site.site for site in self.sites if site.declared]
         if declared:
@@ -376,8 +380,11 @@ def _row_bytes(stored: Sequence[float], probes: Sequence[Probe]) -> Span:
         told = [Span(each, each, each) for each in stored]
     if not told:
         return _NONE
+    apart = _DAYS_DIFFER if len(told) < _FEW else 0.0
     return Span(
-        min(one.low for one in told), sum(one.likely for one in told) / len(told), max(one.high for one in told)
+        min(one.low for one in told) * (1 - apart),
+        sum(one.likely for one in told) / len(told),
+        max(one.high for one in told) * (1 + apart),
     )
 
 

@@ -59,7 +59,8 @@ ENOUGH, TOO_FEW = 4, 2
 """Samples of each point: so many tell how often they come; fewer than so many do not."""
 
 SMALL_PAGES = 12
-"""Small pages that may be spent on finding where a site's gaps begin."""
+"""Small pages that may be spent on finding gaps: where one that was met began, and, if no more days are left than this,
+whether there is one in any of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,13 +249,12 @@ class _Visit:
         standing: list[Probe | None] = [
             None if at in empty else probes[min(probes, key=lambda known: abs(known - at))] for at in range(len(days))
         ]
-        nothing = DayRows(self.points.site, days[0], self.points.names, [], Counts())
         return Survey(
             self.points,
             self.list_requests,
             standing,
             [probes[at] for at in sorted(probes)],
-            len(encode(nothing, facts=self._facts(), encoding=self.encoding).data),
+            self._empty_bytes(days[0]),
             self.seconds / self.pages if self.pages else None,
             self.pace,
         )
@@ -284,6 +284,9 @@ class _Visit:
             before = max((known for known in probes if known < at), default=first - 1)
             begins = self._next_day(days, at)
             empty |= set(range(self._ended(days, before, at), begins))
+        unseen = [at for at in range(len(days)) if at not in probes and at not in empty]
+        if len(unseen) <= self.small:  # a short range is seen day by day, so that no gap hides in it
+            empty |= {at for at in unseen if not self._has_samples(days[at]) and not self._has_samples(days[at])}
         return probes, empty
 
     def _window(self, day: date, share: float, probes: dict[int, Probe]) -> Window:
@@ -351,12 +354,14 @@ class _Visit:
         while empty - full > 1 and self.small:
             self.small -= 1
             middle = (full + empty) // 2
-            walk = Walk(day_window(days[middle]))
-            if len(self._page(walk, self.pace.sizes[0], measured=False)):
+            if self._has_samples(days[middle]):
                 full = middle
             else:
                 empty = middle
         return empty
+
+    def _has_samples(self, day: date) -> bool:
+        return len(self._page(Walk(day_window(day)), self.pace.sizes[0], measured=False)) > 0
 
     def _judged(self, part: _Part, day: date) -> Probe:
         """What a part of a day tells of all of it."""
@@ -382,8 +387,15 @@ class _Visit:
         if not len(chunk):
             return None
         rows = DayRows(self.points.site, day, self.points.names, [chunk], counts)
-        each = len(encode(rows, facts=self._facts(), encoding=self.encoding).data) / len(chunk)
-        return Span(each, each, each) if whole else Span(each / PART_FACTOR, each, each * PART_FACTOR)
+        size = len(encode(rows, facts=self._facts(), encoding=self.encoding).data)
+        if whole:
+            return Span(size / len(chunk), size / len(chunk), size / len(chunk))
+        each = max(size - self._empty_bytes(day), 1) / len(chunk)
+        return Span(each / PART_FACTOR, each, each * PART_FACTOR)
+
+    def _empty_bytes(self, day: date) -> int:
+        nothing = DayRows(self.points.site, day, self.points.names, [], Counts())
+        return len(encode(nothing, facts=self._facts(), encoding=self.encoding).data)
 
     def _facts(self) -> dict[str, str]:
         return {"points_sha256": self.points.sha256}

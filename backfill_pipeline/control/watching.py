@@ -1,15 +1,13 @@
 """Waiting for a backfill while showing how far it has come: a bar for people, a line for each change otherwise.
 
-Put here: progress as one sees it, and how Ctrl-C ends the wait. Keep out: what the figures mean (`service.py`).
+Put here: progress as one sees it. Keep out: what the figures mean (`service.py`).
 """
 
 import json
-import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,27 +18,6 @@ from backfill_pipeline.control.service import Control, Status
 
 _SPEED_OVER_S = 30.0
 """Seconds that the speed shown is an average of."""
-
-
-@contextmanager
-def interrupts() -> Iterator[threading.Event]:
-    """The first Ctrl-C or SIGTERM sets the event, the second one interrupts wherever the process is.
-
-    An exception in the midst of a library's own work leaves a traceback, or half of what it was at.
-    """
-    asked = threading.Event()
-
-    def ask(*_: object) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def watch(

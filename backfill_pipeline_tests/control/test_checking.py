@@ -168,3 +168,10 @@ def test_the_command_says_in_its_exit_code_what_is_wrong(tmp_path):
     checks = {one["name"]: one for one in json.loads(facts.stdout)["checks"]}
     assert (checks["key"]["state"], checks["key"]["setting"], checks["store"]["state"]) == ("FAIL", True, "ok")
     assert run("check", cwd=tmp_path, ACE_MAX_PAGE_SIZE="7").returncode == 2
+
+
+def test_the_docs_say_what_to_do_for_each_check():
+    """`docs/operating.md` has a line for every name that a finding can have."""
+    told = (TOP / "docs/operating.md").read_text(encoding="utf-8")
+    for name in [*NAMES, "sites"]:
+        assert f"`{'site NAME' if name.startswith('site ') else name}`" in told

@@ -30,12 +30,15 @@ def profile_of(rows, day):
     ],
 )
 def test_the_rehearsal_of_a_run_counts_what_the_fetcher_asks(tmp_path, points, every_s, size, silent):
-    """Pages larger than a day or smaller than a sweep, empty days among full ones: at most 10 % off, or one request."""
+    """Pages larger than a day or smaller than a sweep, empty days among full ones: at most 10 % off, or one request.
+
+    With gaps, windows are asked for one after the other: side by side it is chance what one learns from another.
+    """
     days = [DAY + timedelta(days=number) for number in range(4)]
     full = {day: [] if number in silent else sweeps(points, every_s, day) for number, day in enumerate(days)}
     rows_a_day = points * 86_400 // every_s
     client = FakeClient([row for rows in full.values() for row in rows], rows_a_day=rows_a_day)
-    fetcher = Fetcher(client, spool=tmp_path, max_page_size=size)
+    fetcher = Fetcher(client, spool=tmp_path, max_page_size=size, max_windows=1 if silent else 8)
     asked = sum(day.requests for day in fetcher.days(SITE, days))
     profiles = [profile_of(rows, day) if rows else EMPTY for day, rows in full.items()]
     pace = SitePace([one for one in PAGE_SIZES if one <= size], fetcher.max_windows)

@@ -1,0 +1,114 @@
+"""`backfill up`: webserver and daemon together, ended together, nothing left behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+
+import psutil
+import pytest
+import requests
+
+from backfill_pipeline.control.gateway import Gateway
+from backfill_pipeline.settings import Settings
+from backfill_pipeline_tests.journeys.stack import TOP
+from backfill_pipeline_tests.services import free_port
+
+COMMAND = [sys.executable, "-m", "backfill_pipeline.control.cli", "up"]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    for name in ("dagster.yaml", "workspace.yaml"):
+        (tmp_path / name).write_text((TOP / name).read_text(encoding="utf-8"), encoding="utf-8")
+    for name, value in {
+        "ACE_SITES": "a",
+        "ACE_API_KEY": "hush-hush",
+        "ACE_API_URL": "http://127.0.0.1:9/api",
+        "BACKFILL_NEW_DAYS": "0",
+        "DAGSTER_HOME": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join([str(TOP), os.environ.get("PYTHONPATH", "")]),
+    }.items():
+        monkeypatch.setenv(name, value)
+    return tmp_path
+
+
+@contextmanager
+def up(home, port):
+    """The command, as far as its URL; every process that it was seen to have started."""
+    # A shell's background jobs ignore SIGINT, and hand that down to what they start; a handler is not handed down.
+    if os.name != "nt":
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [*COMMAND, "--port", str(port)], cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    family: set[psutil.Process] = set()
+    try:
+        assert f"http://127.0.0.1:{port}" in process.stdout.readline(), process.stderr.read()
+        family |= set(psutil.Process(process.pid).children(recursive=True))
+        yield process, family
+    finally:
+        for one in [*family, psutil.Process(process.pid)] if process.poll() is None else family:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.communicate(timeout=10)
+
+
+def at_work(family):
+    """Those that are there, and no dead ones that nobody asked after."""
+    return [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
+def program(family, word):
+    return next(one for one in family if any(word in part for part in one.cmdline()))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
+def test_both_are_up_on_loopback_and_ctrl_c_ends_both(home):
+    """The URL answers, the daemon gives signs of life; then exit code 130, and no process is left."""
+    port = free_port()
+    with up(home, port) as (process, family):
+        assert requests.get(f"http://127.0.0.1:{port}/server_info", timeout=10).json()["dagster_version"]
+        gateway = Gateway(Settings.load(folder=home))
+        deadline = time.monotonic() + 60
+        while not gateway.daemon_is_alive() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert gateway.daemon_is_alive()
+        gateway.instance.dispose()
+        family |= set(psutil.Process(process.pid).children(recursive=True))
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "Traceback" not in told
+        assert len(family) >= 2
+        assert not at_work(family)
+
+
+def test_when_one_dies_the_other_is_ended_and_it_is_said_which(home):
+    """Exit code 1, and one line that names the daemon and its log."""
+    with up(home, free_port()) as (process, family):
+        program(family, "_daemon").kill()
+        _, told = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert len(told.strip().splitlines()) == 1
+        assert "daemon ended by itself" in told
+        assert str(home / ".dagster" / "daemon.log") in told
+        assert not at_work(family)
+
+
+def test_a_port_that_is_taken_and_a_home_without_dagster_yaml_are_refused(home, tmp_path_factory):
+    """Exit code 2 and one line, before anything is started."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = subprocess.run([*COMMAND, "--port", str(port)], cwd=home, capture_output=True, text=True, check=False)
+    bare = tmp_path_factory.mktemp("bare")
+    nothing = subprocess.run(
+        COMMAND, cwd=bare, capture_output=True, text=True, check=False, env=os.environ | {"DAGSTER_HOME": str(bare)}
+    )
+    assert (refused.returncode, nothing.returncode) == (2, 2)
+    assert f"port {port}" in refused.stderr
+    assert "dagster.yaml" in nothing.stderr
+    assert len(refused.stderr.strip().splitlines()) == len(nothing.stderr.strip().splitlines()) == 1
