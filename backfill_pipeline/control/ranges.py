@@ -11,6 +11,9 @@ from backfill_pipeline.core.day import days_between
 from backfill_pipeline.errors import UsageError
 from backfill_pipeline.settings import Settings
 
+_LAST_YEAR = 9990
+"""Beyond it, the instant at which a day is ready may lie outside the calendar."""
+
 
 def checked_days(settings: Settings, first: date, last: date, now: datetime) -> list[date]:
     """Every day from `first` to `last`, both included.
@@ -28,8 +31,8 @@ def checked_days(settings: Settings, first: date, last: date, now: datetime) -> 
         raise UsageError(f"the last day, {last}, lies before the first, {first}")
     if first < settings.first_day:
         raise UsageError(f"{first} lies before {settings.first_day}, the first day that there is (BACKFILL_FIRST_DAY)")
-    if last.year > now.year + 1:  # the calendar ends where its readiness would be reckoned
-        raise UsageError(f"{last} is not ready: it lies years ahead")
+    if last.year > _LAST_YEAR:
+        raise UsageError(f"{last} is not ready: the calendar ends there")
     ready = settings.ready_at(last)
     if ready > now:
         raise UsageError(
