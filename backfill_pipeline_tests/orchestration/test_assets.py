@@ -167,6 +167,28 @@ def test_a_day_that_is_not_ready_is_not_asked_for(tmp_path):
     assert fetcher.asked == [("north", date(2025, 5, 30))]
 
 
+def test_a_run_without_a_day_says_what_to_give(tmp_path):
+    """A run that names no day ends with one line that says how to name one."""
+    with Runs(tmp_path, FakeFetcher(), "north") as runs:
+        job = runs.defs.resolve_job_def("backfill_job")
+        result = job.execute_in_process(instance=runs.instance, raise_on_error=False)
+        assert failure_of(result).startswith("the run names no day: choose partitions in the UI")
+
+
+def test_checks_alone_are_no_failure(tmp_path):
+    """Dagster's button `Execute all` has nothing to judge without a day: nothing is fetched, nothing is red."""
+    fetcher = FakeFetcher()
+    with Runs(tmp_path, fetcher, "north") as runs:
+        checks = dg.AssetSelection.all_asset_checks()
+        job = dg.define_asset_job("checks", selection=checks).resolve(
+            asset_graph=runs.defs.get_repository_def().asset_graph
+        )
+        result = job.execute_in_process(instance=runs.instance, resources=runs.defs.resources)
+        assert result.success
+        assert result.get_asset_check_evaluations() == []
+    assert fetcher.asked == []
+
+
 def test_odd_names_are_one_asset_each(tmp_path):
     """Sites whose names Dagster would forbid or fold together are stored and recorded apart."""
     sites = ("a-b", "a.b", "a_b", "Büro 1", "x/y", "North", "north")
