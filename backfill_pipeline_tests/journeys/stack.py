@@ -21,6 +21,7 @@ import backfill_pipeline
 from backfill_pipeline.control.gateway import Gateway
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.settings import Settings
+from backfill_pipeline_tests.services import free_port, wait_for
 
 TOP = Path(backfill_pipeline.__file__).parent.parent
 FIRST = date(2025, 1, 1)
@@ -61,25 +62,30 @@ class Stack:
         self.instance = self.gateway.instance
         self.process: subprocess.Popen | None = None
 
-    def start(self, *, program: Sequence[str] = ("dagster._daemon", "run")) -> None:
+    def start(self) -> None:
+        self.process = self._started("backfill_pipeline_tests.journeys.daemon", "run")
+
+    def _started(self, *words: str) -> subprocess.Popen:
         with (self.home / "daemon.log").open("a", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *program, "-w", str(self.home / "workspace.yaml")],
+            return subprocess.Popen(
+                [sys.executable, "-m", *words, "-w", str(self.home / "workspace.yaml")],
                 stdout=log, stderr=subprocess.STDOUT, cwd=self.home,
             )  # fmt: skip
 
+    @contextmanager
+    def webserver(self) -> Iterator[str]:
+        """Dagster's webserver, beside the daemon: its URL."""
+        port = free_port()
+        server = self._started("dagster_webserver", "-h", "127.0.0.1", "-p", str(port))
+        try:
+            wait_for(port, server)
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            kill(server)
+
     def kill(self) -> None:
         """Kill -9 of everything: what a power cut leaves."""
-        family = self.family()
-        for one in family:
-            with suppress(psutil.NoSuchProcess):
-                one.kill()
-        psutil.wait_procs(family, timeout=10)
-        self.process.wait()
-
-    def family(self) -> list[psutil.Process]:
-        root = psutil.Process(self.process.pid)
-        return [*root.children(recursive=True), root]
+        kill(self.process)
 
     def stop(self) -> None:
         if self.process is None or self.process.poll() is not None:
@@ -134,6 +140,17 @@ class Stack:
     def until_over(self, backfill_id: str) -> str:
         self.until(lambda: self.status(backfill_id) in OVER)
         return self.status(backfill_id)
+
+
+def kill(process: subprocess.Popen) -> None:
+    """Kill -9 of a process and of all that it started."""
+    root = psutil.Process(process.pid)
+    family = [*root.children(recursive=True), root]
+    for one in family:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(family, timeout=10)
+    process.wait()
 
 
 @contextmanager
