@@ -5,6 +5,9 @@
     BackfillError
     +-- SettingError            a setting is missing or wrong                       exit code 2
     +-- UsageError              a command was asked for something it cannot do      exit code 2
+    |   +-- AlreadyRunningError a backfill is running, and only one may
+    |   +-- NothingThereError   no such backfill, or none that could be meant
+    |   `-- DaemonDownError     nobody is there to do the work
     +-- StoppedError            asked to stop before the work was done                exit code 130
     +-- PermanentError          trying again cannot help
     |   +-- KeyRefusedError     the API refused the key: everything stops
@@ -35,6 +38,18 @@ class SettingError(BackfillError):
 
 class UsageError(BackfillError):
     """A command was asked for something that it cannot do, such as a range that ends before it begins."""
+
+
+class AlreadyRunningError(UsageError):
+    """A backfill is running, and only one may: wait, cancel it, or force a restart."""
+
+
+class NothingThereError(UsageError):
+    """There is no such backfill, or none that could be meant."""
+
+
+class DaemonDownError(UsageError):
+    """Dagster's daemon gives no sign of life: what is asked for would not be done."""
 
 
 class StoppedError(BackfillError):

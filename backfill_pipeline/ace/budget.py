@@ -75,6 +75,12 @@ class SharedBudget:
         """Let nobody's request leave for so long; the longer of two pauses counts."""
         self._ledger.pause(min(max(seconds, 0.0), LONGEST_PAUSE_S))
 
+    def wait_now(self) -> float:
+        """Seconds that a request would have to wait now; a slot is reserved, and given back."""
+        slot, wait = self._ledger.reserve()
+        self._ledger.release(slot)
+        return wait
+
     def _one_slot(self) -> bool:
         """Reserve a slot and wait for it; False if a pause has come between, and the slot is given back."""
         self._check()

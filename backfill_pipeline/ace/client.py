@@ -178,6 +178,32 @@ class AceClient:
             return _EMPTY
         return self._decoders.submit(decode_page, body).result()
 
+    def clock_ahead(self, now: Callable[[], float] = time.time) -> float | None:
+        """Seconds that this machine's clock is ahead of the API's, to a second; None when the API names no time.
+
+        Args:
+            now: Unix seconds.
+
+        Raises:
+            PageFailedError: the API does not answer.
+        """
+        self.budget.acquire()
+        try:
+            with self._session().get(
+                f"{self.url}/sites/",
+                params={"per_page": "2"},
+                auth=self._auth,
+                timeout=10 * self._patience,
+                allow_redirects=False,
+                stream=True,
+            ) as answer:
+                here, there = now(), answer.headers.get("Date")
+            return None if there is None else here - parsedate_to_datetime(there).timestamp()
+        except requests.RequestException as error:
+            raise PageFailedError(f"the API's time: {_cause(error)}") from error
+        except (ValueError, TypeError, OverflowError):
+            return None
+
     def _listed(self, path: str, what: str) -> list[dict[str, Any]]:
         """All items of a paged list.
 

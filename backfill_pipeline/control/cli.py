@@ -6,8 +6,10 @@ lines. Heavy imports stay inside the commands, so that `--help` answers at once.
 
 import json
 import sys
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -16,6 +18,9 @@ from backfill_pipeline.core.day import days_between, parse_day
 from backfill_pipeline.errors import BackfillError, SettingError, StoppedError, UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.simulator.command import simulate
+
+if TYPE_CHECKING:
+    from backfill_pipeline.control.service import Control
 
 WRONG = 2
 """Exit code: asked, or set up, wrongly."""
@@ -60,12 +65,138 @@ def demo(folder: Path | None, days: int, points: int) -> None:
     sys.exit(run_demo(folder, days=days, points=points))
 
 
+def range_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`--from`, `--to` and `--site`, alike for all commands that take days."""
+    command = click.option("--site", "sites", multiple=True, help="A site; all of ACE_SITES otherwise.")(command)
+    command = click.option("--to", "last", type=DayType(), required=True, help="Last day, included.")(command)
+    return click.option("--from", "first", type=DayType(), required=True, help="First day, YYYY-MM-DD.")(command)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Facts for scripts.")
+"""For all commands that print facts."""
+
+
 @backfill.command()
-@click.option("--from", "first", type=DayType(), required=True, help="First day, YYYY-MM-DD.")
-@click.option("--to", "last", type=DayType(), required=True, help="Last day, included.")
-@click.option("--site", "sites", multiple=True, help="A site; all of ACE_SITES otherwise.")
+@range_options
+@click.option("--force", is_flag=True, help="Fetch stored days as well; a backfill that runs is cancelled first.")
+@click.option("--wait", is_flag=True, help="Show progress until it is over; exit code 1 when days failed.")
+@json_option
+def start(first: date, last: date, sites: tuple[str, ...], *, force: bool, wait: bool, as_json: bool) -> None:
+    """Launch a backfill of the days that are not stored yet, and print its id.
+
+    Ctrl-C ends the waiting, not the backfill: `backfill cancel` does that.
+
+    Example: backfill start --from 2025-03-01 --to 2025-03-31 --site ses_falls_city --wait
+    """
+    control = _control()
+    started = control.start(first, last, sites, force=force)
+    if not wait:
+        click.echo(json.dumps(started.facts()) if as_json else f"{started.backfill_id}  {started.message}")
+        return
+    _watched(control, started.backfill_id, started.message, as_json=as_json)
+
+
+@backfill.command()
+@click.argument("backfill_id", metavar="[ID]", required=False)
+@click.option("--watch", "is_watched", is_flag=True, help="Go on until it is over; exit code 1 when days failed.")
+@json_option
+def status(backfill_id: str | None, *, is_watched: bool, as_json: bool) -> None:
+    """Show how far a backfill has come; the newest one when no ID is given.
+
+    Example: backfill status --watch
+    """
+    from backfill_pipeline.control.watching import status_facts, status_lines  # noqa: PLC0415 - as below
+
+    control = _control()
+    found = control.status(backfill_id)
+    if is_watched and found.backfill_id is not None:
+        _watched(control, found.backfill_id, None, as_json=as_json)
+    if as_json:
+        click.echo(json.dumps(status_facts(found)))
+    else:
+        for line in status_lines(found):
+            click.echo(line)
+        if found.word == "in_progress" and not control.gateway.daemon_is_alive():
+            click.echo("  Dagster's daemon gives no sign of life, so nothing goes on: start it with `backfill up`")
+
+
+@backfill.command()
+@click.argument("backfill_id", metavar="[ID]", required=False)
+@json_option
+def cancel(backfill_id: str | None, *, as_json: bool) -> None:
+    """Cancel the running backfill: the days at work complete, and nothing that is stored is lost.
+
+    Example: backfill cancel
+    """
+    cancelled = _control().cancel(backfill_id)
+    click.echo(
+        json.dumps(cancelled.facts())
+        if as_json
+        else f"{cancelled.backfill_id}  {cancelled.days_done} days are stored; {cancelled.message}"
+    )
+
+
+@backfill.command()
+@click.argument("backfill_id", metavar="[ID]", required=False)
+@json_option
+def errors(backfill_id: str | None, *, as_json: bool) -> None:
+    """List each failed site-day of a backfill with its error, newest first.
+
+    Example: backfill errors
+    """
+    found = [failure.facts() for failure in _control().errors(backfill_id)]
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for one in found:
+        where = " ".join(part for part in one["context"].values() if part) or "the run"
+        click.echo(f"{one['timestamp']}  {where}: {one['error']}")
+    if not found:
+        click.echo("no errors")
+
+
+@backfill.command()
+@range_options
 @click.option("--deep", is_flag=True, help="Read every row, not the footers alone.")
-@click.option("--json", "as_json", is_flag=True, help="Facts for scripts.")
+@json_option
+def adopt(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_json: bool) -> None:
+    """Record days that the store holds and Dagster knows nothing of, verified instead of fetched again.
+
+    For a Dagster storage that was lost, or a bucket that another installation filled. Exit code 1 when an object is
+    damaged.
+
+    Example: backfill adopt --from 2025-03-01 --to 2025-03-31
+    """
+    if last < first:
+        raise UsageError(f"--to {last} lies before --from {first}")
+    control = _control()
+    counts = dict.fromkeys(("adopted", "known", "missing", "damaged"), 0)
+    for one in control.adopt(first, last, sites, deep=deep):
+        counts[one.result] += 1
+        if one.result == "damaged" and not as_json:
+            click.echo(f"damaged  {one.site} {one.day}: {'; '.join(one.wrong)}")
+    click.echo(json.dumps(counts) if as_json else ", ".join(f"{count} {what}" for what, count in counts.items()))
+    sys.exit(1 if counts["damaged"] else 0)
+
+
+@backfill.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; elsewhere needs BACKFILL_TOKEN.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8642, show_default=True, help="0: any free one.")
+@click.option("--log-json", is_flag=True, help="One JSON object a line on standard error, for log collectors.")
+def serve(host: str, port: int, *, log_json: bool) -> None:
+    """Serve the HTTP control API.
+
+    Example: backfill serve --port 8642
+    """
+    from backfill_pipeline.control.http import run_server  # noqa: PLC0415 - as below
+
+    run_server(Settings.load(), host, port, log_json=log_json)
+
+
+@backfill.command()
+@range_options
+@click.option("--deep", is_flag=True, help="Read every row, not the footers alone.")
+@json_option
 def verify(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_json: bool) -> None:
     """Hold every expected object of a range against the contract; exit code 1 when one is missing, damaged or foreign.
 
@@ -88,7 +219,54 @@ def verify(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_js
     sys.exit(0 if report.is_good else 1)
 
 
+@backfill.command()
+@range_options
+@click.option("--price", type=click.FloatRange(0), default=0.015, show_default=True, help="USD per GB and month.")
+@json_option
+def plan(first: date, last: date, sites: tuple[str, ...], *, price: float, as_json: bool) -> None:
+    """Tell what a backfill would take, before it is started: days, requests, hours, bytes; from a few real requests.
+
+    Example: backfill plan --from 2025-03-01 --to 2025-03-31 --site ses_falls_city
+    """
+    from backfill_pipeline.control.planning import run_plan  # noqa: PLC0415 - Arrow takes long to import
+
+    run_plan(Settings.load(), first, last, sites, price=price, as_json=as_json)
+
+
+@backfill.command()
+@json_option
+def check(*, as_json: bool) -> None:
+    """Look for what would go wrong later: key, sites, clock, store, budget, daemon, disk; exit code 1 when one fails.
+
+    Example: backfill check
+    """
+    from backfill_pipeline.control.checking import run_check  # noqa: PLC0415 - Arrow takes long to import
+
+    sys.exit(run_check(Settings.load(), as_json=as_json))
+
+
 backfill.add_command(simulate)
+
+
+def _control() -> "Control":
+    from backfill_pipeline.control.service import open_control  # noqa: PLC0415 - Dagster takes long to import
+
+    return open_control(Settings.load())
+
+
+def _watched(control: "Control", backfill_id: str, message: str | None, *, as_json: bool) -> NoReturn:
+    """Show progress until the backfill is over, then its status; ends the command."""
+    from rich.console import Console  # noqa: PLC0415 - as above
+
+    from backfill_pipeline.control.watching import interrupts, status_facts, status_lines, watch  # noqa: PLC0415
+
+    console = Console(stderr=True, highlight=False)
+    if message:
+        console.print(f"backfill {backfill_id}: {message}", soft_wrap=True)
+    with interrupts() as stop:
+        ended = watch(control, backfill_id, console, stop)
+    click.echo(json.dumps(status_facts(ended)) if as_json else "\n".join(status_lines(ended)))
+    sys.exit(0 if ended.word == "completed" else 1)
 
 
 def main() -> None:

@@ -4,10 +4,9 @@ Put here: what the demonstration sets up, shows and clears away. Keep out: anyth
 """
 
 import os
-import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import psutil
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from backfill_pipeline.core.day import days_between
@@ -27,7 +25,7 @@ from backfill_pipeline.simulator.app import DEFAULT_KEY, Simulator
 from backfill_pipeline.simulator.world import demo_world
 
 if TYPE_CHECKING:
-    from backfill_pipeline.control.gateway import DayDone, Gateway
+    from backfill_pipeline.control.gateway import DayEvent
 
 SITES = ("demo-north", "demo_south")
 FIRST = date(2025, 3, 1)
@@ -54,7 +52,6 @@ def run_demo(folder: Path | None, *, days: int, points: int) -> int:
         points: of each of two sites.
     """
     console = Console(highlight=False)
-    signal.signal(signal.SIGTERM, _interrupt)
     with TemporaryDirectory(prefix="backfill-demo-", ignore_cleanup_errors=True) as temporary:
         home = (folder or Path(temporary)).absolute()
         try:
@@ -72,16 +69,32 @@ def run_demo(folder: Path | None, *, days: int, points: int) -> int:
 
 
 def _backfilled(console: Console, home: Path, days: int, *, keep: bool) -> int:
-    from backfill_pipeline.control.gateway import Gateway  # noqa: PLC0415 - Dagster takes long to import
+    from backfill_pipeline.control.service import open_control  # noqa: PLC0415 - Dagster takes long to import
+    from backfill_pipeline.control.watching import interrupts, watch  # noqa: PLC0415
 
     wanted = list(days_between(FIRST, date.fromordinal(FIRST.toordinal() + days - 1)))
-    gateway = Gateway(Settings.load(folder=home))
-    before = {(day.site, day.day) for day in gateway.days_done(SITES)} if keep else set()
-    backfill_id = gateway.launch(SITES, wanted)
+    control = open_control(Settings.load(folder=home))
+    backfill_id = control.gateway.launch(SITES, wanted)
     console.print(f"Dagster backfill {backfill_id}: {FIRST} to {wanted[-1]}, {len(SITES) * days} site-days.")
-    with _daemon(home):
-        done = _watched(console, gateway, backfill_id, len(SITES) * days, refetch=bool(before))
-    _show(console, done)
+    with interrupts() as stop, _daemon(home):
+        late = threading.Timer(LONGEST_S, stop.set)
+        late.start()
+        try:
+            status = watch(control, backfill_id, console, stop, every_s=0.5)
+        except KeyboardInterrupt:
+            if late.finished.is_set():
+                raise BackfillError(
+                    f"the demo did not end within {LONGEST_S:.0f} s: see {home / 'daemon.log'}"
+                ) from None
+            raise
+        finally:
+            late.cancel()
+    newest = {(event.site, event.day): event for site in SITES for event in control.gateway.events(site)}
+    if status.word != "completed":
+        for failure in control.errors(backfill_id):
+            console.print(f"{failure.site} {failure.day}: {failure.error}", markup=False)
+        raise BackfillError(f"the demo's backfill ended as {status.word}")
+    _show(console, [newest[key] for key in sorted(newest)])
     if keep:
         console.print(f"\nEverything is kept in {home}. What to try next:")
         console.print(
@@ -91,57 +104,21 @@ def _backfilled(console: Console, home: Path, days: int, *, keep: bool) -> int:
         console.print("\nThe folder is cleared away now. What to try next:")
         console.print("  backfill demo --folder demo             keep the files and look at them")
     console.print("  backfill simulate --port 8900           an ACE API of your own, or --replay your exports")
-    console.print("  DAGSTER_HOME=$PWD dagster dev           the real thing: set ACE_API_KEY and ACE_SITES first")
-    return 0 if len({(day.site, day.day) for day in done}) >= len(SITES) * days else 1
+    console.print("  backfill up                             the real thing: set ACE_API_KEY and ACE_SITES first")
+    return 0
 
 
-def _watched(console: Console, gateway: "Gateway", backfill_id: str, total: int, *, refetch: bool) -> "list[DayDone]":
-    """Show progress until the backfill is over."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("days, {task.fields[speed]:,.0f} samples/s,"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    started, first, plain = time.monotonic(), None, not console.is_terminal
-    shown = -1
-    with Progress(*columns, console=console, disable=plain) as progress:
-        task = progress.add_task("Dagster starts", total=total, speed=0.0)
-        while True:
-            over = gateway.is_over(backfill_id)
-            done = gateway.days_done(SITES)
-            now = time.monotonic()
-            if done and first is None:
-                first = now
-            speed = sum(day.rows for day in done) / max(now - first + 1, 1.0) if first else 0.0
-            progress.update(
-                task, completed=len(done), speed=speed, description="Backfill" if done else "Dagster starts"
-            )
-            if plain and len(done) != shown:
-                shown = len(done)
-                left = (total - shown) * (now - first + 1) / shown if first and shown else 0.0
-                console.print(f"{shown} of {total} days, {speed:,.0f} samples/s, {left:.0f} s left")
-            error = gateway.failure(backfill_id)
-            if error:
-                raise BackfillError(f"the demo's backfill failed: {error}")
-            if over and (len(done) >= total or refetch):
-                return done
-            if now - started > LONGEST_S:
-                raise BackfillError(f"the demo's backfill did not end within {LONGEST_S:.0f} s")
-            time.sleep(0.5)
-
-
-def _show(console: Console, done: "list[DayDone]") -> None:
+def _show(console: Console, done: "list[DayEvent]") -> None:
     import duckdb  # noqa: PLC0415 - only here
 
     table = Table("site", "day", "rows", "bytes", "bytes/row", "requests", title="What was written")
     for day in done:
-        per_row = f"{day.bytes / day.rows:.2f}" if day.rows else "-"
-        table.add_row(day.site, day.day, f"{day.rows:,}", f"{day.bytes:,}", per_row, str(day.requests))
+        size = day.number("bytes")
+        per_row = f"{size / day.rows:.2f}" if day.rows else "-"
+        requests = str(day.number("requests"))
+        table.add_row(day.site, day.day.isoformat(), f"{day.rows:,}", f"{size:,}", per_row, requests)
     console.print(table)
-    root = Path(done[0].path).parents[4]
+    root = Path(str(done[0].about["path"])).parents[4]
     query = (
         "SELECT site_name, count(DISTINCT point_name) AS points, count(*) AS samples, round(avg(value), 2) AS mean\n"
         f"FROM '{(root / 'timeseries/*/*/*/*.parquet').as_posix()}' GROUP BY site_name ORDER BY site_name"
@@ -214,7 +191,3 @@ def _end(pid: int) -> None:
         except psutil.NoSuchProcess:
             continue
     psutil.wait_procs(alive, timeout=3)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt

@@ -1,34 +1,129 @@
 """The Dagster instance, as the rest of `control` sees it.
 
-Put here: every call of Dagster's own API that a command needs. Keep out: what commands print.
+Put here: every call of Dagster's own API that a command needs. Keep out: what commands decide (`service.py`) or print.
+Dagster is the only memory: what was asked stands in the backfill's tags and target, what came of it in asset events.
 """
 
+import hashlib
+import json
+import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
+from enum import StrEnum
+from threading import Lock
 
 import dagster as dg
-from dagster._core.execution.backfill import PartitionBackfill
+from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+from dagster._core.execution.asset_backfill import AssetBackfillData
+from dagster._core.execution.backfill import (
+    BulkActionsFilter,
+    BulkActionStatus,
+    PartitionBackfill,
+    cancel_backfill_runs_and_cancellation_complete,
+)
 from dagster._core.storage.tags import BACKFILL_ID_TAG
-from dagster._core.utils import make_new_backfill_id
+from sqlalchemy.exc import IntegrityError
 
-from backfill_pipeline.core.day import partition_key
-from backfill_pipeline.orchestration.build import build_defs
-from backfill_pipeline.orchestration.partitions import asset_key, site_of
+from backfill_pipeline.core.day import days_between, parse_day, partition_key
+from backfill_pipeline.errors import AlreadyRunningError, SettingError
+from backfill_pipeline.orchestration.adopt import Adopted, adopt
+from backfill_pipeline.orchestration.failures import observed_error
+from backfill_pipeline.orchestration.partitions import PREFIX, asset_key, day_partitions, site_of
 from backfill_pipeline.settings import Settings
+
+ALIVE_S = 75.0
+"""A daemon whose newest heartbeat is older than this is taken for dead; it sends one every 30 s."""
+
+ASKED_TAG, FORECAST_TAG = "backfill/asked", "backfill/forecast"
+
+_BATCH = 1000
+_LINE = 500
+
+
+class State(StrEnum):
+    """What Dagster says of a backfill."""
+
+    ASKED = "asked"
+    """Waiting, or at work."""
+    ENDING = "ending"
+    """Cancelled, while days at work complete."""
+    CANCELLED = "cancelled"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+_STATES = {
+    BulkActionStatus.REQUESTED: State.ASKED,
+    BulkActionStatus.CANCELING: State.ENDING,
+    BulkActionStatus.CANCELED: State.CANCELLED,
+    BulkActionStatus.COMPLETED: State.SUCCEEDED,
+    BulkActionStatus.COMPLETED_SUCCESS: State.SUCCEEDED,
+    BulkActionStatus.COMPLETED_FAILED: State.FAILED,
+    BulkActionStatus.FAILED: State.FAILED,
+    BulkActionStatus.FAILING: State.FAILED,
+}
 
 
 @dataclass(frozen=True, slots=True)
-class DayDone:
-    """A day as its newest materialisation has it."""
+class Backfill:
+    """A partition backfill, whoever launched it.
+
+    Attributes:
+        id: Dagster's.
+        state: Dagster's word.
+        first: first day that was asked for.
+        last: last day, included.
+        todo: the days that it fetches, by site.
+        asked: the days that were asked for, by site: those that were stored when it began as well.
+        started: Unix seconds.
+        ended: Unix seconds; None while it is not over.
+        error: why Dagster gave it up, in one line; None otherwise.
+        forecast: what was foreseen of it, as JSON; None when nobody asked.
+    """
+
+    id: str
+    state: State
+    first: date
+    last: date
+    todo: Mapping[str, frozenset[date]]
+    asked: Mapping[str, frozenset[date]]
+    started: float
+    ended: float | None = None
+    error: str | None = None
+    forecast: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DayEvent:
+    """What became of a site-day at one time.
+
+    Attributes:
+        site: its site.
+        day: its day.
+        at: Unix seconds.
+        run_id: of the run that told it; empty when none did.
+        error: why it failed; None when it was stored.
+        about: what its materialisation says, by name; empty for a failed one.
+    """
 
     site: str
-    day: str
-    rows: int
-    bytes: int
-    requests: int
-    path: str
+    day: date
+    at: float
+    run_id: str
+    error: str | None = None
+    about: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Rows that were stored."""
+        return self.number("dagster/row_count")
+
+    def number(self, name: str) -> int:
+        """One of its whole numbers; 0 when it has none of that name."""
+        value = self.about.get(name)
+        return value if isinstance(value, int) else 0
 
 
 class Gateway:
@@ -36,63 +131,243 @@ class Gateway:
 
     Args:
         settings: their `home` holds `dagster.yaml`; the process's `DAGSTER_HOME` must name the same folder.
+
+    Raises:
+        SettingError: it does not.
     """
 
     def __init__(self, settings: Settings) -> None:
+        if not (settings.home / "dagster.yaml").is_file():
+            raise SettingError(
+                f"DAGSTER_HOME holds {str(settings.home)!r}, where there is no dagster.yaml; it should hold the folder "
+                "of this project's dagster.yaml"
+            )
         self.settings = settings
         self.instance = dg.DagsterInstance.from_config(str(settings.home))
+        self._events: dict[str, _Events] = {}
+        self._lock = Lock()
 
-    def launch(self, sites: Sequence[str], days: Sequence[date]) -> str:
-        """Ask for a partition backfill; the daemon takes it on. Its id."""
-        backfill_id: str = make_new_backfill_id()
-        graph = build_defs(self.settings).get_repository_def().asset_graph
-        self.instance.add_backfill(
-            PartitionBackfill.from_asset_partitions(
-                backfill_id=backfill_id,
-                asset_graph=graph,
-                partition_names=[partition_key(day) for day in days],
-                asset_selection=[asset_key(site) for site in sites],
-                backfill_timestamp=time.time(),
-                tags={},
-                dynamic_partitions_store=self.instance,
-                all_partitions=False,
-                title=None,
-                description=None,
-                run_config=None,
+    def daemon_is_alive(self) -> bool:
+        """Whether a daemon, which begins and watches all runs, has lately given a sign of life."""
+        beats = self.instance.get_daemon_heartbeats().values()
+        return any(beat.timestamp > time.time() - ALIVE_S for beat in beats)
+
+    def launch(
+        self,
+        sites: Sequence[str],
+        days: Sequence[date],
+        *,
+        skip: Mapping[str, Collection[date]] | None = None,
+        forecast: str | None = None,
+        after: str | None = None,
+    ) -> str:
+        """Ask for a partition backfill; the daemon takes it on. Its id.
+
+        Args:
+            sites: site names.
+            days: ascending.
+            skip: by site, days to leave out. With nothing left, the backfill is over at once.
+            forecast: what was foreseen, as JSON.
+            after: id of the newest backfill that the caller knows of; the new id follows from it, so that of two who
+                launch at the same instant, on whatever machine, the storage takes one. None: any id.
+
+        Raises:
+            AlreadyRunningError: another launch with the same `after` came first.
+        """
+        skip = skip or {}
+        definition = day_partitions(self.settings)
+        subsets = {
+            asset_key(site): definition.subset_with_partition_keys(
+                [partition_key(day) for day in days if day not in skip.get(site, ())]
             )
+            for site in sites
+        }
+        target = AssetGraphSubset({k: v for k, v in subsets.items() if not v.is_empty}, set())  # type: ignore[call-arg]  # it has defaults
+        now = time.time()
+        backfill_id = _id_after(after or str(now))
+        named = f"{len(sites)} sites" if len(sites) > 1 else sites[0][:40]
+        backfill = PartitionBackfill(
+            backfill_id=backfill_id,
+            status=BulkActionStatus.COMPLETED_SUCCESS if target.is_empty else BulkActionStatus.REQUESTED,
+            from_failure=False,
+            tags={
+                ASKED_TAG: json.dumps({"first": str(days[0]), "last": str(days[-1]), "sites": list(sites)}),
+                **({FORECAST_TAG: forecast} if forecast else {}),
+            },
+            backfill_timestamp=now,
+            asset_selection=[asset_key(site) for site in sites],
+            asset_backfill_data=AssetBackfillData.empty(target, now, self.instance),
+            title=_title(f"{days[0]} to {days[-1]} of {named}"),
+            backfill_end_timestamp=now if target.is_empty else None,
         )
+        try:
+            self.instance.add_backfill(backfill)
+        except IntegrityError:
+            raise AlreadyRunningError("another start came first, at the same instant") from None
         return backfill_id
 
-    def days_done(self, sites: Sequence[str]) -> list[DayDone]:
-        """Every day that is stored and recorded, by site and day."""
-        found: dict[tuple[str, str], DayDone] = {}
-        for site in sites:
-            records = self.instance.fetch_materializations(asset_key(site), limit=1000, ascending=True).records
-            for record in records:
-                made = record.asset_materialization
-                if made is None or made.partition is None:
+    def backfill(self, backfill_id: str) -> Backfill | None:
+        """The backfill of this id; None when there is none."""
+        found = self.instance.get_backfill(backfill_id)
+        return self._seen(found) if found else None
+
+    def newest(self) -> Backfill | None:
+        """The backfill that was launched last; None when there was none."""
+        return next(self._of_ours(self.instance.get_backfills(limit=20)), None)
+
+    def running(self) -> list[Backfill]:
+        """Backfills that are not over, newest first."""
+        wanted = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
+        return list(self._of_ours(self.instance.get_backfills(filters=BulkActionsFilter(statuses=wanted))))
+
+    def cancel(self, backfill_id: str) -> None:
+        """Ask a backfill to end: no further run begins, runs at work complete the day they are at."""
+        found = self.instance.get_backfill(backfill_id)
+        if found is None or found.status is not BulkActionStatus.REQUESTED:
+            return
+        self.instance.update_backfill(found.with_status(BulkActionStatus.CANCELING))  # type: ignore[no-untyped-call]
+        # The daemon does the same at its next turn, and marks the end; asked here, runs hear of it at once.
+        cancel_backfill_runs_and_cancellation_complete(self.instance, backfill_id, logging.getLogger(__name__))
+
+    def run_errors(self, backfill_id: str) -> list[tuple[float, str, str]]:
+        """The runs of a backfill that failed: Unix seconds, run id, and the error in one line; newest first."""
+        filters = dg.RunsFilter(tags={BACKFILL_ID_TAG: backfill_id}, statuses=[dg.DagsterRunStatus.FAILURE])
+        return [
+            (record.end_time or record.update_timestamp.timestamp(), record.dagster_run.run_id, self._why(record))
+            for record in self.instance.get_run_records(filters)
+        ]
+
+    def days_stored(self, sites: Sequence[str]) -> dict[str, set[date]]:
+        """The days of each site that are stored and recorded."""
+        return {
+            site: {parse_day(key) for key in self.instance.get_materialized_partitions(asset_key(site))}
+            for site in sites
+        }
+
+    def adopt(self, sites: Sequence[str], days: Sequence[date], *, deep: bool) -> Iterator[Adopted]:
+        """Record days that the store holds and this instance knows nothing of."""
+        return adopt(self.instance, self.settings, sites, days, deep=deep)
+
+    def sites(self) -> list[str]:
+        """The sites of which Dagster has recorded anything."""
+        return sorted(site_of(key.path[-1]) for key in self.instance.get_asset_keys(prefix=[PREFIX]))
+
+    def events(self, site: str) -> "list[DayEvent]":
+        """All that became of a site's days, oldest first. What was read once is kept; new events are read each time."""
+        with self._lock:
+            kept = self._events.setdefault(site, _Events())
+            kept.refresh(self.instance, site)
+            return list(kept.events)
+
+    def _seen(self, found: PartitionBackfill) -> Backfill | None:
+        """A backfill in our words; None when it is of other assets."""
+        todo: dict[str, frozenset[date]] = {}
+        if found.asset_backfill_data is not None:
+            for key, subset in found.asset_backfill_data.target_subset.partitions_subsets_by_asset_key.items():
+                if key.path[0] == PREFIX:
+                    todo[site_of(key.path[-1])] = frozenset(map(parse_day, subset.get_partition_keys()))
+        elif found.partition_names:  # `dagster job backfill`: all sites
+            days = frozenset(map(parse_day, found.partition_names))
+            todo = dict.fromkeys(self.settings.sites or self.sites(), days)
+        tags, asked = found.tags, todo
+        if ASKED_TAG in tags:  # launched here
+            about = json.loads(tags[ASKED_TAG])
+            asked = dict.fromkeys(
+                about["sites"], frozenset(days_between(parse_day(about["first"]), parse_day(about["last"])))
+            )
+        if not any(asked.values()):
+            return None
+        days_asked = {day for days in asked.values() for day in days}
+        return Backfill(
+            found.backfill_id,
+            _STATES[found.status],
+            min(days_asked),
+            max(days_asked),
+            todo,
+            asked,
+            found.backfill_timestamp,
+            found.backfill_end_timestamp,
+            _line(found.error.message) if found.error else None,
+            tags.get(FORECAST_TAG),
+        )
+
+    def _of_ours(self, backfills: Sequence[PartitionBackfill]) -> Iterator[Backfill]:
+        for found in backfills:
+            seen = self._seen(found)
+            if seen is not None:
+                yield seen
+
+    def _why(self, record: dg.RunRecord) -> str:
+        """Why a run failed: what its step raised, or what Dagster says of its process."""
+        run_id = record.dagster_run.run_id
+        for kind in (dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE):
+            for logged in self.instance.all_logs(run_id, of_type=kind):
+                event = logged.dagster_event
+                if event is None:
                     continue
-                facts = {name: value.value for name, value in made.metadata.items()}
-                found[site, made.partition] = DayDone(
-                    site_of(made.asset_key.path[-1]),
-                    made.partition,
-                    int(str(facts["dagster/row_count"])),
-                    int(str(facts["bytes"])),
-                    int(str(facts["requests"])),
-                    str(facts["path"]),
-                )
-        return [found[key] for key in sorted(found)]
+                if event.is_step_failure:
+                    failure = event.step_failure_data
+                    told = failure.user_failure_data.description if failure.user_failure_data else None
+                    cause = failure.error.cause or failure.error if failure.error else None
+                    return _line(told or (cause.message if cause else "") or logged.user_message)
+                return _line(event.message or logged.user_message)
+        return f"run {run_id} failed"
 
-    def failure(self, backfill_id: str) -> str | None:
-        """What ended the backfill or one of its runs badly; None when nothing did."""
-        backfill = self.instance.get_backfill(backfill_id)
-        if backfill is not None and backfill.error is not None:
-            return backfill.error.message
-        runs = self.instance.get_runs(dg.RunsFilter(tags={BACKFILL_ID_TAG: backfill_id}))
-        failed = [run for run in runs if run.status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)]
-        return f"run {failed[0].run_id} ended as {failed[0].status.value.lower()}" if failed else None
 
-    def is_over(self, backfill_id: str) -> bool:
-        """Whether all runs of the backfill have ended, and there was one."""
-        runs = self.instance.get_runs(dg.RunsFilter(tags={BACKFILL_ID_TAG: backfill_id}))
-        return bool(runs) and all(run.is_finished for run in runs)
+class _Events:
+    """What was read of one site's events."""
+
+    def __init__(self) -> None:
+        self.events: list[DayEvent] = []
+        self._stored_id = 0
+        self._failed_id = 0
+
+    def refresh(self, instance: dg.DagsterInstance, site: str) -> None:
+        """Read what is new."""
+        fresh: list[DayEvent] = []
+        for record in _after(instance.fetch_materializations, site, self._stored_id):
+            self._stored_id = max(self._stored_id, record.storage_id)
+            made = record.asset_materialization
+            if made is not None and made.partition is not None:
+                about = {name: value.value for name, value in made.metadata.items()}
+                fresh.append(DayEvent(site, parse_day(made.partition), record.timestamp, record.run_id, None, about))
+        for record in _after(instance.fetch_observations, site, self._failed_id):
+            self._failed_id = max(self._failed_id, record.storage_id)
+            seen = record.asset_observation
+            failure = observed_error(seen) if seen is not None else None
+            if failure is not None:
+                error = failure.error
+                fresh.append(DayEvent(site, parse_day(failure.day), record.timestamp, record.run_id, error))
+        if fresh:
+            self.events = sorted([*self.events, *fresh], key=lambda event: event.at)
+
+
+def _after(fetch: Callable[..., dg.EventRecordsResult], site: str, storage_id: int) -> Iterator[dg.EventLogRecord]:
+    """Events of a site's asset after one of them, in batches."""
+    while True:
+        filters = dg.AssetRecordsFilter(asset_key=asset_key(site), after_storage_id=storage_id)
+        records = fetch(filters, limit=_BATCH, ascending=True).records
+        yield from records
+        if len(records) < _BATCH:
+            return
+        storage_id = records[-1].storage_id
+
+
+def _id_after(text: str) -> str:
+    """Eight letters, as Dagster's own ids have."""
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    letters = []
+    for _ in range(8):
+        number, letter = divmod(number, 26)
+        letters.append(chr(ord("a") + letter))
+    return "".join(letters)
+
+
+def _title(text: str) -> str:
+    """What Dagster takes as a title."""
+    return "".join(c for c in text if c not in '%*"')[:100]
+
+
+def _line(text: str) -> str:
+    """One line, without the traceback that may follow, and not a long one."""
+    return " ".join(text.split("Stack Trace:", maxsplit=1)[0].split())[:_LINE]

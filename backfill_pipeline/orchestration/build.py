@@ -37,7 +37,7 @@ def build_defs(
     Raises:
         SettingError: the sites are not set and cannot be asked for.
     """
-    sites = settings.sites or _sites_of_the_key(settings)
+    sites = sites_of(settings)
     assets = timeseries_assets(settings, sites, now=now)
     held = dg.ResourceDefinition.hardcoded_resource(settings)  # as an object: no secret becomes run config
     own = {"ace": AceResource(settings=held), OBJECTS: DayIOManager(settings=held)}
@@ -56,7 +56,14 @@ def build_defs(
     )
 
 
-def _sites_of_the_key(settings: Settings) -> tuple[str, ...]:
+def sites_of(settings: Settings) -> tuple[str, ...]:
+    """The sites to backfill: `ACE_SITES`, or else every site of the key that is not archived.
+
+    Raises:
+        SettingError: they are not set and cannot be asked for.
+    """
+    if settings.sites:
+        return settings.sites
     try:
         sites = tuple(site.name for site in open_client(settings, backoff=Backoff(tries=2, first_s=1)).sites())
     except BackfillError as error:

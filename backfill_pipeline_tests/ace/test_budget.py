@@ -214,3 +214,12 @@ def test_a_url_is_opened_where_it_says(tmp_path):
     with sqlite3.connect(tmp_path / "x" / "b.sqlite") as database:
         assert database.execute("SELECT count(*) FROM backfill_slot").fetchone() == (1,)
     database.close()
+
+
+def test_asking_how_long_one_would_wait_takes_no_slot(url, key):
+    """It says none while there are slots, and about a span when there are none left."""
+    own = budget(url, key, most=2, span=30.0)
+    assert [own.wait_now() for _ in range(5)] == [0.0] * 5
+    own.acquire()
+    own.acquire()
+    assert 25 < own.wait_now() <= 30

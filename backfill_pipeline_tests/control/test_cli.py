@@ -6,16 +6,22 @@ import shlex
 import subprocess
 import sys
 from datetime import date
+from pathlib import Path
 
 import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import backfill_pipeline
 from backfill_pipeline.control.cli import backfill
 from backfill_pipeline.core.rows import Chunk, Counts, DayRows
+from backfill_pipeline.simulator.app import Simulator
+from backfill_pipeline.simulator.world import demo_world
 from backfill_pipeline.storage.days import put_day
 from backfill_pipeline.storage.local import LocalStore
+
+TOP = Path(backfill_pipeline.__file__).parent.parent
 
 
 def run(*arguments, cwd, **environment):
@@ -40,6 +46,15 @@ def run(*arguments, cwd, **environment):
         (["verify", "--from", "2025-03-02", "--to", "2025-03-01"], {}, "before"),
         (["verify", "--from", "2025-03-01", "--to", "2025-03-01"], {}, "ACE_SITES"),
         (["verify", "--from", "2025-03-01", "--to", "2025-03-01"], {"ACE_MAX_PAGE_SIZE": "7"}, "ACE_MAX_PAGE_SIZE"),
+        (["plan", "--from", "2025-03-02", "--to", "2025-03-01"], {}, "before"),
+        (["plan", "--from", "2023-12-31", "--to", "2024-01-01"], {}, "BACKFILL_FIRST_DAY"),
+        (["plan", "--from", "2025-03-01", "--to", "2999-01-01"], {}, "2999-01-02 12:00 UTC"),
+        (["plan", "--from", "2025-03-01", "--to", "2025-03-01"], {"ACE_API_KEY": ""}, "ACE_API_KEY"),
+        (
+            ["plan", "--from", "2025-03-01", "--to", "2025-03-01", "--site", "b"],
+            {"ACE_API_KEY": "k", "ACE_SITES": "a"},
+            "'b'",
+        ),
         (["simulate", "--fault", "nonsense"], {}, "nonsense"),
         (["simulate", "--replay", "nowhere"], {}, "nowhere"),
         (["demo", "--days", "0"], {}, "--days"),
@@ -80,6 +95,23 @@ def test_help_and_version_need_no_dagster():
     assert done.returncode == 0
     assert " dagster" not in done.stderr
     assert " pyarrow" not in done.stderr
+
+
+def test_plan_tells_a_person_and_a_script_the_same_and_keeps_it(tmp_path):
+    """Without `--site` and `ACE_SITES` it plans for the key's sites; the key is nowhere in what it prints or keeps."""
+    (tmp_path / "dagster.yaml").write_text((TOP / "dagster.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    asked = ["plan", "--from", "2025-03-01", "--to", "2025-03-03"]
+    with Simulator(demo_world({"b": 20, "a": 20}), api_key="hush-hush") as simulator:
+        environment = {"ACE_API_URL": simulator.url, "ACE_API_KEY": "hush-hush", "DAGSTER_HOME": str(tmp_path)}
+        told = run(*asked, cwd=tmp_path, **environment)
+        facts = json.loads(run(*asked, "--json", cwd=tmp_path, **environment).stdout)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.splitlines()[0] == "2025-03-01 to 2025-03-03, 2 sites"
+    assert f"{facts['samples']:,}" in told.stdout
+    assert (facts["sites"], facts["site_days"], facts["requests"]) == (["a", "b"], 6, 8)
+    kept = (tmp_path / ".dagster/plan.json").read_text(encoding="utf-8")
+    assert json.loads(kept) == facts
+    assert "hush" not in told.stdout + told.stderr + kept
 
 
 def test_verify_tells_stored_empty_missing_and_damaged_apart(tmp_path):

@@ -37,7 +37,7 @@ def test_the_demo_writes_its_days_and_says_so(tmp_path):
         rows = list(zip(*(table[name].to_pylist() for name in ("timestamp", "point_name", "value")), strict=True))
         day = table.schema.metadata[b"day"].decode()
         assert rows == world.truth(file.stem, date.fromisoformat(day))
-    for word in ("4 of 4 days", "What was written", "DuckDB", "try next"):
+    for word in ("4 of 4 site-days", "What was written", "DuckDB", "try next"):
         assert word in done.stdout
 
 

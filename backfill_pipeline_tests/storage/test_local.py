@@ -156,3 +156,12 @@ def test_a_listing_is_of_its_prefix(tmp_path):
         "a/b/": ["a/b/1", "a/b/2"],
         "no/": [],
     }
+
+
+def test_an_object_can_be_deleted_and_deleting_what_is_not_there_is_no_error(tmp_path):
+    """Afterwards there is none."""
+    store = LocalStore(tmp_path)
+    store.put("a", b"x", "")
+    store.delete("a")
+    store.delete("a")
+    assert store.head("a") is None

@@ -1,0 +1,314 @@
+"""The HTTP control API: the contract of the worker that this project replaces.
+
+Put here: routes, who may ask, what a body must hold, and how an error looks. Keep out: what a request leads to
+(`service.py`), and what the API promises in words (`openapi.py`).
+"""
+
+import hmac
+import ipaddress
+import json
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, date, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from backfill_pipeline import __version__
+from backfill_pipeline.control.metrics import metrics_text
+from backfill_pipeline.control.openapi import openapi
+from backfill_pipeline.control.service import Control, open_control
+from backfill_pipeline.core.day import parse_day
+from backfill_pipeline.errors import (
+    AlreadyRunningError,
+    BackfillError,
+    DaemonDownError,
+    NothingThereError,
+    SettingError,
+    UsageError,
+)
+from backfill_pipeline.settings import Settings
+
+SERVICE = "backfill_pipeline"
+
+MOST_BYTES = 65_536
+"""The largest body that is read; a thousand site names fit in."""
+
+_LOG = logging.getLogger(__name__)
+
+_STATUS = {
+    AlreadyRunningError: (409, "already_running"),
+    NothingThereError: (404, "not_found"),
+    DaemonDownError: (503, "daemon_down"),
+    UsageError: (400, "bad_request"),
+    BackfillError: (503, "not_ready"),
+}
+"""Which status an error leads to: the first line that fits."""
+
+_NAMES = {401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+class RefusedError(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def build_app(control: Control, *, token: str | None) -> Starlette:
+    """The API as an ASGI application.
+
+    Args:
+        control: answers the requests.
+        token: what `Authorization: Bearer` has to carry; None: nothing, and only requests to a loopback name are
+            answered, so that no page of a browser on this machine can speak to it.
+    """
+
+    def about(_request: Request) -> dict[str, Any]:
+        return {"service": SERVICE, "version": __version__}
+
+    def start(_request: Request, body: dict[str, Any]) -> dict[str, Any]:
+        first, last, sites, force = _start_wanted(body)
+        return control.start(first, last, sites, force=force).facts()
+
+    def status(request: Request) -> dict[str, Any]:
+        return control.status(_id(request)).facts()
+
+    def cancel(request: Request) -> dict[str, Any]:
+        return control.cancel(_id(request)).facts()
+
+    def errors(request: Request) -> list[dict[str, Any]]:
+        return [failure.facts() for failure in control.errors(_id(request))]
+
+    def described(_request: Request) -> dict[str, Any]:
+        return openapi(__version__)
+
+    async def metrics(request: Request) -> Response:
+        _admit(request, token)
+        text = await run_in_threadpool(metrics_text, control)
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def answers(what: Callable[[Request], Any], *, is_open: bool = False) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            if not is_open:
+                _admit(request, token)
+            return JSONResponse(await run_in_threadpool(what, request))
+
+        return endpoint
+
+    async def started(request: Request) -> Response:
+        _admit(request, token)
+        body = await _body(request)
+        return JSONResponse(await run_in_threadpool(start, request, body), status_code=202)
+
+    app = Starlette(
+        routes=[
+            Route("/", answers(about, is_open=True), methods=["GET"]),
+            Route("/backfill/start", started, methods=["POST"]),
+            Route("/backfill/status", answers(status), methods=["GET"]),
+            Route("/backfill/cancel", answers(cancel), methods=["POST"]),
+            Route("/backfill/errors", answers(errors), methods=["GET"]),
+            Route("/metrics", metrics, methods=["GET"]),
+            Route("/openapi.json", answers(described), methods=["GET"]),
+        ],
+        exception_handlers={HTTPException: _told_http},
+    )
+    return _Logged(app)  # type: ignore[return-value]  # an ASGI application is all that is needed of it
+
+
+def run_server(settings: Settings, host: str, port: int, *, log_json: bool) -> None:
+    """Serve until asked to end.
+
+    Raises:
+        SettingError: the host can be reached from elsewhere, and no token is set.
+        UsageError: the host and port cannot be listened on.
+    """
+    _log_to_stderr(as_json=log_json)
+    token = settings.token.get_secret_value() if settings.token else None
+    if token is None and not _is_loopback(host):
+        raise SettingError(
+            f"BACKFILL_TOKEN is not set, so the API listens on loopback only, and not on {host}: set it to a long "
+            "random text, or leave --host out"
+        )
+    control = open_control(settings)
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise UsageError(f"{host}:{port} cannot be listened on ({error.strerror}): try another --port") from None
+    with listener:
+        shown = f"[{host}]" if ":" in host else host
+        _LOG.info("listening on http://%s:%d", shown, listener.getsockname()[1])
+        config = uvicorn.Config(
+            build_app(control, token=token), log_config=None, access_log=False, server_header=False, lifespan="off"
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _admit(request: Request, token: str | None) -> None:
+    """See that the request may be answered.
+
+    Raises:
+        RefusedError: it may not.
+    """
+    if token is None:
+        origin = urlsplit(request.headers.get("origin", "//localhost")).hostname
+        if not (_is_loopback(request.url.hostname or "") and _is_loopback(origin or "")):
+            raise RefusedError(
+                403, "without BACKFILL_TOKEN only requests to a loopback name are answered, from no other page"
+            )
+        return
+    given = request.headers.get("authorization", "")
+    scheme, _, value = given.partition(" ")
+    right = hmac.compare_digest(value.strip().encode(), token.encode())
+    if scheme.lower() != "bearer" or not right:
+        raise RefusedError(401, "send the header `Authorization: Bearer <token>` with the token of BACKFILL_TOKEN")
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """The JSON object that a request carries, whatever it says its type is: so `curl -d` does without a header.
+
+    Raises:
+        RefusedError: it is too large, or no JSON object.
+    """
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST_BYTES:
+            raise RefusedError(413, f"the body has more than {MOST_BYTES} bytes")
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        raise RefusedError(
+            400, 'the body is no JSON: send {"start_date": "YYYY-MM-DD", "end_date": "YYYY-MM-DD"}'
+        ) from None
+    if not isinstance(found, dict):
+        raise RefusedError(400, "the body is no JSON object")
+    return found
+
+
+def _start_wanted(body: dict[str, Any]) -> tuple[date, date, list[str], bool]:
+    """First day, last day, sites and force of a start.
+
+    Raises:
+        UsageError: one of them is missing or of the wrong form.
+    """
+    days = []
+    for name in ("start_date", "end_date"):
+        value = body.get(name)
+        if value is None:
+            raise UsageError(f"{name} is missing: write YYYY-MM-DD")
+        if not isinstance(value, str):
+            raise UsageError(f"{name} is no text: write YYYY-MM-DD in quotes")
+        try:
+            days.append(parse_day(value))
+        except UsageError as error:
+            raise UsageError(f"{name}: {error}") from None
+    force = body.get("force_restart", False)
+    if not isinstance(force, bool):
+        raise UsageError("force_restart is neither true nor false")
+    sites = body.get("sites")
+    if sites is None:
+        sites = []
+    elif not isinstance(sites, list) or not sites or not all(isinstance(site, str) and site for site in sites):
+        raise UsageError("sites is no list of site names: leave it out for all sites")
+    return days[0], days[1], sites, force
+
+
+def _id(request: Request) -> str | None:
+    return request.query_params.get("backfill_id") or None
+
+
+async def _told_http(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
+    said = {404: "there is nothing at this path", 405: "this path does not take this method"}
+    return _error(error.status_code, said.get(error.status_code, error.detail), headers=error.headers)
+
+
+def _error(status: int, message: str, *, name: str | None = None, headers: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse({"error": name or _NAMES.get(status, "bad_request"), "message": message}, status, headers)
+
+
+def _told(error: Exception) -> Response:
+    """An error as an answer: its line, and never a traceback."""
+    if isinstance(error, RefusedError):
+        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None  # noqa: PLR2004 - as HTTP has it
+        return _error(error.status, str(error), headers=headers)
+    for kind, (status, name) in _STATUS.items():
+        if isinstance(error, kind):
+            return _error(status, " ".join(str(error).split()), name=name)
+    _LOG.error("a request failed", exc_info=error)
+    return _error(500, "something went wrong here; the server's log says what", name="internal")
+
+
+class _Logged:
+    """An application, each request of which leaves one line in the log, and none of which fails without an answer."""
+
+    def __init__(self, app: Starlette) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        began, status = time.monotonic(), 0
+
+        async def noting(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it becomes an answer
+            if status == 0:
+                await _told(error)(scope, receive, noting)
+        about = {
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": status,
+            "seconds": round(time.monotonic() - began, 3),
+        }
+        _LOG.info("%(method)s %(path)r %(status)d %(seconds).3f s", about, extra={"about": about})
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class JsonLines(logging.Formatter):
+    """Each record as one JSON object: `time`, `level`, `logger`, `message`, and what the record is about."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's line."""
+        return json.dumps(
+            {
+                "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+                "level": record.levelname.lower(),
+                "logger": record.name,
+                "message": record.getMessage(),
+                **getattr(record, "about", {}),
+                **({"error": self.formatException(record.exc_info)} if record.exc_info else {}),
+            }
+        )
+
+
+def _log_to_stderr(*, as_json: bool) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("backfill_pipeline")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False

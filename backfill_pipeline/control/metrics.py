@@ -1,0 +1,76 @@
+"""Figures for Prometheus, made of Dagster's events at the moment of asking.
+
+Put here: which figures there are, and what they mean. Keep out: how events are read (`gateway.py`).
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from backfill_pipeline.control.service import Control
+from backfill_pipeline.core.day import days_between
+from backfill_pipeline.core.newdays import newest_ready
+
+PHASES = {"fetch": "duration_s", "put": "put_s"}
+"""Where a day's time went, and the name under which its materialisation says so."""
+
+
+def metrics_text(control: Control) -> str:
+    """All figures in Prometheus's text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Figures(control))
+    return generate_latest(registry).decode()
+
+
+class _Figures(Collector):
+    def __init__(self, control: Control) -> None:
+        self.control = control
+
+    def collect(self) -> Iterator[Metric]:
+        gateway, settings = self.control.gateway, self.control.settings
+        site = ["site"]
+        days = GaugeMetricFamily(
+            "backfill_days", "Days by state; missing: ready, and never stored", labels=["site", "state"]
+        )
+        rows = GaugeMetricFamily("backfill_rows", "Rows of the days that are stored", labels=site)
+        size = GaugeMetricFamily("backfill_bytes", "Bytes of the objects that are stored", labels=site)
+        counters = {
+            "samples_fetched": CounterMetricFamily("backfill_samples_fetched", "Samples that arrived", labels=site),
+            "requests": CounterMetricFamily("backfill_requests", "Requests for samples of stored days", labels=site),
+            "retries": CounterMetricFamily("backfill_retries", "Requests that failed, and were repeated", labels=site),
+            "throttled": CounterMetricFamily("backfill_throttled", "Requests that met a 429", labels=site),
+        }
+        failures = CounterMetricFamily("backfill_day_failures", "Days that failed, each time", labels=site)
+        seconds = CounterMetricFamily("backfill_seconds", "Seconds by phase of stored days", labels=["site", "phase"])
+        last_ready = newest_ready(datetime.now(UTC), settings.raw_lag_hours)
+        for name in sorted({*settings.sites, *gateway.sites()}):
+            events = gateway.events(name)
+            newest = {event.day: event for event in events if event.error is None}
+            failed = {event.day for event in events if event.error is not None} - newest.keys()
+            states: Counter[str] = Counter({"stored": 0, "thin": 0, "empty": 0, "failed": len(failed), "missing": 0})
+            for event in newest.values():
+                thin = event.about.get("thin") is True
+                states["thin" if thin and event.rows else str(event.about.get("state", "stored"))] += 1
+            known = newest.keys() | failed
+            states["missing"] = sum(day not in known for day in days_between(settings.first_day, last_ready))
+            for state, count in states.items():
+                days.add_metric([name, state], count)
+            rows.add_metric([name], sum(event.rows for event in newest.values()))
+            size.add_metric([name], sum(event.number("bytes") for event in newest.values()))
+            for key, counter in counters.items():
+                counter.add_metric([name], sum(event.number(key) for event in events))
+            failures.add_metric([name], sum(event.error is not None for event in events))
+            for phase, key in PHASES.items():
+                spent = (event.about.get(key, 0.0) for event in events)
+                seconds.add_metric([name, phase], sum(float(s) for s in spent if isinstance(s, int | float)))
+        yield from (days, rows, size, *counters.values(), failures, seconds)
+        alive = gateway.daemon_is_alive()
+        yield GaugeMetricFamily("backfill_daemon_alive", "1: Dagster's daemon gives signs of life", value=float(alive))
+        status = self.control.status()
+        at_work = status.word == "in_progress"
+        yield GaugeMetricFamily("backfill_running", "1: a backfill is at work", value=float(at_work))
+        yield GaugeMetricFamily("backfill_progress_percent", "Progress of the newest backfill", value=status.percent)

@@ -1,0 +1,166 @@
+"""What the HTTP control API promises, as an OpenAPI 3.1 description.
+
+Put here: paths, fields and statuses in OpenAPI's form. Keep out: how they come about (`http.py`).
+"""
+
+from typing import Any
+
+_DAY = {"type": "string", "format": "date"}
+_INSTANT = {"type": "string", "format": "date-time"}
+_COUNT = {"type": "integer", "minimum": 0}
+_TEXT = {"type": "string"}
+
+
+def openapi(version: str) -> dict[str, Any]:
+    """The description; `version` is the package's."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "backfill_pipeline",
+            "version": version,
+            "description": "Start, watch and cancel backfills of building sensor history.",
+        },
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": {"Error": _object({"error": _TEXT, "message": _TEXT})},
+        },
+        "security": [{"token": []}],
+        "paths": {
+            "/": {
+                "get": {
+                    "summary": "Service name and version",
+                    "security": [],
+                    "responses": {"200": _answer(_object({"service": _TEXT, "version": _TEXT}))},
+                }
+            },
+            "/backfill/start": {
+                "post": {
+                    "summary": "Start a backfill of the days that are not stored yet",
+                    "requestBody": {"required": True, "content": {"application/json": {"schema": _START}}},
+                    "responses": {
+                        "202": _answer(_STARTED),
+                        **_errors(
+                            {
+                                "400": "Bad or missing dates, or an unknown site",
+                                "409": "A backfill is running and force_restart is false",
+                                "413": "The body is too large",
+                                "503": "Dagster's daemon is down, or the sites cannot be asked for",
+                            }
+                        ),
+                    },
+                }
+            },
+            "/backfill/status": {
+                "get": {
+                    "summary": "How far a backfill has come; the newest one without an id",
+                    "parameters": [_ID],
+                    "responses": {"200": _answer(_STATUS), **_errors({"404": "No such backfill"})},
+                }
+            },
+            "/backfill/cancel": {
+                "post": {
+                    "summary": "Cancel the backfill that runs: the days at work complete",
+                    "parameters": [_ID],
+                    "responses": {"200": _answer(_CANCELLED), **_errors({"404": "No backfill to cancel"})},
+                }
+            },
+            "/backfill/errors": {
+                "get": {
+                    "summary": "Each failed site-day with its error, newest first",
+                    "parameters": [_ID],
+                    "responses": {
+                        "200": _answer({"type": "array", "items": _FAILURE}),
+                        **_errors({"404": "No such backfill"}),
+                    },
+                }
+            },
+            "/metrics": {
+                "get": {
+                    "summary": "Figures for Prometheus",
+                    "responses": {
+                        "200": {"description": "Figures", "content": {"text/plain": {"schema": _TEXT}}},
+                        **_errors({}),
+                    },
+                }
+            },
+            "/openapi.json": {
+                "get": {
+                    "summary": "This description",
+                    "responses": {"200": _answer({"type": "object"}), **_errors({})},
+                }
+            },
+        },
+    }
+
+
+def _object(fields: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def _answer(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": "Done", "content": {"application/json": {"schema": schema}}}
+
+
+def _errors(meanings: dict[str, str]) -> dict[str, Any]:
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    meanings = {"401": "The token is missing or wrong", "403": "Asked by another name than loopback's", **meanings}
+    return {status: {"description": meaning, "content": error} for status, meaning in meanings.items()}
+
+
+_ID = {"name": "backfill_id", "in": "query", "required": False, "schema": {"type": "string"}}
+
+_START = {
+    "type": "object",
+    "properties": {
+        "start_date": _DAY,
+        "end_date": _DAY,
+        "force_restart": {"type": "boolean", "default": False},
+        "sites": {"type": ["array", "null"], "items": {"type": "string", "minLength": 1}, "minItems": 1},
+    },
+    "required": ["start_date", "end_date"],
+}
+
+_STARTED = _object(
+    {
+        "status": {"const": "started"},
+        "backfill_id": _TEXT,
+        "start_date": _DAY,
+        "end_date": _DAY,
+        "estimated_days": _COUNT,
+        "message": _TEXT,
+    }
+)
+
+_STATUS = _object(
+    {
+        "status": {"enum": ["not_started", "in_progress", "completed", "cancelled", "failed"]},
+        "backfill_id": _or_null(_TEXT),
+        "start_date": _or_null(_DAY),
+        "end_date": _or_null(_DAY),
+        "current_date": _or_null(_DAY),
+        "days_completed": _COUNT,
+        "days_total": _COUNT,
+        "progress_percent": {"type": "number", "minimum": 0, "maximum": 100},
+        "records_processed": _COUNT,
+        "started_at": _or_null(_INSTANT),
+        "last_updated": _or_null(_INSTANT),
+        "estimated_completion": _or_null(_INSTANT),
+    }
+)
+
+_CANCELLED = _object(
+    {"status": {"const": "cancelled"}, "backfill_id": _TEXT, "days_completed": _COUNT, "message": _TEXT}
+)
+
+_FAILURE = _object(
+    {
+        "backfill_id": _TEXT,
+        "timestamp": _INSTANT,
+        "error": _TEXT,
+        "context": _object({"site": _or_null(_TEXT), "date": _or_null(_DAY)}),
+    }
+)

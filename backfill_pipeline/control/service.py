@@ -1,0 +1,452 @@
+"""What an operator asks for: start, status, cancel, errors. The command and the HTTP API are thin skins over it.
+
+::
+
+    cli.py, http.py -> Control -> gateway.py -> the Dagster instance
+
+Nothing is remembered here: what was asked stands in Dagster's backfill, what came of it in Dagster's events. Put here:
+what a request means, and how events become figures. Keep out: Dagster's API (`gateway.py`), and words for one skin.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from typing import Any, Literal
+
+from backfill_pipeline.control.gateway import Backfill, DayEvent, Gateway, State
+from backfill_pipeline.control.ranges import checked_days, checked_sites
+from backfill_pipeline.core.day import days_between
+from backfill_pipeline.errors import AlreadyRunningError, DaemonDownError, NothingThereError
+from backfill_pipeline.orchestration.adopt import Adopted
+from backfill_pipeline.orchestration.build import sites_of
+from backfill_pipeline.settings import Settings
+
+Word = Literal["not_started", "in_progress", "completed", "cancelled", "failed"]
+
+ENDING_S = 90.0
+"""How long a start waits for a backfill that was cancelled to end, on top of what days at work may take."""
+
+
+def open_control(settings: Settings) -> "Control":
+    """The operator's requests to the installation of these settings.
+
+    Raises:
+        SettingError: `DAGSTER_HOME` holds no `dagster.yaml`.
+    """
+    return Control(Gateway(settings), settings, all_sites=lambda: sites_of(settings))
+
+
+_SLACK_S = 1.0
+"""Events are told to Dagster a moment after the clock was read for them."""
+
+_STEADY = 3
+"""Days that have to be stored before their distance says more than the time since the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A backfill that was launched.
+
+    Attributes:
+        backfill_id: Dagster's.
+        first: first day.
+        last: last day, included.
+        sites: site names.
+        days: days of the range.
+        todo: site-days that will be fetched.
+        skipped: site-days that are stored already.
+    """
+
+    backfill_id: str
+    first: date
+    last: date
+    sites: tuple[str, ...]
+    days: int
+    todo: int
+    skipped: int
+
+    @property
+    def message(self) -> str:
+        """What was done, in one line."""
+        kept = f"; {self.skipped} are stored already" if self.skipped else ""
+        if not self.todo:
+            return f"nothing to do: all {self.skipped} site-days are stored already"
+        sites = "1 site" if len(self.sites) == 1 else f"{len(self.sites)} sites"
+        return f"{self.todo} site-days of {sites} will be fetched{kept}"
+
+    def facts(self) -> dict[str, Any]:
+        """The answer of `POST /backfill/start`."""
+        return {
+            "status": "started",
+            "backfill_id": self.backfill_id,
+            "start_date": self.first.isoformat(),
+            "end_date": self.last.isoformat(),
+            "estimated_days": self.days,
+            "message": self.message,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a backfill has come. A day counts once it is stored for every site that was asked for.
+
+    Attributes:
+        word: the contract's word for its state.
+        backfill_id: Dagster's; None when there was no backfill.
+        sites: site names.
+        first: first day.
+        last: last day, included.
+        current: the oldest day that is neither stored nor failed; the last day once there is none.
+        days_done: days of the range that are stored for all sites, those stored before included.
+        days: days of the range.
+        parts_done: site-days that are stored.
+        parts: site-days of the range.
+        failed: site-days that failed and were not stored since.
+        rows: rows of the site-days that are stored.
+        started: Unix seconds.
+        updated: Unix seconds: when something was last heard of it.
+        estimated_end: Unix seconds; None when nothing can be said.
+        ending: whether it was cancelled, and days at work still complete.
+        requests: requests that its stored days have taken.
+        bytes: bytes of the objects it has stored.
+        own_rows: rows of the site-days that it has stored itself.
+        own_parts: site-days that it has stored itself.
+        own_todo: site-days that it was to fetch.
+        forecast: what was foreseen, as JSON.
+    """
+
+    word: Word
+    backfill_id: str | None = None
+    sites: tuple[str, ...] = ()
+    first: date | None = None
+    last: date | None = None
+    current: date | None = None
+    days_done: int = 0
+    days: int = 0
+    parts_done: int = 0
+    parts: int = 0
+    failed: int = 0
+    rows: int = 0
+    started: float | None = None
+    updated: float | None = None
+    estimated_end: float | None = None
+    ending: bool = False
+    requests: int = 0
+    bytes: int = 0
+    own_rows: int = 0
+    own_parts: int = 0
+    own_todo: int = 0
+    forecast: str | None = None
+
+    @property
+    def percent(self) -> float:
+        """Share of the site-days that are stored, 0 to 100, two decimals, 100 only when all are."""
+        return math.floor(self.parts_done / self.parts * 10_000) / 100 if self.parts else 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.word != "in_progress" and not self.ending
+
+    def facts(self) -> dict[str, Any]:
+        """The answer of `GET /backfill/status`; instants are UTC, ISO 8601."""
+        return {
+            "status": self.word,
+            "backfill_id": self.backfill_id,
+            "start_date": self.first.isoformat() if self.first else None,
+            "end_date": self.last.isoformat() if self.last else None,
+            "current_date": self.current.isoformat() if self.current else None,
+            "days_completed": self.days_done,
+            "days_total": self.days,
+            "progress_percent": self.percent,
+            "records_processed": self.rows,
+            "started_at": _iso(self.started),
+            "last_updated": _iso(self.updated),
+            "estimated_completion": _iso(self.estimated_end),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A backfill that was cancelled."""
+
+    backfill_id: str
+    days_done: int
+    message: str
+
+    def facts(self) -> dict[str, Any]:
+        """The answer of `POST /backfill/cancel`."""
+        return {
+            "status": "cancelled",
+            "backfill_id": self.backfill_id,
+            "days_completed": self.days_done,
+            "message": self.message,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DayFailure:
+    """One error of a backfill; `site` and `day` are None when it was the run's and no day's."""
+
+    backfill_id: str
+    at: float
+    error: str
+    site: str | None
+    day: date | None
+
+    def facts(self) -> dict[str, Any]:
+        """One entry of `GET /backfill/errors`."""
+        return {
+            "backfill_id": self.backfill_id,
+            "timestamp": _iso(self.at),
+            "error": self.error,
+            "context": {"site": self.site, "date": self.day.isoformat() if self.day else None},
+        }
+
+
+class Control:
+    """The operator's requests.
+
+    Args:
+        gateway: the Dagster instance.
+        settings: first day, lag, sites.
+        all_sites: asks for the sites that may be backfilled.
+        clock: Unix seconds.
+        sleep: waits.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        settings: Settings,
+        *,
+        all_sites: Callable[[], Sequence[str]],
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.gateway = gateway
+        self.settings = settings
+        self._all_sites = all_sites
+        self._clock = clock
+        self._sleep = sleep
+
+    def start(
+        self,
+        first: date,
+        last: date,
+        sites: Sequence[str] = (),
+        *,
+        force: bool = False,
+        forecast: Callable[[Sequence[str]], str | None] | None = None,
+    ) -> Started:
+        """Launch a backfill of the days that are not stored yet.
+
+        Args:
+            first: first day.
+            last: last day, included.
+            sites: site names; none: all.
+            force: fetch stored days as well; a backfill that runs is cancelled first.
+            forecast: gives what was foreseen for these sites, as JSON, to be held against what comes.
+
+        Raises:
+            UsageError: the range or a site cannot be backfilled.
+            AlreadyRunningError: a backfill runs, and `force` is false; or another start was faster.
+            DaemonDownError: the work would not be done.
+        """
+        days = checked_days(self.settings, first, last, datetime.fromtimestamp(self._clock(), UTC))
+        wanted = self._known(sites)
+        if not self.gateway.daemon_is_alive():
+            raise DaemonDownError(
+                "Dagster's daemon gives no sign of life, so nothing would be fetched: start it with `backfill up` "
+                "(or `dagster dev`), then start the backfill again"
+            )
+        newest = self._made_way(force=force)
+        stored = {} if force else self.gateway.days_stored(wanted)
+        skip = {site: kept & set(days) for site, kept in stored.items()}
+        skipped = sum(map(len, skip.values()))
+        backfill_id = self.gateway.launch(
+            wanted, days, skip=skip, after=newest or "the first", forecast=forecast(wanted) if forecast else None
+        )
+        return Started(backfill_id, first, last, wanted, len(days), len(days) * len(wanted) - skipped, skipped)
+
+    def status(self, backfill_id: str | None = None) -> Status:
+        """How far a backfill has come; the newest one when no id is given.
+
+        Raises:
+            NothingThereError: no backfill has this id.
+        """
+        backfill = self._found(backfill_id) if backfill_id else self.gateway.newest()
+        return self._status(backfill) if backfill else Status("not_started")
+
+    def cancel(self, backfill_id: str | None = None) -> Cancelled:
+        """Cancel a backfill: the days at work complete, nothing that is stored is lost.
+
+        Raises:
+            NothingThereError: no backfill has this id, or it is over, or none runs.
+        """
+        if backfill_id is None:
+            running = self.gateway.running()
+            newest = self.gateway.newest()
+            backfill = running[0] if running else newest
+            if backfill is None:
+                raise NothingThereError("no backfill was ever started, so there is none to cancel")
+        else:
+            backfill = self._found(backfill_id)
+        before = self._status(backfill)
+        if before.is_over and before.word != "cancelled":
+            raise NothingThereError(f"backfill {backfill.id} is over ({before.word}), so there is nothing to cancel")
+        self.gateway.cancel(backfill.id)
+        done = self.status(backfill.id).days_done
+        if backfill.state is State.ASKED:
+            message = "no further day begins; days at work may still complete, and all that is stored stays"
+        else:
+            message = "it was cancelled before; all that is stored stays"
+        return Cancelled(backfill.id, done, message)
+
+    def errors(self, backfill_id: str | None = None) -> list[DayFailure]:
+        """What failed in a backfill, newest first: its days, and runs that failed without naming a day.
+
+        Raises:
+            NothingThereError: no backfill has this id.
+        """
+        backfill = self._found(backfill_id) if backfill_id else self.gateway.newest()
+        if backfill is None:
+            return []
+        failures, named = [], set()
+        for site, days in backfill.todo.items():
+            for event in self._events(backfill, site):
+                if event.error is not None and event.day in days:
+                    failures.append(DayFailure(backfill.id, event.at, event.error, site, event.day))
+                    named.add(event.run_id)
+        failures += [
+            DayFailure(backfill.id, at, error, None, None)
+            for at, run_id, error in self.gateway.run_errors(backfill.id)
+            if run_id not in named
+        ]
+        if backfill.error:
+            failures.append(DayFailure(backfill.id, backfill.ended or backfill.started, backfill.error, None, None))
+        return sorted(failures, key=lambda failure: failure.at, reverse=True)
+
+    def adopt(self, first: date, last: date, sites: Sequence[str] = (), *, deep: bool = False) -> Iterator[Adopted]:
+        """Record days that the store holds and Dagster knows nothing of; see `orchestration.adopt`."""
+        yield from self.gateway.adopt(self._known(sites), list(days_between(first, last)), deep=deep)
+
+    def _known(self, sites: Sequence[str]) -> tuple[str, ...]:
+        return checked_sites(sites, list(self._all_sites()))
+
+    def _found(self, backfill_id: str) -> Backfill:
+        backfill = self.gateway.backfill(backfill_id)
+        if backfill is None:
+            raise NothingThereError(f"there is no backfill {backfill_id!r}")
+        return backfill
+
+    def _made_way(self, *, force: bool) -> str | None:
+        """See that no backfill runs; the id of the newest one, None when there was none."""
+        deadline = self._clock() + self.settings.grace_seconds + ENDING_S
+        while True:
+            newest = self.gateway.newest()
+            running = [one for one in self.gateway.running() if not self._status(one).is_over]
+            if not running:
+                return newest.id if newest else None
+            if force:
+                for one in running:
+                    self.gateway.cancel(one.id)
+                return newest.id if newest else None
+            busy = next((one for one in running if one.state is State.ASKED), None)
+            if busy is not None:
+                raise AlreadyRunningError(
+                    f"backfill {busy.id} ({busy.first} to {busy.last}) is running: wait for it, cancel it, or force a "
+                    "restart"
+                )
+            # Cancelled a moment ago: the days that it still completes need not be fetched again.
+            if self._clock() > deadline:
+                raise AlreadyRunningError(f"backfill {running[0].id} was cancelled and is still ending: try again soon")
+            self._sleep(0.5)
+
+    def _events(self, backfill: Backfill, site: str) -> Iterator[DayEvent]:
+        """A site's events while the backfill lasted."""
+        end = math.inf if backfill.ended is None else backfill.ended + _SLACK_S
+        return (event for event in self.gateway.events(site) if backfill.started <= event.at <= end)
+
+    def _status(self, backfill: Backfill) -> Status:
+        now = self._clock()
+        asked = {(site, day) for site, days in backfill.asked.items() for day in days}
+        own: dict[tuple[str, date], DayEvent] = {}
+        before: dict[tuple[str, date], DayEvent] = {}
+        failed: dict[tuple[str, date], DayEvent] = {}
+        for site in backfill.asked:
+            todo = backfill.todo.get(site, frozenset())
+            for event in self.gateway.events(site):
+                if event.at < backfill.started and event.error is None and event.day not in todo:
+                    before[site, event.day] = event
+            for event in self._events(backfill, site):
+                if event.day in todo:
+                    (own if event.error is None else failed).setdefault((site, event.day), event)
+        for one in own:
+            failed.pop(one, None)
+        left = {(site, day) for site, todo in backfill.todo.items() for day in todo} - own.keys()
+        days, undone = {day for _, day in asked}, {day for _, day in left}
+        waiting = sorted(day for _, day in left - failed.keys())
+        word, ending = _word(backfill, left=len(left), waiting=len(waiting))
+        at = [event.at for event in [*own.values(), *failed.values()]]
+        return Status(
+            word,
+            backfill.id,
+            tuple(backfill.asked),
+            backfill.first,
+            backfill.last,
+            waiting[0] if waiting else backfill.last,
+            days_done=len(days) - len(undone),
+            days=len(days),
+            parts_done=len(asked) - len(left),
+            parts=len(asked),
+            failed=len(failed),
+            rows=sum(event.rows for one, event in {**before, **own}.items() if one in asked),
+            started=backfill.started,
+            updated=max([backfill.started, *at, *([backfill.ended] if backfill.ended else [])]),
+            estimated_end=_estimate(backfill, word, sorted(event.at for event in own.values()), len(waiting), now),
+            ending=ending,
+            requests=sum(event.number("requests") for event in own.values()),
+            bytes=sum(event.number("bytes") for event in own.values()),
+            own_rows=sum(event.rows for event in own.values()),
+            own_parts=len(own),
+            own_todo=sum(map(len, backfill.todo.values())),
+            forecast=backfill.forecast,
+        )
+
+
+def _word(backfill: Backfill, *, left: int, waiting: int) -> tuple[Word, bool]:
+    """The contract's word, and whether days at work still complete.
+
+    Dagster says that a backfill is over up to half a minute after its last day: the days themselves are believed first.
+    """
+    if backfill.state in (State.CANCELLED, State.ENDING):
+        return "cancelled", backfill.state is State.ENDING
+    if not left:
+        return "completed", False
+    if backfill.state is State.ASKED and waiting:
+        return "in_progress", False
+    return "failed", False
+
+
+def _estimate(backfill: Backfill, word: Word, at: Sequence[float], waiting: int, now: float) -> float | None:
+    """When it will be done, Unix seconds, by the distance of the days that it has stored."""
+    if word == "completed":
+        return at[-1] if at else backfill.started
+    if word != "in_progress" or not at:
+        return None
+    if len(at) < _STEADY:
+        each = (at[-1] - backfill.started) / len(at)
+    else:
+        gaps = [later - earlier for earlier, later in pairwise(at)]
+        each = sum(gaps) / len(gaps)
+    return max(now, at[-1] + each * waiting)
+
+
+def _iso(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return (datetime.fromtimestamp(0, UTC) + timedelta(seconds=seconds)).isoformat(timespec="seconds")

@@ -1,0 +1,159 @@
+"""Waiting for a backfill while showing how far it has come: a bar for people, a line for each change otherwise.
+
+Put here: progress as one sees it, and how Ctrl-C ends the wait. Keep out: what the figures mean (`service.py`).
+"""
+
+import json
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from backfill_pipeline.control.service import Control, Status
+
+_SPEED_OVER_S = 30.0
+"""Seconds that the speed shown is an average of."""
+
+
+@contextmanager
+def interrupts() -> Iterator[threading.Event]:
+    """The first Ctrl-C or SIGTERM sets the event, the second one interrupts wherever the process is.
+
+    An exception in the midst of a library's own work leaves a traceback, or half of what it was at.
+    """
+    asked = threading.Event()
+
+    def ask(*_: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def watch(
+    control: Control, backfill_id: str, console: Console, stop: threading.Event, *, every_s: float = 1.0
+) -> Status:
+    """Show progress until the backfill is over.
+
+    Args:
+        control: answers what its status is.
+        backfill_id: which.
+        console: where to show it; a line for each change when it is no terminal.
+        stop: once set, the wait ends; the backfill goes on.
+        every_s: seconds between two looks.
+
+    Raises:
+        KeyboardInterrupt: `stop` was set.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("site-days, {task.fields[speed]:,.0f} samples/s{task.fields[left]}"),
+    )
+    plain, shown = not console.is_terminal, ""
+    seen: deque[tuple[float, int]] = deque()
+    with Progress(*columns, console=console, disable=plain) as progress:
+        task = progress.add_task("waiting", total=1, speed=0.0, left="")
+        while True:
+            status = control.status(backfill_id)
+            seen.append((time.monotonic(), status.own_rows))
+            while seen[-1][0] - seen[0][0] > _SPEED_OVER_S:
+                seen.popleft()
+            speed = (seen[-1][1] - seen[0][1]) / max(seen[-1][0] - seen[0][0], every_s)
+            left = _left(status)
+            progress.update(
+                task,
+                total=status.parts,
+                completed=status.parts_done,
+                speed=speed,
+                left=left,
+                description=_title(status),
+            )
+            line = f"{_title(status)}: {status.parts_done} of {status.parts} site-days, {status.rows:,} rows"
+            if plain and line != shown:
+                shown = line
+                console.print(line + left, soft_wrap=True)
+            if status.is_over:
+                return status
+            if stop.wait(every_s):
+                raise KeyboardInterrupt
+
+
+def status_facts(status: Status) -> dict[str, Any]:
+    """A status for scripts: the HTTP API's fields, and what is known beyond them."""
+    return {
+        **status.facts(),
+        "sites": list(status.sites),
+        "site_days_completed": status.parts_done,
+        "site_days_total": status.parts,
+        "site_days_failed": status.failed,
+        "requests": status.requests,
+        "bytes": status.bytes,
+        "forecast": json.loads(status.forecast) if status.forecast else None,
+    }
+
+
+def status_lines(status: Status) -> Iterator[str]:
+    """A status for people."""
+    if status.backfill_id is None:
+        yield "no backfill was started yet: `backfill start --from D --to D`"
+        return
+    ending = " (days at work still complete)" if status.ending else ""
+    yield f"backfill {status.backfill_id}: {status.word.replace('_', ' ')}{ending}"
+    sites = status.sites[0] if len(status.sites) == 1 else f"{len(status.sites)} sites"
+    yield (
+        f"  {status.first} to {status.last}, {sites}: {status.days_done} of {status.days} days, "
+        f"{status.parts_done} of {status.parts} site-days ({status.percent:.2f} %)"
+    )
+    yield f"  {status.rows:,} rows; of its own {status.own_rows:,} rows, {status.requests:,} requests"
+    if status.failed:
+        yield f"  {status.failed} site-days failed: `backfill errors {status.backfill_id}`"
+    if status.word == "in_progress" and status.current:
+        yield f"  at {status.current}{_left(status)}"
+    yield f"  started {_at(status.started)}, last heard of {_at(status.updated)}"
+    yield from _against_forecast(status)
+
+
+def _against_forecast(status: Status) -> Iterator[str]:
+    if not status.forecast or not status.own_parts or not status.own_todo:
+        return
+    share = status.own_parts / status.own_todo
+    foreseen = json.loads(status.forecast)
+    came = {"rows": status.own_rows, "requests": status.requests, "bytes": status.bytes}
+    told = [
+        f"{name} {came[name]:,} ({came[name] / (foreseen[name] * share) - 1:+.0%})"
+        for name in came
+        if foreseen.get(name)
+    ]
+    if told:
+        yield f"  against what `backfill plan` foresaw for so much: {', '.join(told)}"
+
+
+def _title(status: Status) -> str:
+    if status.word == "in_progress":
+        return f"at {status.current}" if status.own_parts else "waiting for the first day"
+    return status.word + (", days at work complete" if status.ending else "")
+
+
+def _left(status: Status) -> str:
+    if status.word != "in_progress" or status.estimated_end is None:
+        return ""
+    return f", done about {_at(status.estimated_end)}"
+
+
+def _at(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,97 @@
+"""An installation of its own for tests of `control`: a real Dagster instance, and a daemon's signs of life.
+
+Put here: what stands in for runs, which would take long. Keep out: what a test expects.
+"""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.execution.backfill import BulkActionStatus
+from dagster._core.storage.tags import BACKFILL_ID_TAG
+from dagster._daemon.types import DaemonHeartbeat
+
+import backfill_pipeline
+from backfill_pipeline.control.gateway import Gateway
+from backfill_pipeline.control.service import Control
+from backfill_pipeline.orchestration.partitions import asset_key
+from backfill_pipeline.settings import Settings
+
+TOP = Path(backfill_pipeline.__file__).parent.parent
+SITES = ("north", "a-b")
+NOW = datetime(2025, 6, 1, 13, tzinfo=UTC).timestamp()
+
+
+class Installation:
+    """A home whose Dagster instance is real; days are reported to it as a run would report them."""
+
+    def __init__(self, home: Path, monkeypatch, **variables: str) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "dagster.yaml").write_text((TOP / "dagster.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+        ours = {
+            "ACE_API_KEY": "hush-hush",
+            "ACE_SITES": ",".join(SITES),
+            "BACKFILL_FIRST_DAY": "2025-01-01",
+            "BACKFILL_STORE": str(home / "data"),
+            "DAGSTER_HOME": str(home),
+            **variables,
+        }
+        for name, value in ours.items():
+            monkeypatch.setenv(name, value)
+        self.home = home
+        self.settings = Settings.load(folder=home)
+        self.gateway = Gateway(self.settings)
+        self.instance = self.gateway.instance
+        self.control = Control(self.gateway, self.settings, all_sites=lambda: self.settings.sites)
+        self.beat()
+
+    def beat(self, *, ago_s: float = 0.0) -> None:
+        self.instance.add_daemon_heartbeat(DaemonHeartbeat(time.time() - ago_s, "BACKFILL", None, []))
+
+    def store(self, site: str, *days: date, rows: int = 10, **about: object) -> None:
+        for day in days:
+            self.instance.report_runless_asset_event(
+                dg.AssetMaterialization(
+                    asset_key(site),
+                    partition=str(day),
+                    metadata={"dagster/row_count": rows, "bytes": 100, "requests": 2, "state": "stored", **about},
+                )
+            )
+
+    def fail(self, site: str, *days: date, error: str = "it broke") -> None:
+        for day in days:
+            self.instance.report_runless_asset_event(
+                dg.AssetObservation(
+                    asset_key(site),
+                    partition=str(day),
+                    metadata={"state": "failed", "error": error, "error_type": "PageFailedError"},
+                )
+            )
+
+    def mark(self, backfill_id: str, status: BulkActionStatus) -> None:
+        """As the daemon does at the end of a backfill."""
+        found = self.instance.get_backfill(backfill_id).with_status(status)
+        self.instance.update_backfill(found.with_end_timestamp(time.time()))
+
+    def failed_run(self, backfill_id: str, message: str) -> str:
+        """A run of the backfill that died before it told of any day."""
+        job = dg.Definitions(jobs=[_nothing]).get_job_def("_nothing")
+        run = self.instance.create_run_for_job(job, tags={BACKFILL_ID_TAG: backfill_id})
+        self.instance.report_run_failed(run, message)
+        return run.run_id
+
+    def days(self, first: int, last: int) -> Sequence[date]:
+        return [date(2025, 1, number) for number in range(first, last + 1)]
+
+
+@dg.op
+def _noop() -> None:
+    """Do nothing."""
+
+
+@dg.job
+def _nothing() -> None:
+    """Do nothing."""
+    _noop()

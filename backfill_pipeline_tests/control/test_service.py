@@ -1,0 +1,250 @@
+"""Start, status, cancel, errors: what they mean, over a real Dagster instance."""
+
+import threading
+import time
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from dagster._core.execution.backfill import BulkActionStatus
+
+from backfill_pipeline.errors import (
+    AlreadyRunningError,
+    DaemonDownError,
+    NothingThereError,
+    SettingError,
+    UsageError,
+)
+from backfill_pipeline_tests.control.installation import SITES, Installation
+
+FIRST, LAST = date(2025, 1, 1), date(2025, 1, 10)
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    installation = Installation(tmp_path / "home", monkeypatch)
+    yield installation
+    installation.instance.dispose()
+
+
+def test_a_start_asks_for_the_days_that_are_not_stored(made):
+    """Days that a site has are left out for that site alone; forced, nothing is."""
+    made.store("north", *made.days(1, 4))
+    made.store("a-b", *made.days(3, 3))
+    started = made.control.start(FIRST, LAST)
+    assert (started.days, started.todo, started.skipped) == (10, 15, 5)
+    backfill = made.gateway.backfill(started.backfill_id)
+    assert backfill.todo == {
+        "north": frozenset(made.days(5, 10)),
+        "a-b": frozenset(made.days(1, 10)) - {date(2025, 1, 3)},
+    }
+    assert (backfill.first, backfill.last) == (FIRST, LAST)
+    forced = made.control.start(FIRST, LAST, ["north"], force=True)
+    assert (forced.todo, forced.skipped) == (10, 0)
+    assert made.control.status(started.backfill_id).word == "cancelled"
+
+
+def test_a_start_with_nothing_left_to_do_is_over_at_once(made):
+    """Its status is completed, it needs nobody's work, and the next start is not kept out."""
+    for site in SITES:
+        made.store(site, *made.days(1, 10))
+    started = made.control.start(FIRST, LAST)
+    assert "nothing to do" in started.message
+    status = made.control.status(started.backfill_id)
+    assert (status.word, status.percent, status.days_done, status.rows) == ("completed", 100.0, 10, 200)
+    made.control.start(FIRST, LAST + timedelta(days=1))
+
+
+def test_one_backfill_at_a_time(made):
+    """A second start is refused, and names the first, until that one is over."""
+    first = made.control.start(FIRST, LAST)
+    with pytest.raises(AlreadyRunningError, match=first.backfill_id):
+        made.control.start(FIRST, LAST, ["north"])
+    for site in SITES:
+        made.store(site, *made.days(1, 10))
+    made.control.start(FIRST, LAST)
+
+
+def test_of_two_starts_at_the_same_instant_one_is_taken(made):
+    """Whoever comes second is refused, though neither saw the other's backfill."""
+    gate, outcomes = threading.Barrier(4), []
+
+    def start() -> None:
+        gate.wait()
+        try:
+            outcomes.append(made.control.start(FIRST, LAST).backfill_id)
+        except AlreadyRunningError:
+            outcomes.append(None)
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(outcome is not None for outcome in outcomes) == 1
+    assert len(made.gateway.running()) == 1
+
+
+def test_a_start_that_knows_of_the_same_newest_backfill_is_refused(made):
+    """The id follows from the newest one, so that the storage itself takes only one of two, on whatever machine."""
+    made.gateway.launch(["north"], made.days(1, 2), after="x")
+    with pytest.raises(AlreadyRunningError):
+        made.gateway.launch(["a-b"], made.days(1, 2), after="x")
+
+
+def test_no_work_is_accepted_while_the_daemon_is_down(made):
+    """A start says so, and nothing is left behind that would begin later."""
+    made.beat(ago_s=300)
+    with pytest.raises(DaemonDownError, match="backfill up"):
+        made.control.start(FIRST, LAST)
+    assert made.gateway.newest() is None
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "said"),
+    [
+        (LAST, FIRST, "lies before"),
+        (date(2024, 12, 31), LAST, "BACKFILL_FIRST_DAY"),
+        (FIRST, datetime.now(UTC).date() + timedelta(days=3), "not ready"),
+    ],
+)
+def test_ranges_that_cannot_be_backfilled_are_refused(made, first, last, said):
+    """Reversed, before the first day, not ready yet: each by name."""
+    with pytest.raises(UsageError, match=said):
+        made.control.start(first, last)
+
+
+def test_an_unknown_site_is_refused_by_name(made):
+    """The message says which sites there are."""
+    with pytest.raises(UsageError, match=r"'south'.*north, a-b"):
+        made.control.start(FIRST, LAST, ["north", "south"])
+
+
+def test_progress_counts_days_that_are_stored_for_every_site(made):
+    """0 %, half way, 100 %: days, site-days and rows; the estimate lies ahead at work, and is the end afterwards."""
+    started = made.control.start(FIRST, LAST)
+    status = made.control.status()
+    assert (status.word, status.percent, status.days_done, status.days, status.rows) == ("in_progress", 0, 0, 10, 0)
+    assert (status.current, status.estimated_end) == (FIRST, None)
+    made.store("north", *made.days(1, 6))
+    made.store("a-b", *made.days(1, 4))
+    status = made.control.status(started.backfill_id)
+    assert (status.word, status.percent, status.days_done, status.rows) == ("in_progress", 50.0, 4, 100)
+    assert status.current == date(2025, 1, 5)
+    assert status.estimated_end >= time.time() - 1
+    made.store("north", *made.days(7, 10))
+    made.store("a-b", *made.days(5, 10))
+    status = made.control.status()
+    assert (status.word, status.percent, status.days_done, status.rows) == ("completed", 100.0, 10, 200)
+    assert (status.current, status.is_over) == (LAST, True)
+    assert status.started <= status.estimated_end <= time.time()
+    made.mark(started.backfill_id, BulkActionStatus.COMPLETED_SUCCESS)
+    assert made.control.status().word == "completed"
+
+
+def test_a_cancel_and_a_start_go_on_where_the_first_ended(made):
+    """The second backfill's figures begin with what the first has stored; the first one's stay as they were."""
+    first = made.control.start(FIRST, LAST)
+    for site in SITES:
+        made.store(site, *made.days(1, 3))
+    cancelled = made.control.cancel()
+    assert (cancelled.backfill_id, cancelled.days_done) == (first.backfill_id, 3)
+    assert made.control.status().facts()["status"] == "cancelled"
+    made.store("north", *made.days(4, 4))  # the day at work completes
+    made.mark(first.backfill_id, BulkActionStatus.CANCELED)
+    assert made.control.cancel().days_done == 3
+
+    time.sleep(1.1)  # so that what follows lies after its end
+    second = made.control.start(FIRST, LAST)
+    assert (second.todo, second.skipped) == (13, 7)
+    status = made.control.status()
+    assert (status.backfill_id, status.percent, status.days_done, status.rows) == (second.backfill_id, 35.0, 3, 70)
+    made.store("north", *made.days(5, 10))
+    made.store("a-b", *made.days(4, 10))
+    assert made.control.status().percent == 100.0
+    old = made.control.status(first.backfill_id)
+    assert (old.word, old.percent, old.days_done) == ("cancelled", 35.0, 3)
+
+
+def test_a_start_waits_for_a_cancelled_backfill_to_end(made):
+    """Days that are still completed after a cancel are not asked for again."""
+    first = made.control.start(FIRST, LAST)
+    made.control.cancel()
+
+    def end(_seconds: float) -> None:
+        made.store("north", *made.days(1, 1))
+        made.mark(first.backfill_id, BulkActionStatus.CANCELED)
+
+    made.control._sleep = end
+    assert made.control.start(FIRST, LAST).skipped == 1
+
+
+def test_failed_days_are_told_newest_first_and_leave_a_backfill_failed(made):
+    """A day that failed is no longer waited for; once all are told, the backfill is over as failed."""
+    started = made.control.start(FIRST, LAST, ["north"])
+    made.store("north", *made.days(1, 8))
+    made.fail("north", *made.days(9, 9))
+    assert made.control.status().word == "in_progress"
+    made.fail("north", *made.days(10, 10), error="502 twice")
+    status = made.control.status()
+    assert (status.word, status.failed, status.percent, status.days_done) == ("failed", 2, 80.0, 8)
+    told = [failure.facts() for failure in made.control.errors()]
+    assert [one["context"] for one in told] == [
+        {"site": "north", "date": "2025-01-10"},
+        {"site": "north", "date": "2025-01-09"},
+    ]
+    assert told[0]["error"] == "502 twice"
+    assert told[0]["backfill_id"] == started.backfill_id
+
+
+def test_a_run_that_died_without_a_word_is_an_error_of_its_own(made):
+    """Nothing that ended badly is left out because no day told of it; no traceback is shown."""
+    started = made.control.start(FIRST, LAST, ["north"])
+    made.failed_run(started.backfill_id, "process 4711 is gone")
+    made.mark(started.backfill_id, BulkActionStatus.COMPLETED_FAILED)
+    (failure,) = made.control.errors()
+    assert "process 4711 is gone" in failure.error
+    assert (failure.site, failure.day) == (None, None)
+    assert made.control.status().word == "failed"
+
+
+def test_a_backfill_that_dagster_gave_up_but_whose_days_are_not_all_stored_is_no_success(made):
+    """Nothing is shown as done that is not."""
+    started = made.control.start(FIRST, LAST, ["north"])
+    made.store("north", *made.days(1, 9))
+    made.mark(started.backfill_id, BulkActionStatus.COMPLETED_SUCCESS)
+    status = made.control.status()
+    assert (status.word, status.percent) == ("failed", 90.0)
+
+
+def test_what_is_not_there_is_said_to_be_not_there(made):
+    """Unknown ids, nothing to cancel, nothing started yet."""
+    assert made.control.status().facts()["status"] == "not_started"
+    assert made.control.errors() == []
+    with pytest.raises(NothingThereError, match="none to cancel"):
+        made.control.cancel()
+    for ask in (made.control.status, made.control.cancel, made.control.errors):
+        with pytest.raises(NothingThereError, match="nowhere"):
+            ask("nowhere")
+    for site in SITES:
+        made.store(site, *made.days(1, 10))
+    started = made.control.start(FIRST, LAST)
+    with pytest.raises(NothingThereError, match="completed"):
+        made.control.cancel(started.backfill_id)
+
+
+def test_figures_are_the_same_to_who_looked_before_and_to_who_looks_first(made):
+    """Events that were read once are kept: a fresh reader sees nothing else."""
+    made.control.start(FIRST, LAST)
+    for number in range(1, 6):
+        made.store("north", *made.days(number, number))
+        kept = made.control.status()
+        fresh = Installation(made.home, pytest.MonkeyPatch())
+        assert fresh.control.status().facts() == kept.facts()
+        fresh.instance.dispose()
+
+
+def test_a_home_without_dagster_yaml_is_a_wrong_setting(tmp_path, monkeypatch, made):
+    """Otherwise Dagster would quietly begin a storage of its own there."""
+    (made.home / "dagster.yaml").unlink()
+    with pytest.raises(SettingError, match="DAGSTER_HOME"):
+        Installation.__init__.__globals__["Gateway"](made.settings)
