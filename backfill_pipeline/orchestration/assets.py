@@ -144,6 +144,7 @@ class _Run:
                     self.objects.put, self.sites, self.days, log=self.context.log.info, left=self._record_late
                 )
             except BackfillError as error:
+                self.failures.end_backfill(str(error))
                 raise dg.Failure(str(error), allow_retries=False) from None
             yield from self._worked(work)
         self.failures.raise_if_any()

@@ -9,27 +9,49 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
 import psutil
-from dagster._core.execution.backfill import BulkActionStatus
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 
 import backfill_pipeline
 from backfill_pipeline.control.gateway import Gateway
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.settings import Settings
+from backfill_pipeline.simulator.world import SiteSpec
 from backfill_pipeline_tests.services import free_port, wait_for
 
 TOP = Path(backfill_pipeline.__file__).parent.parent
 FIRST = date(2025, 1, 1)
+MARK_US = 300_000_000
 OVER = ("COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED")
 
 
 def day(number: int) -> str:
     return str(FIRST + timedelta(days=number))
+
+
+@dataclass
+class Spoilt:
+    """A site of which some days come aggregated, which is refused, as long as they stand in `bad`."""
+
+    site: SiteSpec
+    bad: set[date] = field(default_factory=set)
+    archived: bool = False
+
+    @property
+    def name(self):
+        return self.site.name
+
+    def points(self):
+        return self.site.points()
+
+    def samples(self, wanted):
+        rows = self.site.samples(wanted)
+        return [(at // MARK_US * MARK_US, name, value) for at, name, value in rows] if wanted in self.bad else rows
 
 
 class Stack:
@@ -95,10 +117,6 @@ class Stack:
     def launch(self, first: int, last: int) -> str:
         return self.gateway.launch(self.sites, [FIRST + timedelta(days=n) for n in range(first, last + 1)])
 
-    def cancel(self, backfill_id: str) -> None:
-        backfill = self.instance.get_backfill(backfill_id)
-        self.instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELING))
-
     def status(self, backfill_id: str) -> str:
         return self.instance.get_backfill(backfill_id).status.value
 
@@ -119,6 +137,12 @@ class Stack:
                 one = (site, record.partition_key)
                 found[one] = found.get(one, 0) + 1
         return found
+
+    def stored_by(self, run: dg.DagsterRun) -> list[tuple[str, str]]:
+        """The site-days that a run recorded, in order."""
+        logged = self.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+        made = [entry.dagster_event.step_materialization_data.materialization for entry in logged]
+        return [(one.asset_key.path[-1], one.partition) for one in made]
 
     def pid(self, run: dg.DagsterRun) -> int:
         """The process that executes a run."""

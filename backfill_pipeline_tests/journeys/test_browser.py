@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import date
 
 import pytest
@@ -11,31 +10,10 @@ from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World
-from backfill_pipeline_tests.journeys.stack import day, stack
+from backfill_pipeline_tests.journeys.stack import Spoilt, day, stack
 from backfill_pipeline_tests.services import program
 
 GROUP = "locations/backfill_pipeline.definitions/asset-groups/timeseries/lineage"
-MARK_US = 300_000_000
-
-
-@dataclass
-class Spoilt:
-    """A site of which some days come aggregated, which is refused, as long as they stand in `bad`."""
-
-    site: SiteSpec
-    bad: set[date] = field(default_factory=set)
-    archived: bool = False
-
-    @property
-    def name(self):
-        return self.site.name
-
-    def points(self):
-        return self.site.points()
-
-    def samples(self, wanted):
-        rows = self.site.samples(wanted)
-        return [(at // MARK_US * MARK_US, name, value) for at, name, value in rows] if wanted in self.bad else rows
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The assets in real Dagster runs over a made-up API: what is recorded of each day, and what is not."""
 
+import time
 from datetime import date, timedelta
 
 import dagster as dg
@@ -165,6 +166,25 @@ def test_a_day_that_is_not_ready_is_not_asked_for(tmp_path):
         assert runs.materialized(result) == [("north", "2025-05-30")]
         assert "north 2025-05-31 (UsageError: not ready before 2025-06-01 06:00 UTC" in failure_of(result)
     assert fetcher.asked == [("north", date(2025, 5, 30))]
+
+
+def test_a_day_is_on_record_while_the_next_is_at_work(tmp_path):
+    """A stored day does not wait for the end of its run: the next day begins to arrive with it on record."""
+    days = [date(2025, 1, 1) + timedelta(days=number) for number in range(4)]
+    seen = []
+
+    def before(site, day, stop):
+        if day != days[0]:
+            wanted = str(day - timedelta(days=1))
+            deadline = time.monotonic() + 20
+            while wanted not in runs.instance.get_materialized_partitions(asset_key(site)):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            seen.append(wanted)
+
+    with Runs(tmp_path, FakeFetcher(before=before), "north") as runs:
+        assert runs.run(str(days[0]), str(days[-1])).success
+    assert seen == [str(day) for day in days[:-1]]
 
 
 def test_a_run_without_a_day_says_what_to_give(tmp_path):
