@@ -1,6 +1,6 @@
 """Failed days: told one by one while a run goes on, and named together at its end.
 
-A failed day has no materialisation, so that Dagster shows it as failed and "missing and failed only" runs it again.
+A failed day has no materialisation, so that Dagster shows it as failed and "Failed and missing" runs it again.
 Its error is kept with it as an observation of the asset's partition: `observed_error` reads it back. Put here: the
 words and the form of failures. Keep out: what counts as one (`work.py`).
 """

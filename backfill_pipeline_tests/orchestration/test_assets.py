@@ -68,7 +68,7 @@ def test_a_failed_day_keeps_its_error(with_a_bad_day):
 
 
 def test_dagster_shows_the_failed_day_as_failed(with_a_bad_day):
-    """Partition status is by site and day, so that "missing and failed only" runs exactly the failed one."""
+    """Partition status is by site and day, so that "Failed and missing" runs exactly the failed one."""
     runs, _ = with_a_bad_day
     done = runs.instance.get_materialized_partitions(asset_key("north"))
     assert done == {"2025-01-01", "2025-01-03", "2025-01-04"}
