@@ -169,12 +169,15 @@ class _Run:
 
         The first of them may be on record: nobody can say whether Dagster was interrupted before it wrote or after.
         """
-        if isinstance(result, Stored):
-            known = self._newest(result.fetched.site, result.fetched.day)
-            if known is not None and known.run_id == self.context.run_id:
-                return
-            verdict = Judge(self.before[result.fetched.site]).verdict(result)
-            self.context.instance.report_runless_asset_event(self._materialization(result, verdict))
+        if not isinstance(result, Stored):
+            return
+        instance, site = self.context.instance, result.fetched.site
+        verdict = Judge(self.before[site]).verdict(result)
+        known = self._newest(site, result.fetched.day)
+        if known is None or known.run_id != self.context.run_id:
+            instance.report_runless_asset_event(self._materialization(result, verdict))
+        for evaluation in self._evaluations(result, verdict):
+            instance.report_runless_asset_event(evaluation)
 
     def _newest(self, site: str, day: date) -> dg.EventLogRecord | None:
         """The newest materialisation of a site-day, as it is on record."""
@@ -196,10 +199,16 @@ class _Run:
         )
         verdict = judges[fetched.site].verdict(result)
         yield self._materialization(result, verdict)
+        yield from self._evaluations(result, verdict)
+
+    def _evaluations(self, result: Stored, verdict: Verdict) -> Iterator[dg.AssetCheckEvaluation]:
+        """The checks that were asked for, of a day whose materialisation is on record."""
         wanted = self.context.selected_asset_check_keys
-        made = self._newest(fetched.site, fetched.day) if wanted else None  # on record by now
+        if not wanted:
+            return
+        site, day = result.fetched.site, result.fetched.day
         severity = dg.AssetCheckSeverity.ERROR if self.settings.checks == "error" else dg.AssetCheckSeverity.WARN
-        for evaluation in verdict.evaluations(fetched.site, fetched.day, severity, of=made):
+        for evaluation in verdict.evaluations(site, day, severity, of=self._newest(site, day)):
             if evaluation.asset_check_key in wanted:
                 yield evaluation
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from dagster._core.storage.tags import BACKFILL_ID_TAG
 
 import backfill_pipeline
 from backfill_pipeline.control.gateway import Gateway
+from backfill_pipeline.orchestration.checks import CHECKS
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.simulator.world import SiteSpec
@@ -128,6 +130,14 @@ class Stack:
 
     def done(self, site: str) -> set[str]:
         return set(self.instance.get_materialized_partitions(asset_key(site)))
+
+    def checked(self, site: str) -> set[str]:
+        """The days of which Dagster takes every check to be evaluated, and of the newest materialisation."""
+        keys = [dg.AssetCheckKey(asset_key(site), name) for name in CHECKS]
+        infos = self.instance.event_log_storage.get_asset_check_partition_info(keys)
+        told = [one for one in infos if one.is_current and one.latest_execution_status.value in ("SUCCEEDED", "FAILED")]
+        counts = Counter(one.partition_key for one in told)
+        return {one for one, count in counts.items() if count == len(CHECKS)}
 
     def times_stored(self) -> dict[tuple[str, str], int]:
         """How often each site-day was recorded."""

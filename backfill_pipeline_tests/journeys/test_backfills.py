@@ -73,6 +73,7 @@ def test_a_cancelled_run_ends_as_cancelled_and_goes_on_from_there(simulator, tmp
         assert all(2 <= len(done) < 20 for done in before.values())
         for site in SITES:  # what is stored is recorded: no object is there that Dagster does not know of
             assert len(list((made.home / "data").rglob(f"{site}.parquet"))) == len(before[site])
+            assert made.checked(site) == before[site]
         again = [
             made.gateway.launch([site], sorted(date.fromisoformat(one) for one in ALL - before[site])) for site in SITES
         ]
