@@ -1,10 +1,9 @@
-"""Real servers for tests: Postgres and Redis, as Debian packages them, each on a free port in a folder of its own.
+"""Real programs for tests: Postgres, Redis and Chromium as Debian packages them; servers on a free port each.
 
-Put here: how a server is found, started and stopped. Keep out: what is tested with it.
+Put here: how a program is found, how a server is started and stopped. Keep out: what is tested with it.
 """
 
 import os
-import pwd
 import shutil
 import socket
 import subprocess
@@ -24,11 +23,11 @@ def free_port() -> int:
 
 
 def program(name: str) -> str:
-    """Where a server's program lies; without it the test is skipped, except in CI, which has to have it."""
+    """Where a program lies; without it the test is skipped, except in CI, which has to have it."""
     debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
     found = shutil.which(name) or (str(debian[-1]) if debian else None)
     if found is None:
-        message = f"{name} is not installed (Debian: apt-get install postgresql redis-server)"
+        message = f"{name} is not installed (Debian: apt-get install postgresql redis-server chromium)"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
@@ -68,14 +67,20 @@ def redis_server() -> Iterator[str]:
             yield f"redis://127.0.0.1:{port}/0"
 
 
+def _debian_user():
+    import pwd  # noqa: PLC0415 - not on Windows
+
+    return pwd.getpwnam("postgres")
+
+
 @contextmanager
 def postgres_server() -> Iterator[str]:
     """A Postgres server with one database; its URL."""
+    initdb, postgres = program("initdb"), program("postgres")
     port = free_port()
     # Postgres does not run as root; Debian's package makes a user for it.
-    user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
+    user = _debian_user() if os.geteuid() == 0 else None
     as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
-    initdb, postgres = program("initdb"), program("postgres")
     folder = Path(tempfile.mkdtemp())
     try:
         if user:

@@ -60,7 +60,14 @@ def timeseries_assets(
     def timeseries(
         context: dg.OpExecutionContext, ace: AceResource, objects: dg.ResourceParam[DayIOManager]
     ) -> Iterator[object]:
-        yield from _Run(context, settings, ace, objects, now()).events()
+        if not context.selected_asset_keys:
+            context.log.warning("checks alone were asked for: a day is judged while it is fetched, so materialise days")
+            return
+        try:
+            days = days_of(context)
+        except UsageError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+        yield from _Run(context, settings, ace, objects, days, now()).events()
 
     return dg.AssetsDefinition(
         node_def=timeseries,
@@ -100,14 +107,19 @@ class _Run:
     """One run: some sites, some days."""
 
     def __init__(
-        self, context: dg.OpExecutionContext, settings: Settings, ace: AceResource, objects: DayIOManager, now: datetime
+        self,
+        context: dg.OpExecutionContext,
+        settings: Settings,
+        ace: AceResource,
+        objects: DayIOManager,
+        days: list[date],
+        now: datetime,
     ) -> None:
         self.context = context
         self.settings = settings
         self.ace = ace
         self.objects = objects
         self.sites = sorted(site_of(key.path[-1]) for key in context.selected_asset_keys)
-        days = days_of(context)
         self.early = tuple(day for day in days if settings.ready_at(day) > now)
         self.days = [day for day in days if day not in self.early]
         self.failures = Failures(context, total=len(self.sites) * len(days))
@@ -132,6 +144,7 @@ class _Run:
                     self.objects.put, self.sites, self.days, log=self.context.log.info, left=self._record_late
                 )
             except BackfillError as error:
+                self.failures.end_backfill(str(error))
                 raise dg.Failure(str(error), allow_retries=False) from None
             yield from self._worked(work)
         self.failures.raise_if_any()
@@ -156,12 +169,15 @@ class _Run:
 
         The first of them may be on record: nobody can say whether Dagster was interrupted before it wrote or after.
         """
-        if isinstance(result, Stored):
-            known = self._newest(result.fetched.site, result.fetched.day)
-            if known is not None and known.run_id == self.context.run_id:
-                return
-            verdict = Judge(self.before[result.fetched.site]).verdict(result)
-            self.context.instance.report_runless_asset_event(self._materialization(result, verdict))
+        if not isinstance(result, Stored):
+            return
+        instance, site = self.context.instance, result.fetched.site
+        verdict = Judge(self.before[site]).verdict(result)
+        known = self._newest(site, result.fetched.day)
+        if known is None or known.run_id != self.context.run_id:
+            instance.report_runless_asset_event(self._materialization(result, verdict))
+        for evaluation in self._evaluations(result, verdict):
+            instance.report_runless_asset_event(evaluation)
 
     def _newest(self, site: str, day: date) -> dg.EventLogRecord | None:
         """The newest materialisation of a site-day, as it is on record."""
@@ -183,10 +199,16 @@ class _Run:
         )
         verdict = judges[fetched.site].verdict(result)
         yield self._materialization(result, verdict)
+        yield from self._evaluations(result, verdict)
+
+    def _evaluations(self, result: Stored, verdict: Verdict) -> Iterator[dg.AssetCheckEvaluation]:
+        """The checks that were asked for, of a day whose materialisation is on record."""
         wanted = self.context.selected_asset_check_keys
-        made = self._newest(fetched.site, fetched.day) if wanted else None  # on record by now
+        if not wanted:
+            return
+        site, day = result.fetched.site, result.fetched.day
         severity = dg.AssetCheckSeverity.ERROR if self.settings.checks == "error" else dg.AssetCheckSeverity.WARN
-        for evaluation in verdict.evaluations(fetched.site, fetched.day, severity, of=made):
+        for evaluation in verdict.evaluations(site, day, severity, of=self._newest(site, day)):
             if evaluation.asset_check_key in wanted:
                 yield evaluation
 

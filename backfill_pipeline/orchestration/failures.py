@@ -1,6 +1,6 @@
 """Failed days: told one by one while a run goes on, and named together at its end.
 
-A failed day has no materialisation, so that Dagster shows it as failed and "missing and failed only" runs it again.
+A failed day has no materialisation, so that Dagster shows it as failed and "Failed and missing" runs it again.
 Its error is kept with it as an observation of the asset's partition: `observed_error` reads it back. Put here: the
 words and the form of failures. Keep out: what counts as one (`work.py`).
 """
@@ -10,6 +10,9 @@ from datetime import date
 from typing import NamedTuple
 
 import dagster as dg
+from dagster._core.execution.backfill import BulkActionStatus
+from dagster._core.storage.tags import BACKFILL_ID_TAG
+from dagster_shared.error import SerializableErrorInfo
 
 from backfill_pipeline.errors import BackfillError
 from backfill_pipeline.orchestration.partitions import asset_key, site_of
@@ -70,6 +73,7 @@ class Failures:
             return
         if self._stopped_by is not None:
             text = f"everything was stopped, since no further day could succeed: {self._stopped_by}"
+            self.end_backfill(text)
         else:
             named = "; ".join(f"{one.site} {one.day} ({one.error_type}: {one.error})" for one in self._failed[:SHOWN])
             more = f"; and {self.count - SHOWN} more" if self.count > SHOWN else ""
@@ -82,6 +86,15 @@ class Failures:
             metadata={"failed": dg.MetadataValue.json([one._asdict() for one in self._failed])},
             allow_retries=False,
         )
+
+    def end_backfill(self, why: str) -> None:
+        """Let the daemon end the backfill that this run belongs to, if any, since its other runs would fail as well."""
+        instance = self._context.instance
+        backfill = instance.get_backfill(self._context.run.tags.get(BACKFILL_ID_TAG, ""))
+        if backfill is not None and backfill.status is BulkActionStatus.REQUESTED:
+            error = SerializableErrorInfo(message=why, stack=[], cls_name=None)
+            ending = backfill.with_status(BulkActionStatus.FAILING)  # type: ignore[no-untyped-call]
+            instance.update_backfill(ending.with_error(error))
 
 
 def _observation(site: str, day: date, error: str, error_type: str) -> dg.AssetObservation:

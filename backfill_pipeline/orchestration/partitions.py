@@ -75,5 +75,14 @@ def asset_key(site: str) -> dg.AssetKey:
 
 
 def days_of(context: dg.OpExecutionContext) -> list[date]:
-    """The days that a run is to materialise, oldest first."""
+    """The days that a run is to materialise, oldest first.
+
+    Raises:
+        UsageError: the run names none.
+    """
+    if not (context.has_partition_key or context.has_partition_key_range):
+        raise UsageError(
+            "the run names no day: choose partitions in the UI, or give the run the tag dagster/partition, or "
+            "dagster/asset_partition_range_start and dagster/asset_partition_range_end, as 2025-03-01"
+        )
     return sorted(parse_day(key) for key in context.partition_keys)

@@ -7,28 +7,53 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
 import psutil
-from dagster._core.execution.backfill import BulkActionStatus
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 
 import backfill_pipeline
 from backfill_pipeline.control.gateway import Gateway
+from backfill_pipeline.orchestration.checks import CHECKS
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.settings import Settings
+from backfill_pipeline.simulator.world import SiteSpec
+from backfill_pipeline_tests.services import free_port, wait_for
 
 TOP = Path(backfill_pipeline.__file__).parent.parent
 FIRST = date(2025, 1, 1)
+MARK_US = 300_000_000
 OVER = ("COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED")
 
 
 def day(number: int) -> str:
     return str(FIRST + timedelta(days=number))
+
+
+@dataclass
+class Spoilt:
+    """A site of which some days come aggregated, which is refused, as long as they stand in `bad`."""
+
+    site: SiteSpec
+    bad: set[date] = field(default_factory=set)
+    archived: bool = False
+
+    @property
+    def name(self):
+        return self.site.name
+
+    def points(self):
+        return self.site.points()
+
+    def samples(self, wanted):
+        rows = self.site.samples(wanted)
+        return [(at // MARK_US * MARK_US, name, value) for at, name, value in rows] if wanted in self.bad else rows
 
 
 class Stack:
@@ -61,25 +86,30 @@ class Stack:
         self.instance = self.gateway.instance
         self.process: subprocess.Popen | None = None
 
-    def start(self, *, program: Sequence[str] = ("dagster._daemon", "run")) -> None:
+    def start(self) -> None:
+        self.process = self._started("backfill_pipeline_tests.journeys.daemon", "run")
+
+    def _started(self, *words: str) -> subprocess.Popen:
         with (self.home / "daemon.log").open("a", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *program, "-w", str(self.home / "workspace.yaml")],
+            return subprocess.Popen(
+                [sys.executable, "-m", *words, "-w", str(self.home / "workspace.yaml")],
                 stdout=log, stderr=subprocess.STDOUT, cwd=self.home,
             )  # fmt: skip
 
+    @contextmanager
+    def webserver(self) -> Iterator[str]:
+        """Dagster's webserver, beside the daemon: its URL."""
+        port = free_port()
+        server = self._started("dagster_webserver", "-h", "127.0.0.1", "-p", str(port))
+        try:
+            wait_for(port, server)
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            kill(server)
+
     def kill(self) -> None:
         """Kill -9 of everything: what a power cut leaves."""
-        family = self.family()
-        for one in family:
-            with suppress(psutil.NoSuchProcess):
-                one.kill()
-        psutil.wait_procs(family, timeout=10)
-        self.process.wait()
-
-    def family(self) -> list[psutil.Process]:
-        root = psutil.Process(self.process.pid)
-        return [*root.children(recursive=True), root]
+        kill(self.process)
 
     def stop(self) -> None:
         if self.process is None or self.process.poll() is not None:
@@ -88,10 +118,6 @@ class Stack:
 
     def launch(self, first: int, last: int) -> str:
         return self.gateway.launch(self.sites, [FIRST + timedelta(days=n) for n in range(first, last + 1)])
-
-    def cancel(self, backfill_id: str) -> None:
-        backfill = self.instance.get_backfill(backfill_id)
-        self.instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELING))
 
     def status(self, backfill_id: str) -> str:
         return self.instance.get_backfill(backfill_id).status.value
@@ -105,6 +131,14 @@ class Stack:
     def done(self, site: str) -> set[str]:
         return set(self.instance.get_materialized_partitions(asset_key(site)))
 
+    def checked(self, site: str) -> set[str]:
+        """The days of which Dagster takes every check to be evaluated, and of the newest materialisation."""
+        keys = [dg.AssetCheckKey(asset_key(site), name) for name in CHECKS]
+        infos = self.instance.event_log_storage.get_asset_check_partition_info(keys)
+        told = [one for one in infos if one.is_current and one.latest_execution_status.value in ("SUCCEEDED", "FAILED")]
+        counts = Counter(one.partition_key for one in told)
+        return {one for one, count in counts.items() if count == len(CHECKS)}
+
     def times_stored(self) -> dict[tuple[str, str], int]:
         """How often each site-day was recorded."""
         found: dict[tuple[str, str], int] = {}
@@ -113,6 +147,12 @@ class Stack:
                 one = (site, record.partition_key)
                 found[one] = found.get(one, 0) + 1
         return found
+
+    def stored_by(self, run: dg.DagsterRun) -> list[tuple[str, str]]:
+        """The site-days that a run recorded, in order."""
+        logged = self.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+        made = [entry.dagster_event.step_materialization_data.materialization for entry in logged]
+        return [(one.asset_key.path[-1], one.partition) for one in made]
 
     def pid(self, run: dg.DagsterRun) -> int:
         """The process that executes a run."""
@@ -134,6 +174,17 @@ class Stack:
     def until_over(self, backfill_id: str) -> str:
         self.until(lambda: self.status(backfill_id) in OVER)
         return self.status(backfill_id)
+
+
+def kill(process: subprocess.Popen) -> None:
+    """Kill -9 of a process and of all that it started."""
+    root = psutil.Process(process.pid)
+    family = [*root.children(recursive=True), root]
+    for one in family:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(family, timeout=10)
+    process.wait()
 
 
 @contextmanager

@@ -48,3 +48,4 @@ def test_the_commands_of_the_readme_do_what_the_ui_does(tmp_path, monkeypatch):
         assert made.done("my_site") == days
         assert made.done("a-b") == days | {day(12)}
         assert set(made.times_stored().values()) == {1}
+        assert len(made.instance.get_runs()) == 5 + 1 + 1 + 1  # a range is one run, `job backfill` one for each day

@@ -1,5 +1,6 @@
 """The assets in real Dagster runs over a made-up API: what is recorded of each day, and what is not."""
 
+import time
 from datetime import date, timedelta
 
 import dagster as dg
@@ -67,7 +68,7 @@ def test_a_failed_day_keeps_its_error(with_a_bad_day):
 
 
 def test_dagster_shows_the_failed_day_as_failed(with_a_bad_day):
-    """Partition status is by site and day, so that "missing and failed only" runs exactly the failed one."""
+    """Partition status is by site and day, so that "Failed and missing" runs exactly the failed one."""
     runs, _ = with_a_bad_day
     done = runs.instance.get_materialized_partitions(asset_key("north"))
     assert done == {"2025-01-01", "2025-01-03", "2025-01-04"}
@@ -165,6 +166,47 @@ def test_a_day_that_is_not_ready_is_not_asked_for(tmp_path):
         assert runs.materialized(result) == [("north", "2025-05-30")]
         assert "north 2025-05-31 (UsageError: not ready before 2025-06-01 06:00 UTC" in failure_of(result)
     assert fetcher.asked == [("north", date(2025, 5, 30))]
+
+
+def test_a_day_is_on_record_while_the_next_is_at_work(tmp_path):
+    """A stored day does not wait for the end of its run: the next day begins to arrive with it on record."""
+    days = [date(2025, 1, 1) + timedelta(days=number) for number in range(4)]
+    seen = []
+
+    def before(site, day, stop):
+        if day != days[0]:
+            wanted = str(day - timedelta(days=1))
+            deadline = time.monotonic() + 20
+            while wanted not in runs.instance.get_materialized_partitions(asset_key(site)):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            seen.append(wanted)
+
+    with Runs(tmp_path, FakeFetcher(before=before), "north") as runs:
+        assert runs.run(str(days[0]), str(days[-1])).success
+    assert seen == [str(day) for day in days[:-1]]
+
+
+def test_a_run_without_a_day_says_what_to_give(tmp_path):
+    """A run that names no day ends with one line that says how to name one."""
+    with Runs(tmp_path, FakeFetcher(), "north") as runs:
+        job = runs.defs.resolve_job_def("backfill_job")
+        result = job.execute_in_process(instance=runs.instance, raise_on_error=False)
+        assert failure_of(result).startswith("the run names no day: choose partitions in the UI")
+
+
+def test_checks_alone_are_no_failure(tmp_path):
+    """Dagster's button `Execute all` has nothing to judge without a day: nothing is fetched, nothing is red."""
+    fetcher = FakeFetcher()
+    with Runs(tmp_path, fetcher, "north") as runs:
+        checks = dg.AssetSelection.all_asset_checks()
+        job = dg.define_asset_job("checks", selection=checks).resolve(
+            asset_graph=runs.defs.get_repository_def().asset_graph
+        )
+        result = job.execute_in_process(instance=runs.instance, resources=runs.defs.resources)
+        assert result.success
+        assert result.get_asset_check_evaluations() == []
+    assert fetcher.asked == []
 
 
 def test_odd_names_are_one_asset_each(tmp_path):

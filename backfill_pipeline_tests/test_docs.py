@@ -1,0 +1,44 @@
+"""The docs name what there is: every setting, every section of `dagster.yaml`, no command that does not exist."""
+
+import re
+
+import pytest
+import yaml
+
+from backfill_pipeline.control.cli import backfill
+from backfill_pipeline.settings import Settings
+from backfill_pipeline_tests.test_architecture import ROOT
+
+TOP = ROOT.parent
+README = (TOP / "README.md").read_text(encoding="utf-8")
+PAGES = sorted({TOP / "README.md", *(TOP / "docs").glob("*.md")})
+
+
+def test_the_readme_has_every_setting():
+    """Each variable that the settings read stands in the README's table, and no other does."""
+    table = re.findall(r"^\| ((?:`[A-Z_0-9]+`(?:, )?)+) \|", README, re.MULTILINE)
+    named = {name for cell in table for name in re.findall(r"[A-Z_0-9]+", cell)}
+    assert named == {field.alias for field in Settings.model_fields.values()}
+
+
+def test_every_section_of_the_instance_is_explained():
+    """`docs/dagster.md` says what each part of `dagster.yaml` is for."""
+    told = (TOP / "docs" / "dagster.md").read_text(encoding="utf-8")
+    for section in yaml.safe_load((TOP / "dagster.yaml").read_text(encoding="utf-8")):
+        assert f"`{section}" in told
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_names_a_command_that_is_not_there(page):
+    """Each `backfill ...` that a page tells to type is a command."""
+    named = set(re.findall(r"(?:^|`|&& +)backfill ([a-z]+)\b", page.read_text(encoding="utf-8"), re.MULTILINE))
+    assert named <= set(backfill.commands)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_path_that_a_page_names_is_there(page):
+    """`docs/...` and the project's own files exist."""
+    named = re.findall(
+        r"`((?:docs|backfill_pipeline|backfill_pipeline_tests|benchmarks)/[\w./-]*)`", page.read_text("utf-8")
+    )
+    assert [path for path in named if not (TOP / path).exists()] == []
