@@ -29,6 +29,9 @@ GROUP = "timeseries"
 OBJECTS = "objects"
 """Key of the IO manager through which days are put and loaded."""
 
+OWNER = "team:building-data"
+"""Who answers for the assets, as Dagster's catalog shows and filters it."""
+
 _ASKED = 100
 """Partitions that Dagster's storage is asked about at once."""
 
@@ -86,6 +89,7 @@ def _spec(site: str, partitions: dg.PartitionsDefinition, settings: Settings) ->
         partitions_def=partitions,
         skippable=True,
         kinds={"parquet", "python"},
+        owners=[OWNER],
         description=f"Raw samples of site `{site}` from the ACE API: one Parquet object per UTC day, sorted by point "
         "and time, read back and verified.",
         metadata={
