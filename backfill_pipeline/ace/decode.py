@@ -157,7 +157,7 @@ def _together(body: Body, rows: int = _MOST) -> Page | None:
     begin = body.find(b"[", 0, 64) + 1
     if not begin or end <= begin or body[begin : begin + 1] != b"{" or body[end - 1 : end] != b"}":
         return None
-    if len(body) - end > _SHORT:
+    if len(body) - end > _SHORT or len(body) < 2 * _TAIL:  # too long for what it should say, or too short to look at
         return None
     try:
         answer = json.loads(body[:begin] + body[end:])
