@@ -157,6 +157,7 @@ class Work:
                 result = self._settled(fetched)
                 left.remove(fetched.day)
                 self._give(result)
+                del fetched  # its rows: the next day may be as large
                 if self._finishing.is_set():
                     return
 
