@@ -180,6 +180,7 @@ class _Run:
         known = self._newest(site, result.fetched.day)
         if known is None or known.run_id != self.context.run_id:
             instance.report_runless_asset_event(self._materialization(result, verdict))
+        result.fetched.discard()
         for evaluation in self._evaluations(result, verdict):
             instance.report_runless_asset_event(evaluation)
 
@@ -203,6 +204,8 @@ class _Run:
         )
         verdict = judges[fetched.site].verdict(result)
         yield self._materialization(result, verdict)
+        # Only now that the day is on record: a death before costs no request, since the day is put together again.
+        fetched.discard()
         yield from self._evaluations(result, verdict)
 
     def _evaluations(self, result: Stored, verdict: Verdict) -> Iterator[dg.AssetCheckEvaluation]:
