@@ -187,6 +187,21 @@ def adopt(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_jso
 
 
 @backfill.command()
+@json_option
+def move(*, as_json: bool) -> None:
+    """Move what Dagster remembers from the embedded SQLite files to the empty database of BACKFILL_RUN_STORAGE.
+
+    Runs, events, backfills, ticks and checks. End webserver and daemon first; the SQLite files stay as they are.
+
+    Example: BACKFILL_RUN_STORAGE=postgresql://user:password@host/dagster backfill move
+    """
+    from backfill_pipeline.orchestration.move import move_storage  # noqa: PLC0415 - Dagster takes long to import
+
+    counts = move_storage(Settings.load())
+    click.echo(json.dumps(counts) if as_json else ", ".join(f"{count} {what}" for what, count in counts.items()))
+
+
+@backfill.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; elsewhere needs BACKFILL_TOKEN.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8642, show_default=True, help="0: any free one.")
 @click.option("--log-json", is_flag=True, help="One JSON object a line on standard error, for log collectors.")
