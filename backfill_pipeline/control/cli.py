@@ -279,6 +279,18 @@ def up(port: int) -> None:
     run_up(Settings.load(), port)
 
 
+@backfill.command()
+@click.option("--runs", type=click.IntRange(1, 64), default=1, show_default=True, help="Runs at work at once.")
+def worker(runs: int) -> None:
+    """Take runs from BACKFILL_BROKER and execute them on this host, until ended. Needs Linux or macOS.
+
+    Example: backfill worker --runs 2
+    """
+    from backfill_pipeline.orchestration.workers import run_worker  # noqa: PLC0415 - Dagster takes long to import
+
+    run_worker(Settings.load(), runs)
+
+
 backfill.add_command(simulate)
 
 
