@@ -281,13 +281,18 @@ def up(port: int) -> None:
 
 @backfill.command()
 @click.option("--runs", type=click.IntRange(1, 64), default=1, show_default=True, help="Runs at work at once.")
-def worker(runs: int) -> None:
+@click.option("--alive", is_flag=True, help="Look whether a worker of this host answers; exit code 1: none.")
+def worker(runs: int, *, alive: bool) -> None:
     """Take runs from BACKFILL_BROKER and execute them on this host, until ended. Needs Linux or macOS.
 
     Example: backfill worker --runs 2
     """
-    from backfill_pipeline.orchestration.workers import run_worker  # noqa: PLC0415 - Dagster takes long to import
+    from backfill_pipeline.orchestration.workers import run_worker, workers_here  # noqa: PLC0415 - Dagster takes long
 
+    if alive:
+        found = workers_here(Settings.load())
+        click.echo(", ".join(found) or "no worker of this host answers")
+        sys.exit(0 if found else 1)
     run_worker(Settings.load(), runs)
 
 

@@ -4,6 +4,7 @@ Put here: what that launcher lacks for our runs, and how a worker is begun. Keep
 told in `docs/decisions/0009-workers.md`; the instance that uses it is `deploy/dagster.yaml`.
 """
 
+import socket
 import uuid
 from collections.abc import Mapping
 from typing import Any, Self
@@ -57,7 +58,15 @@ class WorkersRunLauncher(CeleryRunLauncher):
         Raises:
             SettingError: they name none.
         """
-        settings = Settings.load()
+        return cls.of(Settings.load(), inst_data)
+
+    @classmethod
+    def of(cls, settings: Settings, inst_data: ConfigurableClassData | None = None) -> Self:
+        """Reach the broker that `settings` name.
+
+        Raises:
+            SettingError: they name none.
+        """
         if settings.broker is None:
             raise SettingError("BACKFILL_BROKER is not set: put the redis:// URL of the workers' broker there")
         url = settings.broker.get_secret_value()
@@ -94,6 +103,16 @@ class WorkersRunLauncher(CeleryRunLauncher):
         return None
 
 
+def workers_here(settings: Settings) -> list[str]:
+    """The workers of this host that answer, by name.
+
+    Raises:
+        SettingError: no broker is set.
+    """
+    replies = WorkersRunLauncher.of(settings).celery.control.ping(timeout=_PING_S)
+    return sorted(name for reply in replies for name in reply if name.endswith(f"@{socket.gethostname()}"))
+
+
 def run_worker(settings: Settings, runs: int) -> None:
     """Execute runs of the broker on this host until ended.
 
@@ -104,9 +123,7 @@ def run_worker(settings: Settings, runs: int) -> None:
     Raises:
         SettingError: no broker is set.
     """
-    if settings.broker is None:
-        raise SettingError("BACKFILL_BROKER is not set: put the redis:// URL of the workers' broker there")
-    app = WorkersRunLauncher.from_config_value(None, {}).celery
+    app = WorkersRunLauncher.of(settings).celery
     create_execute_job_task(app)
     create_resume_job_task(app)
     # A new name each time: a worker that came back must not answer for the runs of the one that was killed.
