@@ -126,7 +126,7 @@ def _mark(canvas: Canvas, x: float, y: float, state: State) -> None:
 def _legend(canvas: Canvas, y: float) -> None:
     x: float = _LEFT
     canvas.text(x, y + 10, "stored, points heard of:", size=10)
-    x += 118
+    x += 130
     for number, colour in enumerate(BLUES):
         canvas.box(x + number * _STEP, y, _CELL, _CELL, colour)
     canvas.text(x, y + 24, "0", size=9, colour=GREY)
