@@ -12,8 +12,8 @@ from backfill_pipeline.core.day import days_between
 from backfill_pipeline.core.quality import DAYS_AROUND
 from backfill_pipeline.coverage.changes import PointChange, changes
 from backfill_pipeline.coverage.footers import read_footers
-from backfill_pipeline.coverage.report import Report, html, png
-from backfill_pipeline.coverage.table import Found, SiteDay, coverage, points_of, to_arrow
+from backfill_pipeline.coverage.report import KINDS, Report, rendered
+from backfill_pipeline.coverage.table import Found, SiteDay, coverage, points_of
 from backfill_pipeline.errors import SettingError, UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import settings_store
@@ -99,10 +99,9 @@ def write_report(
         UsageError: as `arrived`; or the files cannot be written, or no such file can be made.
         SettingError, StoreRefusedError, StoreBusyError: as `arrived`.
     """
-    kinds = ("html", "png", "parquet")
     one_kind = out.suffix.removeprefix(".").lower()
-    if one_kind and one_kind not in kinds and not out.is_dir():
-        raise UsageError(f"--out {out}: a folder, or a file that ends with {', '.join(f'.{kind}' for kind in kinds)}")
+    if one_kind and one_kind not in KINDS and not out.is_dir():
+        raise UsageError(f"--out {out}: a folder, or a file that ends with {', '.join(f'.{kind}' for kind in KINDS)}")
     asked = list(sites or settings.sites)
     seen = arrived(settings, [*asked, points] if points and points not in asked else asked, first, last)
     days = list(days_between(first, last))
@@ -114,19 +113,12 @@ def write_report(
         point_changes(seen, points) if points else (),
         seen.note,
     )
-    single = one_kind in kinds and not out.is_dir()
-    targets = {one_kind: out} if single else {kind: out / f"coverage.{kind}" for kind in kinds}
+    single = one_kind in KINDS and not out.is_dir()
+    targets = {one_kind: out} if single else {kind: out / f"coverage.{kind}" for kind in KINDS}
     try:
         for kind, path in targets.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            if kind == "html":
-                path.write_text(html(report), encoding="utf-8")
-            elif kind == "png":
-                path.write_bytes(png(report))
-            else:
-                import pyarrow.parquet as pq  # noqa: PLC0415 - only here
-
-                pq.write_table(to_arrow(seen.table, seen.made), path)
+            path.write_bytes(rendered(report, kind))
     except OSError as error:
         raise UsageError(f"--out {out} cannot be written: {error.strerror or error}") from None
     return list(targets.values())

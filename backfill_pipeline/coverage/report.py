@@ -10,11 +10,14 @@ from datetime import UTC, date, datetime
 from html import escape
 from itertools import groupby
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from backfill_pipeline.core.points import PointDays
 from backfill_pipeline.coverage.canvas import Canvas, plain, png_of
 from backfill_pipeline.coverage.changes import PointChange
 from backfill_pipeline.coverage.picture import calendar, points_map
-from backfill_pipeline.coverage.table import SiteDay, State
+from backfill_pipeline.coverage.table import SiteDay, State, to_arrow
 
 MOST_CHANGES = 2000
 """Changes that a page lists; `backfill points` has all."""
@@ -60,6 +63,22 @@ class Report:
             days = [one.day for one in self.table if one.site == self.points]
             drawn[f"Points of {self.points} by day"] = points_map(self.points, days, self.each)
         return drawn
+
+
+KINDS = ("html", "png", "parquet")
+"""What a report can be written as; also the files' suffixes."""
+
+
+def rendered(report: Report, kind: str) -> bytes:
+    """The report as one of `KINDS`."""
+    if kind == "html":
+        return html(report).encode()
+    if kind == "png":
+        return png(report)
+    sink = pa.BufferOutputStream()
+    pq.write_table(to_arrow(report.table, report.made), sink)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 def png(report: Report) -> bytes:

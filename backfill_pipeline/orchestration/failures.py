@@ -22,6 +22,10 @@ SHOWN = 10
 """How many failures the run's last message names; its metadata names all."""
 
 
+STOPPED_ALL = "everything was stopped"
+"""How the message of a run begins that ended because no further day could succeed."""
+
+
 class DayError(NamedTuple):
     """What an observation says of a failed site-day."""
 
@@ -72,7 +76,7 @@ class Failures:
         if not self._failed:
             return
         if self._stopped_by is not None:
-            text = f"everything was stopped, since no further day could succeed: {self._stopped_by}"
+            text = f"{STOPPED_ALL}, since no further day could succeed: {self._stopped_by}"
             self.end_backfill(text)
         else:
             named = "; ".join(f"{one.site} {one.day} ({one.error_type}: {one.error})" for one in self._failed[:SHOWN])
