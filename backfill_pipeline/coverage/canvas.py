@@ -122,14 +122,16 @@ class Canvas:
         return whole
 
 
-def png_of(canvases: list[Canvas]) -> bytes:
-    """Drawings below each other, as one PNG."""
+def png_of(canvases: list[Canvas], *, small: bool = False) -> bytes:
+    """Drawings below each other, as one PNG; `small`: a pixel a unit, for pages that do not shrink it."""
     images = [canvas.to_image() for canvas in canvases]
     whole = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
     y = 0
     for image in images:
         whole.paste(image, (0, y))
         y += image.height
+    if small:
+        whole = whole.resize((whole.width // SCALE, whole.height // SCALE), Image.Resampling.LANCZOS)
     sink = io.BytesIO()
     whole.save(sink, "PNG", optimize=True)
     return sink.getvalue()

@@ -97,7 +97,7 @@ def _metadata(report: Report) -> dict[str, dg.MetadataValue]:
 
 
 def _picture(site: str, days: Sequence[SiteDay]) -> str:
-    data = base64.b64encode(png_of([calendar(site, days)])).decode()
+    data = base64.b64encode(png_of([calendar(site, days)], small=True)).decode()
     return f"![calendar](data:image/png;base64,{data})"
 
 
