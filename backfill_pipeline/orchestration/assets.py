@@ -17,8 +17,9 @@ import dagster as dg
 from dagster._core.storage.tags import RETRY_NUMBER_TAG
 
 from backfill_pipeline.core.day import days_between, partition_key
+from backfill_pipeline.core.quality import DAYS_AROUND
 from backfill_pipeline.errors import BackfillError, UsageError
-from backfill_pipeline.orchestration.checks import DAYS_AROUND, Judge, Verdict, check_specs, share
+from backfill_pipeline.orchestration.checks import Judge, Verdict, check_specs, share
 from backfill_pipeline.orchestration.failures import Failures
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.partitions import asset_key, day_partitions, days_of, output_name, site_of
