@@ -6,7 +6,7 @@ lines. Heavy imports stay inside the commands, so that `--help` answers at once.
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -88,15 +88,11 @@ def start(first: date, last: date, sites: tuple[str, ...], *, force: bool, wait:
 
     Example: backfill start --from 2025-03-01 --to 2025-03-31 --site ses_falls_city --wait
     """
-    from backfill_pipeline.control.planning import saved_plan  # noqa: PLC0415 - Arrow takes long to import
+    from backfill_pipeline.control.planning import foreseen  # noqa: PLC0415 - Arrow takes long to import
 
     control = _control()
-
-    def foreseen(wanted: Sequence[str]) -> str | None:
-        plan = None if force else saved_plan(control.settings, wanted, first, last)
-        return json.dumps(plan) if plan else None
-
-    started = control.start(first, last, sites, force=force, forecast=foreseen)
+    forecast = None if force else foreseen(control.settings, first, last)
+    started = control.start(first, last, sites, force=force, forecast=forecast)
     if not wait:
         click.echo(json.dumps(started.facts()) if as_json else f"{started.backfill_id}  {started.message}")
         return

@@ -264,6 +264,8 @@ class _Run:
                 "longest_gap_min": day.quality.longest_gap_min,
                 "requests": fetched.requests,
                 "retries": fetched.retries,
+                "throttled": fetched.throttled,
+                "put_s": round(day.put_s, 3),
                 "duration_s": round(fetched.seconds, 3),
                 "sha256": stored.sha256,
             },

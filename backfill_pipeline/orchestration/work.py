@@ -9,6 +9,7 @@ happened), and how a day is fetched (`ace/fetch.py`) or stored (`storage/days.py
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,12 +55,14 @@ class Stored:
         stored: its object.
         counts: what arrived and what became of it.
         quality: what its rows show.
+        put_s: seconds that encoding, putting and reading it back took.
     """
 
     fetched: FetchedDay
     stored: StoredDay
     counts: Counts
     quality: Quality
+    put_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +175,15 @@ class Work:
                 raise error
             return Failed(fetched.site, (fetched.day,), error)
         try:
+            began = time.monotonic()
             stored = self._put(fetched.rows, fetched.facts)
+            put_s = time.monotonic() - began
             figures = quality(fetched.rows)
         except STOPS_ALL:
             raise
         except Exception as surprise:  # noqa: BLE001 - nothing about one day may cost the days after it
             return Failed(fetched.site, (fetched.day,), surprise)
-        return Stored(replace(fetched, rows=None), stored, fetched.rows.counts, figures)
+        return Stored(replace(fetched, rows=None), stored, fetched.rows.counts, figures, put_s)
 
     def _give(self, result: Stored | Failed) -> None:
         with self._changed:
