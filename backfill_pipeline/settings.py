@@ -39,6 +39,10 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _secret_url(value: SecretStr) -> SecretStr:
+    return SecretStr(_http_url(value.get_secret_value()))
+
+
 def _store_url(value: str) -> str:
     scheme, separator, rest = value.partition("://")
     if separator and scheme not in ("file", "s3"):
@@ -165,6 +169,11 @@ class Settings(BaseModel):
     )
     checks: Literal["warn", "error"] = Field(
         "warn", alias="BACKFILL_CHECKS", description="what a check that does not pass shows: warn or error"
+    )
+    alert_url: Annotated[SecretStr, AfterValidator(_secret_url)] | None = Field(
+        None,
+        alias="BACKFILL_ALERT_URL",
+        description="webhook that is told what needs a person, as JSON with `text`: an http(s) URL",
     )
     store: Annotated[str, AfterValidator(_store_url)] = Field(
         "./data", alias="BACKFILL_STORE", description="a folder, file:///folder, or s3://bucket[/prefix]"

@@ -243,6 +243,50 @@ def verify(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_js
 
 @backfill.command()
 @range_options
+@click.option("--points", metavar="SITE", help="Show this site's points by day as well.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder; or FILE.html, .png, .parquet.")
+@json_option
+def report(first: date, last: date, sites: tuple[str, ...], *, points: str | None, out: Path, as_json: bool) -> None:
+    """Show what arrived: a calendar of each site as HTML and PNG, and its figures as Parquet.
+
+    Example: backfill report --from 2025-01-01 --to 2025-12-31 --points ses_falls_city --out report
+    """
+    from backfill_pipeline.control.reporting import write_report  # noqa: PLC0415 - Arrow takes long to import
+
+    written = write_report(Settings.load(), first, last, sites, points=points, out=out)
+    click.echo(json.dumps([str(path) for path in written]) if as_json else "\n".join(map(str, written)))
+
+
+@backfill.command()
+@click.option("--from", "first", type=DayType(), required=True, help="First day, YYYY-MM-DD.")
+@click.option("--to", "last", type=DayType(), required=True, help="Last day, included.")
+@click.option("--site", required=True, help="The site.")
+@json_option
+def points(first: date, last: date, site: str, *, as_json: bool) -> None:
+    """Tell which points appeared, vanished, were renamed, fell silent, went flat or changed interval, and when.
+
+    Example: backfill points --site ses_falls_city --from 2025-01-01 --to 2025-12-31
+    """
+    from backfill_pipeline.control.reporting import arrived, point_changes  # noqa: PLC0415 - as above
+    from backfill_pipeline.coverage.canvas import plain  # noqa: PLC0415
+    from backfill_pipeline.coverage.report import about  # noqa: PLC0415
+
+    found = point_changes(arrived(Settings.load(), [site], first, last), site)
+    if as_json:
+        facts = [
+            {"day": str(o.day), "change": o.change, "point": o.point, "until": o.until and str(o.until), "note": o.note}
+            for o in found
+        ]
+        click.echo(json.dumps(facts))
+        return
+    for one in found:
+        click.echo(f"{one.day}  {one.change:<12}  {plain(one.point)}  {plain(about(one))}".rstrip())
+    if not found:
+        click.echo("no change that the stored days tell of")
+
+
+@backfill.command()
+@range_options
 @click.option("--price", type=click.FloatRange(0), default=0.015, show_default=True, help="USD per GB and month.")
 @json_option
 def plan(first: date, last: date, sites: tuple[str, ...], *, price: float, as_json: bool) -> None:
