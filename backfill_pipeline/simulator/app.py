@@ -77,7 +77,7 @@ class Simulator:
 
     Args:
         world: what to serve.
-        api_key: the only key that is let in.
+        api_key: the only key that is let in, as long as nobody changes `keys`.
         port: 0: a free one.
         host: where to listen.
         faults: what goes wrong.
@@ -104,7 +104,7 @@ class Simulator:
     ) -> None:
         self.world = world
         self.host = host
-        self.api_key = api_key
+        self.keys = {api_key}
         self.faults = Faults(faults)
         self.limit = requests_per_minute
         self.latency_s = latency_s
@@ -242,7 +242,7 @@ class _Handler(BaseHTTPRequestHandler):
         given = self.headers.get("Authorization")
         if given is None:
             raise _Answer(401, {"message": "Error"})
-        if given != f"Bearer {self.api.api_key}":
+        if given.removeprefix("Bearer ") not in self.api.keys or not given.startswith("Bearer "):
             raise {
                 "error": _Answer(401, {"message": "Error"}),
                 "jwt": _Answer(401, {"message": "JWT Signature Invalid"}),
