@@ -23,7 +23,7 @@ from requests.adapters import HTTPAdapter
 
 from backfill_pipeline import __version__
 from backfill_pipeline.ace.budget import Budget, open_budget
-from backfill_pipeline.ace.decode import Body, decode_page
+from backfill_pipeline.ace.decode import Body, decode_page, parsed
 from backfill_pipeline.ace.retry import Retries
 from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.core.day import Window, iso
@@ -44,8 +44,17 @@ LIST_SIZE = 5_000
 DECODERS = 2
 """Threads that decode: enough to keep up, and few, since each keeps its working memory."""
 
-_ROW_BYTES = 2_048
+_ROW_BYTES = 1_024
 """No row of a page is longer than this on average: names have at most 512 characters."""
+
+_ITEM_BYTES, _ITEM_PARTS = 8_192, 200
+"""Bytes, and members in JSON, that an item of a list has at most on average: a point has some fifty."""
+
+_SHORT = 100_000
+"""Bytes; a longer answer is not looked into for what it says."""
+
+_LONG_KEY = 8
+"""Characters from which a key is known by itself wherever it stands."""
 
 _EMPTY = decode_page(b'{"point_samples": [], "next_cursor": null, "has_more": false}\n')
 
@@ -118,6 +127,7 @@ class AceClient:
         self.budget = budget
         self.retries = retries or Retries()
         self._auth = _Bearer(key)
+        self._key = key.encode("utf-8", "surrogatepass")
         self._clock = clock
         self._patience = patience
         self._local = threading.local()
@@ -172,11 +182,16 @@ class AceClient:
             query["cursor"] = cursor
         what = f"samples of site {site!r}, {iso(window.start)} to {iso(window.end)}, {size} a page"
         status, body = self._get(
-            f"{_site_path(site)}/timeseries/paginated", query, what, rows=size, no_data_is_empty=True
+            f"{_site_path(site)}/timeseries/paginated",
+            query,
+            what,
+            rows=size,
+            most=size * _ROW_BYTES,
+            no_data_is_empty=True,
         )
         if status == requests.codes.not_found:
             return _EMPTY
-        return self._decoders.submit(decode_page, body).result()
+        return self._decoders.submit(decode_page, body, size).result()
 
     def clock_ahead(self, now: Callable[[], float] = time.time) -> float | None:
         """Seconds that this machine's clock is ahead of the API's, to a second; None when the API names no time.
@@ -231,7 +246,9 @@ class AceClient:
         received, number = 0, 1
         while True:
             query = {"page": str(number), "per_page": str(LIST_SIZE)}
-            status, body = self._get(path, query, what, rows=LIST_SIZE, no_data_is_empty=number > 1)
+            status, body = self._get(
+                path, query, what, rows=LIST_SIZE, most=LIST_SIZE * _ITEM_BYTES, no_data_is_empty=number > 1
+            )
             if status == requests.codes.not_found:
                 return
             page = _list_page(body, what)
@@ -244,7 +261,7 @@ class AceClient:
             number += 1
 
     def _get(
-        self, path: str, query: Mapping[str, str], what: str, *, rows: int, no_data_is_empty: bool
+        self, path: str, query: Mapping[str, str], what: str, *, rows: int, most: int, no_data_is_empty: bool
     ) -> tuple[int, Body]:
         """Send one request, within the budget; its status (200, or 404 where that means no data) and body."""
         self.budget.acquire()
@@ -259,10 +276,12 @@ class AceClient:
                 allow_redirects=False,
                 stream=True,
             ) as answer:
-                body = self._body(answer, most=rows * _ROW_BYTES + 1_000_000, until=started + 2 * read_s)
+                body = self._body(answer, most=most + 1_000_000, until=started + 2 * read_s)
                 status, headers = answer.status_code, answer.headers
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise PageFailedError(f"{what}: {_cause(error)}") from error
+        if len(self._key) >= _LONG_KEY and (status != requests.codes.ok or len(body) < _SHORT):
+            body = body.replace(self._key, b"(the key)")  # what an answer says may be told, and it may repeat the key
         return self._judged(status, headers, body, what, no_data_is_empty=no_data_is_empty)
 
     def _judged(
@@ -372,9 +391,11 @@ def _true(point: Mapping[str, Any]) -> bool:
 
 def _list_page(body: Body, what: str) -> dict[str, Any]:
     try:
-        page = json.loads(body)
+        page = parsed(body, LIST_SIZE * _ITEM_PARTS)
     except (ValueError, RecursionError) as error:
         raise PageFailedError(f"{what}: the answer is not whole JSON ({_message(body)})") from error
+    except ContractError as error:
+        raise ContractError(f"{what}: {error}") from None
     items = page.get("items") if isinstance(page, dict) else None
     total = page.get("total") if isinstance(page, dict) else None
     if not isinstance(items, list) or not isinstance(total, int):
@@ -392,6 +413,8 @@ def _message(body: Body) -> str:
     """What the answer says, in one short line."""
     if _is_html(body):
         return "an HTML page"
+    if len(body) > _SHORT:
+        return f"{len(body):,} bytes"
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
@@ -402,6 +425,8 @@ def _message(body: Body) -> str:
 
 
 def _fields(body: Body) -> tuple[str, ...]:
+    if len(body) > _SHORT:
+        return ()
     try:
         errors = json.loads(body)["errors"]
         return tuple(str(name) for name in errors)

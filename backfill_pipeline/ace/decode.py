@@ -60,11 +60,26 @@ _TAIL = 96
 _TIME_PATTERN = b"0000-00-00T00:00:00.000000"
 
 
-def decode_page(body: Body) -> Page:
+_ROW_LEAST = 24
+"""No row is shorter: keys, marks and a name alone take more bytes."""
+
+_PARTS_A_ROW = 32
+"""Objects, lists and members that a row may have in JSON, on average: it has four, and more if names hold commas."""
+
+_MOST = 500_000
+"""Rows of the largest page that the API knows."""
+
+_SHORT = 4_096
+"""Bytes that what stands after the rows, and an answer that only says something, stay below."""
+
+
+def decode_page(body: Body, rows: int = _MOST) -> Page:
     """Decode an answer of `timeseries/paginated`.
 
     Args:
         body: the whole answer, unpacked.
+        rows: how many were asked for; an answer made of far more parts is not taken apart, since a few bytes each can
+            become a hundred in memory.
 
     Returns:
         Its rows, in the API's order, and what it says of further ones.
@@ -73,18 +88,35 @@ def decode_page(body: Body) -> Page:
         PageFailedError: the body is not whole JSON: cut, or not JSON at all.
         ContractError: it is whole JSON of another shape; nothing malformed is ever taken for an empty page.
     """
-    return _together(body) or _any(body)
+    return _together(body, rows) or _any(body, rows)
 
 
-def _any(body: Body) -> Page:
+def parsed(body: Body, parts: int) -> Any:
+    """The JSON of an answer with at most so many objects, lists and members.
+
+    Raises:
+        ValueError, RecursionError: it is no JSON, or nested too deep.
+        ContractError: it has far more parts than what was asked for can have.
+    """
+    _bounded(body, parts)
+    return json.loads(body)
+
+
+def _bounded(body: Body, parts: int) -> None:
+    found = sum(body.count(mark) for mark in (b"{", b"[", b","))
+    if found > parts:
+        raise ContractError(f"the answer has {found:,} parts, where what was asked for has {parts:,} at most")
+
+
+def _any(body: Body, asked: int = _MOST) -> Page:
     """Any whole JSON, row by row."""
     try:
-        answer = json.loads(body)
+        answer = parsed(body, _parts(asked))
     except (ValueError, RecursionError) as error:
         kind = "an HTML page" if body.lstrip()[:1] == b"<" else f"{len(body):,} bytes that are not whole JSON"
         raise PageFailedError(f"the answer is {kind}") from error
     if not isinstance(answer, dict) or not isinstance(answer.get("point_samples"), list):
-        said = answer.get("message") if isinstance(answer, dict) else None
+        said = answer.get("message") if isinstance(answer, dict) and len(body) < _SHORT else None
         raise ContractError(f"the answer has no list `point_samples`{f': {said!r:.200}' if said else ''}")
     cursor, has_more = _continuation(answer)
     rows = answer["point_samples"]
@@ -95,6 +127,10 @@ def _any(body: Body) -> Page:
     names: dict[str, int] = {}
     code, time_us, value, fault = _row_by_row(rows, names)
     return _page(list(names), code, time_us, value, fault, cursor, has_more)
+
+
+def _parts(rows: int) -> int:
+    return _PARTS_A_ROW * rows + 10_000
 
 
 def _row_by_row(rows: Sequence[Mapping[str, Any]], names: dict[str, int]) -> "_Columns":
@@ -111,7 +147,7 @@ def _row_by_row(rows: Sequence[Mapping[str, Any]], names: dict[str, int]) -> "_C
     return code, time_us, value, fault
 
 
-def _together(body: Body) -> Page | None:
+def _together(body: Body, rows: int = _MOST) -> Page | None:
     """The rows of a page that are written as the vendor writes them, together; None for a page of another shape.
 
     Every byte of the answer is accounted for: what is between the rows, each row's fixed bytes, and its name, value
@@ -120,6 +156,8 @@ def _together(body: Body) -> Page | None:
     end = body.rfind(b"]")
     begin = body.find(b"[", 0, 64) + 1
     if not begin or end <= begin or body[begin : begin + 1] != b"{" or body[end - 1 : end] != b"}":
+        return None
+    if len(body) - end > _SHORT or len(body) < 2 * _TAIL:  # too long for what it should say, or too short to look at
         return None
     try:
         answer = json.loads(body[:begin] + body[end:])
@@ -131,6 +169,8 @@ def _together(body: Body) -> Page | None:
         pieces = [_Rows(body, first, last, codes) for first, last in _pieces(body, begin, end)]
         if not any(piece.alike.any() for piece in pieces):
             return None
+        if not all(piece.alike.all() for piece in pieces):
+            _bounded(body, _parts(rows))
         columns = [piece.read(known) for piece in pieces]
     except (ValueError, RecursionError):  # something in it is no JSON: `_any` says what is wrong with the whole
         return None
@@ -144,7 +184,7 @@ def _pieces(body: Body, begin: int, end: int) -> Iterator[tuple[int, int]]:
     while end - begin > _PIECE:
         cut = body.rfind(between, begin, begin + _PIECE)
         if cut < 0:
-            break
+            raise ValueError("these are no rows")
         yield begin, cut + 1
         begin = cut + len(between) - 1
     yield begin, end
@@ -163,7 +203,10 @@ class _Rows:
         value_key, time_key = (b"," + space + key + space for key in (b'"value":', b'"time":'))
         between = b"}," + space + b"{"
         text = np.frombuffer(body, np.uint8)
-        stop = _places(text[begin:end] == ord("}")) + begin
+        marks = text[begin:end] == ord("}")
+        if np.count_nonzero(marks) * _ROW_LEAST > end - begin:
+            raise ValueError("these are no rows")
+        stop = _places(marks) + begin
         alike = _reads(_gathered(body, stop, 16), 0, between + opening[1:])
         if not alike[:-1].all():
             stop = stop[_reads(_gathered(body, stop, 16), 0, between) | (stop == end - 1)]

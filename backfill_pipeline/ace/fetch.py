@@ -159,6 +159,7 @@ class Fetcher:
                 if isinstance(item, BaseException):
                     raise item
                 yield item
+                del item  # the caller may let go of the day while the next one is waited for
         finally:
             run.end.set()
             while conductor.is_alive():
@@ -227,11 +228,13 @@ class _SiteRun:
                 self._give(self._finished(work))
                 self.under_way.popleft()
                 self._launch(pool, flying)
-            if not flying:
-                if not self.under_way and not self.waiting:
-                    return
-                continue
-            done, _ = wait(flying, timeout=1.0, return_when=FIRST_COMPLETED)
+            done: set[Future[None]] = set()
+            if flying:
+                done, _ = wait(flying, timeout=1.0, return_when=FIRST_COMPLETED)
+            elif self.under_way or self.waiting:
+                self.end.wait(0.02)  # until the caller has taken a day
+            else:
+                return
             for future in done:
                 work = flying.pop(future)
                 with self.lock:
@@ -268,7 +271,9 @@ class _SiteRun:
                 if window is not None:
                     work.in_flight += 1
                     return work, window
-        if len(self.under_way) < AHEAD and self.waiting and (self.pace.seconds or not self.under_way):
+        # Days that the caller has not taken yet count: a slow store must not fill the memory.
+        ahead = len(self.under_way) + self.out.qsize()
+        if ahead < AHEAD and self.waiting and (self.pace.seconds or not self.under_way):
             self.under_way.append(self._open(self.waiting.popleft()))
             return self._next()
         return None
@@ -341,7 +346,8 @@ class _SiteRun:
         site = self.points.site
         broken = 0
 
-        def attempt(failures: int) -> tuple[Page, int]:
+        def attempt(failures: int) -> tuple[Page, int] | None:
+            # It must not name itself: the circle would keep the day's rows until Python looks for circles.
             nonlocal size, broken
             if self.stop.is_set() or self.end.is_set():
                 raise StoppedError(f"site {site!r}: stopped; finished windows are kept for next time")
@@ -359,7 +365,7 @@ class _SiteRun:
                     raise
                 size = smaller
                 self._failed(work)
-                return attempt(failures)
+                return None
             except ThrottledError:
                 self._failed(work)
                 with self.lock:
@@ -383,7 +389,10 @@ class _SiteRun:
                 self.pace.page_came(asked, len(page), self.owner.clock() - started)
             return page, asked
 
-        return self.owner.client.retries.run(f"{site} {work.day} {walk.window}", attempt)
+        found = None
+        while found is None:  # None: the API refused the size, and is asked with a smaller one at once
+            found = self.owner.client.retries.run(f"{site} {work.day} {walk.window}", attempt)
+        return found
 
     def _failed(self, work: _DayWork) -> None:
         with self.lock:

@@ -13,6 +13,9 @@ from backfill_pipeline.errors import UsageError
 ROOT = "timeseries"
 SUFFIX = ".parquet"
 
+LONGEST = 255
+"""Bytes of a file's name at most, on any disk in use: a bucket would take more, whoever copies it would not."""
+
 _KEY = re.compile(rf"{ROOT}/(\d{{4}})/(\d\d)/(\d\d)/([^/]+){re.escape(SUFFIX)}", re.DOTALL)
 # What a folder on Windows, a URL or a listing could take amiss; `%` so that escapes are two-way.
 _UNSAFE = re.compile(r"[%/\\:*?\"<>|\x00-\x1f\x7f-\x9f\ud800-\udfff]|^[. ]|[. ]$")
@@ -27,11 +30,16 @@ def object_key(site: str, day: date) -> str:
     system could take amiss is percent-encoded (UTF-8), so that no name leaves its folder.
 
     Raises:
-        UsageError: the site has no name.
+        UsageError: the site has no name, or one that is too long for a file.
     """
     if not site:
         raise UsageError("a site without a name has no object")
-    return f"{day_prefix(day)}{_escape(site)}{SUFFIX}"
+    name = f"{_escape(site)}{SUFFIX}"
+    if len(name) * 4 > LONGEST and len(name.encode("utf-8", "surrogatepass")) > LONGEST:
+        raise UsageError(
+            f"site {site[:40]!r}...: no object can have so long a name; {LONGEST} bytes, as a file, at most"
+        )
+    return f"{day_prefix(day)}{name}"
 
 
 def day_prefix(day: date) -> str:

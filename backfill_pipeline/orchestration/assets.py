@@ -30,6 +30,9 @@ GROUP = "timeseries"
 OBJECTS = "objects"
 """Key of the IO manager through which days are put and loaded."""
 
+OWNER = "team:building-data"
+"""Who answers for the assets, as Dagster's catalog shows and filters it."""
+
 _ASKED = 100
 """Partitions that Dagster's storage is asked about at once."""
 
@@ -87,6 +90,7 @@ def _spec(site: str, partitions: dg.PartitionsDefinition, settings: Settings) ->
         partitions_def=partitions,
         skippable=True,
         kinds={"parquet", "python"},
+        owners=[OWNER],
         description=f"Raw samples of site `{site}` from the ACE API: one Parquet object per UTC day, sorted by point "
         "and time, read back and verified.",
         metadata={
@@ -177,6 +181,7 @@ class _Run:
         known = self._newest(site, result.fetched.day)
         if known is None or known.run_id != self.context.run_id:
             instance.report_runless_asset_event(self._materialization(result, verdict))
+        result.fetched.discard()
         for evaluation in self._evaluations(result, verdict):
             instance.report_runless_asset_event(evaluation)
 
@@ -200,6 +205,8 @@ class _Run:
         )
         verdict = judges[fetched.site].verdict(result)
         yield self._materialization(result, verdict)
+        # Only now that the day is on record: a death before costs no request, since the day is put together again.
+        fetched.discard()
         yield from self._evaluations(result, verdict)
 
     def _evaluations(self, result: Stored, verdict: Verdict) -> Iterator[dg.AssetCheckEvaluation]:

@@ -21,6 +21,9 @@ from backfill_pipeline.orchestration.work import STOPS_ALL, Failed
 SHOWN = 10
 """How many failures the run's last message names; its metadata names all."""
 
+NAMED = 100
+"""Characters of a site's name in a message."""
+
 
 STOPPED_ALL = "everything was stopped"
 """How the message of a run begins that ended because no further day could succeed."""
@@ -60,7 +63,9 @@ class Failures:
         said = " ".join([str(error) or repr(error), *getattr(error, "__notes__", ())])
         days = f"{failed.days[0]}" if len(failed.days) == 1 else f"{len(failed.days)} days from {failed.days[0]}"
         surprise = None if isinstance(error, BackfillError) else error  # a bug's traceback belongs into the log
-        self._context.log.error(f"{failed.site} {days} failed ({type(error).__name__}): {said}", exc_info=surprise)
+        self._context.log.error(
+            f"{_short(failed.site)} {days} failed ({type(error).__name__}): {said}", exc_info=surprise
+        )
         if isinstance(error, STOPS_ALL):
             self._stopped_by = self._stopped_by or error
         for day in failed.days:
@@ -79,7 +84,9 @@ class Failures:
             text = f"{STOPPED_ALL}, since no further day could succeed: {self._stopped_by}"
             self.end_backfill(text)
         else:
-            named = "; ".join(f"{one.site} {one.day} ({one.error_type}: {one.error})" for one in self._failed[:SHOWN])
+            named = "; ".join(
+                f"{_short(one.site)} {one.day} ({one.error_type}: {one.error})" for one in self._failed[:SHOWN]
+            )
             more = f"; and {self.count - SHOWN} more" if self.count > SHOWN else ""
             text = (
                 f"{self.count} of {self._total} site-days failed: {named}{more}. The others are stored; "
@@ -99,6 +106,10 @@ class Failures:
             error = SerializableErrorInfo(message=why, stack=[], cls_name=None)
             ending = backfill.with_status(BulkActionStatus.FAILING)  # type: ignore[no-untyped-call]
             instance.update_backfill(ending.with_error(error))
+
+
+def _short(site: str) -> str:
+    return site if len(site) <= NAMED else f"{site[:NAMED]}..."
 
 
 def _observation(site: str, day: date, error: str, error_type: str) -> dg.AssetObservation:

@@ -18,6 +18,7 @@ from datetime import date
 from typing import Protocol
 
 from backfill_pipeline.ace.fetch import FetchedDay
+from backfill_pipeline.core.layout import object_key
 from backfill_pipeline.core.quality import Quality, quality
 from backfill_pipeline.core.rows import Counts, DayRows
 from backfill_pipeline.errors import (
@@ -150,11 +151,13 @@ class Work:
     def _site_days(self, site: str, left: deque[date]) -> None:
         if self._stop.is_set() or self._finishing.is_set():
             return
+        object_key(site, left[0])  # a site that can have no object is refused before anything is fetched
         with closing(self._fetcher.days(site, list(left), stop=self._stop)) as days:  # type: ignore[type-var]  # a generator
             for fetched in days:
                 result = self._settled(fetched)
                 left.remove(fetched.day)
                 self._give(result)
+                del fetched  # its rows: the next day may be as large
                 if self._finishing.is_set():
                     return
 
@@ -172,8 +175,7 @@ class Work:
             raise
         except Exception as surprise:  # noqa: BLE001 - nothing about one day may cost the days after it
             return Failed(fetched.site, (fetched.day,), surprise)
-        fetched.discard()
-        return Stored(replace(fetched, rows=None, spool=None), stored, fetched.rows.counts, figures)
+        return Stored(replace(fetched, rows=None), stored, fetched.rows.counts, figures)
 
     def _give(self, result: Stored | Failed) -> None:
         with self._changed:

@@ -123,14 +123,21 @@ class S3Store:
     def put(self, key: str, data: bytes, sha256: str) -> None:
         """Store `data` in one request, which the store refuses unless what arrives has this hash."""
         with self._told(f"cannot store {self.url(key)}"):
-            self._client.put_object(
-                Bucket=self.bucket,
-                Key=self.prefix + key,
-                Body=data,
-                ContentType="application/vnd.apache.parquet",
-                ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode(),
-                Metadata={"sha256": sha256},
-            )
+            for left in reversed(range(self._tries)):
+                try:
+                    self._client.put_object(
+                        Bucket=self.bucket,
+                        Key=self.prefix + key,
+                        Body=data,
+                        ContentType="application/vnd.apache.parquet",
+                        ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode(),
+                        Metadata={"sha256": sha256},
+                    )
+                    break
+                except ClientError as error:
+                    # Damaged on the way: the one passing fault of a put that botocore does not try again.
+                    if not left or _code(error) not in _BROKEN:
+                        raise
 
     def head(self, key: str) -> Stat | None:
         """Size, and the hash that the store itself made; of a store that tells none, the one kept beside the object."""

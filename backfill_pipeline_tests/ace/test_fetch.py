@@ -1,6 +1,8 @@
 """A day, whole: whatever the API does, the rows that come out are the rows that it holds."""
 
+import gc
 import threading
+import weakref
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import pairwise
@@ -229,6 +231,23 @@ def test_what_was_spooled_is_not_asked_for_again(tmp_path):
     day.discard()
     (again,) = fetch(FakeClient(rows), tmp_path, max_page_size=1_000)
     assert again.requests > 50
+
+
+def test_a_day_that_was_taken_is_let_go_at_once(tmp_path):
+    """No circle holds its rows: Python looks for circles seldom, and a day may be hundreds of megabytes."""
+    days = [DAY + timedelta(days=number) for number in range(3)]
+    rows = [(at + 86_400_000_000 * number, name, value) for number in range(3) for at, name, value in sweeps(40, 60)]
+    seen = []
+    gc.disable()
+    try:
+        for fetched in Fetcher(FakeClient(rows), spool=tmp_path, max_page_size=1_000).days(SITE, days):
+            seen += [weakref.ref(chunk.value) for chunk in fetched.rows.chunks]
+            del fetched
+        left = [one for one in seen if one() is not None]
+    finally:
+        gc.enable()
+    assert len(seen) > 100
+    assert left == []
 
 
 def test_old_or_damaged_windows_are_asked_for_again(tmp_path):

@@ -147,6 +147,13 @@ def test_a_fault_that_stays_leaves_no_half_object_and_is_called_passing(proxy, f
     assert wrong_object(store_at(proxy.direct), SITE, DAY) in ([None, []] if slow_one else [None])
 
 
+def test_a_put_that_is_damaged_on_the_way_is_put_again(proxy):
+    """The store refuses what does not fit its checksum, and the next try arrives."""
+    proxy.faults.extend([None, None, flipped, flipped])
+    assert put_day(store_at(proxy.url), day_with(1)).changed
+    assert get_day(store_at(proxy.direct), SITE, DAY).num_rows == 20_000
+
+
 def test_a_lost_part_is_found_out(proxy):
     """A store that kept half of what it was given is caught by the read-back: size first."""
     proxy.faults.extend([None, None, lost])
