@@ -58,6 +58,18 @@ def _limiter_url(value: str) -> str:
     return value
 
 
+def _postgres_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith("postgresql://"):
+        raise ValueError("postgresql://USER:PASSWORD@HOST/DATABASE")
+    return value
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("redis://", "rediss://")):
+        raise ValueError("redis://:PASSWORD@HOST/0")
+    return value
+
+
 def _site_names(value: object) -> object:
     if isinstance(value, str):
         names = [name.strip() for name in value.split(",")]
@@ -179,7 +191,19 @@ class Settings(BaseModel):
     limiter: Annotated[str, AfterValidator(_limiter_url)] | None = Field(
         None,
         alias="BACKFILL_LIMITER",
+        repr=False,  # its URL may hold a password
         description="where the budget is kept: sqlite:///FILE, postgresql://... or redis://...",
+    )
+    run_storage: Annotated[SecretStr, AfterValidator(_postgres_url)] | None = Field(
+        None,
+        alias="BACKFILL_RUN_STORAGE",
+        description="where Dagster keeps runs, events and schedules: postgresql://USER:PASSWORD@HOST/DATABASE; unset: "
+        "SQLite below DAGSTER_HOME",
+    )
+    broker: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
+        None,
+        alias="BACKFILL_BROKER",
+        description="the Redis server through which runs reach workers on other hosts: redis://:PASSWORD@HOST/0",
     )
     token: SecretStr | None = Field(None, alias="BACKFILL_TOKEN", description="bearer token of the HTTP control API")
     s3_access_key_id: str | None = Field(

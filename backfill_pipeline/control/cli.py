@@ -187,6 +187,21 @@ def adopt(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_jso
 
 
 @backfill.command()
+@json_option
+def move(*, as_json: bool) -> None:
+    """Move what Dagster remembers from the embedded SQLite files to the empty database of BACKFILL_RUN_STORAGE.
+
+    Runs, events, backfills, ticks and checks. End webserver and daemon first; the SQLite files stay as they are.
+
+    Example: BACKFILL_RUN_STORAGE=postgresql://user:password@host/dagster backfill move
+    """
+    from backfill_pipeline.orchestration.move import move_storage  # noqa: PLC0415 - Dagster takes long to import
+
+    counts = move_storage(Settings.load())
+    click.echo(json.dumps(counts) if as_json else ", ".join(f"{count} {what}" for what, count in counts.items()))
+
+
+@backfill.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; elsewhere needs BACKFILL_TOKEN.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8642, show_default=True, help="0: any free one.")
 @click.option("--log-json", is_flag=True, help="One JSON object a line on standard error, for log collectors.")
@@ -306,6 +321,23 @@ def up(port: int) -> None:
     from backfill_pipeline.control.stack import run_up  # noqa: PLC0415 - only here
 
     run_up(Settings.load(), port)
+
+
+@backfill.command()
+@click.option("--runs", type=click.IntRange(1, 64), default=1, show_default=True, help="Runs at work at once.")
+@click.option("--alive", is_flag=True, help="Look whether a worker of this host answers; exit code 1: none.")
+def worker(runs: int, *, alive: bool) -> None:
+    """Take runs from BACKFILL_BROKER and execute them on this host, until ended. Needs Linux or macOS.
+
+    Example: backfill worker --runs 2
+    """
+    from backfill_pipeline.orchestration.workers import run_worker, workers_here  # noqa: PLC0415 - Dagster takes long
+
+    if alive:
+        found = workers_here(Settings.load())
+        click.echo(", ".join(found) or "no worker of this host answers")
+        sys.exit(0 if found else 1)
+    run_worker(Settings.load(), runs)
 
 
 backfill.add_command(simulate)
