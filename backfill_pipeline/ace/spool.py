@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -22,6 +23,9 @@ from backfill_pipeline.errors import StoreRefusedError
 
 FRESH_S = 24 * 3600
 """A window older than this, in seconds, is asked for again: late samples may have arrived since."""
+
+_TRIES = 10
+"""How often a window is written when its folder vanishes meanwhile."""
 
 _FORM = 1
 """Raise it when a kept window would read differently: cleaning rules, columns, the file itself."""
@@ -77,7 +81,19 @@ class DaySpool:
             "instants": kept.instants,
         }
         path = self.folder / f"{kept.window.start}-{kept.window.end}.npz"
-        part = path.with_suffix(f".{os.getpid()}.part")
+        for left in reversed(range(_TRIES)):
+            try:
+                self._write(path, kept, about)
+            except FileNotFoundError:  # another run has stored the day, and forgotten it just now
+                if not left:
+                    raise StoreRefusedError(
+                        f"cannot keep a fetched window: {self.folder} vanishes again and again"
+                    ) from None
+            else:
+                return
+
+    def _write(self, path: Path, kept: Kept, about: dict[str, object]) -> None:
+        part = path.with_suffix(f".{os.getpid()}-{uuid.uuid4().hex}.part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with part.open("wb") as file:
@@ -89,6 +105,8 @@ class DaySpool:
                     value=kept.chunk.value,
                 )
             part.replace(path)
+        except FileNotFoundError:
+            raise
         except OSError as error:
             part.unlink(missing_ok=True)
             raise StoreRefusedError(

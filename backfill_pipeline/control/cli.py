@@ -189,7 +189,7 @@ def move(*, as_json: bool) -> None:
 
     Runs, events, backfills, ticks and checks. End webserver and daemon first; the SQLite files stay as they are.
 
-    Example: BACKFILL_RUN_STORAGE=postgresql://user:password@host/dagster backfill move
+    Example: backfill move
     """
     from backfill_pipeline.orchestration.move import move_storage  # noqa: PLC0415 - Dagster takes long to import
 

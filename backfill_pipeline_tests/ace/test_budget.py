@@ -223,3 +223,15 @@ def test_asking_how_long_one_would_wait_takes_no_slot(url, key):
     own.acquire()
     own.acquire()
     assert 25 < own.wait_now() <= 30
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
+def test_a_wall_clock_that_jumps_changes_nothing(url, key, monkeypatch, jump):
+    """A day back or forth: waits go by clocks that do not jump with this machine's, or by the server's."""
+    own = budget(url, key, most=2, span=30.0)
+    own.acquire()
+    own.acquire()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + jump)
+    assert 25 < own.wait_now() <= 30
+    assert 25 < budget(url, key, most=2, span=30.0).wait_now() <= 30

@@ -198,7 +198,7 @@ def fire(
                     raise AssertionError((made.home / "daemon.log").read_text(encoding="utf-8")[-8000:])
                 site.tend()
                 if left and aim is None and site.workers():
-                    aim = time.monotonic() + rng.uniform(0.5, 3.5)
+                    aim = time.monotonic() + rng.uniform(0.2, 3.0)
                 if aim is not None and time.monotonic() > aim:
                     site.shoot(left.pop(0))
                     site.look()

@@ -1,13 +1,18 @@
 """One run's work: what ends a day, a site or everything, and that no result is ever lost."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backfill_pipeline.ace.budget import open_budget
+from backfill_pipeline.ace.client import AceClient
+from backfill_pipeline.ace.fetch import Fetcher
 from backfill_pipeline.errors import (
     ContractError,
     KeyRefusedError,
@@ -17,7 +22,10 @@ from backfill_pipeline.errors import (
     StoreRefusedError,
 )
 from backfill_pipeline.orchestration.work import Failed, Stored, Work
-from backfill_pipeline.storage.days import StoredDay
+from backfill_pipeline.simulator.app import DEFAULT_KEY, Simulator
+from backfill_pipeline.simulator.world import SiteSpec, World
+from backfill_pipeline.storage.days import StoredDay, get_day, put_day
+from backfill_pipeline.storage.local import LocalStore
 from backfill_pipeline_tests.orchestration.fakes import FakeFetcher
 
 DAYS = [date(2025, 1, 1) + timedelta(days=number) for number in range(4)]
@@ -153,3 +161,32 @@ def test_rows_are_let_go(tmp_path: Path):
     (result, *_) = results_of(work_of(FakeFetcher(), sites=("north",)))
     assert result.fetched.rows is None
     assert result.quality.rows == result.counts.kept == 3 * 144
+
+
+def test_two_runs_over_the_same_days_do_not_get_into_each_others_way(tmp_path: Path):
+    """They share spool, store and budget: every day is stored by both, and is the truth, whoever was first."""
+    days = [date(2025, 3, 1) + timedelta(days=number) for number in range(12)]
+    with Simulator(World([SiteSpec("north", 10)]), latency_s=0.01) as api:
+
+        def begun() -> Work:
+            budget = open_budget(f"sqlite:///{(tmp_path / 'b').as_posix()}", key_id="k", per_minute=100_000)
+            fetcher = Fetcher(AceClient(api.url, DEFAULT_KEY, budget), spool=tmp_path / "spool", max_page_size=1_000)
+            put = partial(put_day, LocalStore(tmp_path / "data"))
+            return Work(
+                fetcher, lambda day, facts: put(day, facts=facts), ["north"], days, at_once=1, stop=threading.Event()
+            )
+
+        def worked(work: Work) -> list[Stored | Failed]:
+            found = []
+            for result in work.results():
+                found.append(result)
+                result.fetched.discard()
+            return found
+
+        with ThreadPoolExecutor(2) as pool:
+            told = list(pool.map(worked, [begun(), begun()]))
+        assert [[type(one) for one in results] for results in told] == [[Stored] * 12] * 2
+        for one in days:
+            table = get_day(LocalStore(tmp_path / "data"), "north", one)
+            columns = (table[name].to_pylist() for name in ("timestamp", "point_name", "value"))
+            assert list(zip(*columns, strict=True)) == api.world.truth("north", one)
