@@ -144,13 +144,8 @@ def main() -> None:
         for _ in range(chosen.times):
             for one in all_of_them:
                 turns[one.title].append(turn(one, url))
-<<<<<<< HEAD
-    heading = f"medians of {chosen.times}"
-    print(f"{heading:<26} {'given':<10} {'s':>7} {'M/s':>8} {'CPU s':>7} {'MB':>8} {'MB/day':>8}")
-=======
     title = f"medians of {chosen.times}"
     print(f"{title:<26} {'given':<10} {'s':>7} {'M/s':>8} {'CPU s':>7} {'MB':>8} {'MB/day':>8}")
->>>>>>> proof
     plotted({one.title: shown(one, turns[one.title]) for one in all_of_them}, chosen.plot)
 
 

@@ -138,13 +138,8 @@ def main() -> None:
     storage = course.looks[-1][4] - next(look[4] for look in course.looks if look[1] >= 1)
     print(f"{days} days in {course.looks[-1][0]:.0f} s, the first after {course.when(1):.0f} s")
     print(f"seconds a day: first third {first:.2f}, last third {last:.2f}")
-<<<<<<< HEAD
-    early, late = course.peak(0, third), course.peak(days - third, days)
-    print(f"largest process, MB: first third {early:,.0f}, last third {late:,.0f}")
-=======
     before, after = course.peak(0, third), course.peak(days - third, days)
     print(f"largest process, MB: first third {before:,.0f}, last third {after:,.0f}")
->>>>>>> proof
     print(f"CPU of all our processes: {sum(course.cpu.values()) / days:.1f} s a day")
     print(f"run storage: {course.looks[-1][4] / 1e6:.1f} MB, {storage / max(1, days - 1) / 1e3:.1f} kB a day more")
     print(
