@@ -39,6 +39,10 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _secret_url(value: SecretStr) -> SecretStr:
+    return SecretStr(_http_url(value.get_secret_value()))
+
+
 def _store_url(value: str) -> str:
     scheme, separator, rest = value.partition("://")
     if separator and scheme not in ("file", "s3"):
@@ -51,6 +55,18 @@ def _store_url(value: str) -> str:
 def _limiter_url(value: str) -> str:
     if not value.startswith(("sqlite:///", "postgresql://", "redis://", "rediss://")):
         raise ValueError("sqlite:///FILE, postgresql://... or redis://...")
+    return value
+
+
+def _postgres_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith("postgresql://"):
+        raise ValueError("postgresql://USER:PASSWORD@HOST/DATABASE")
+    return value
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("redis://", "rediss://")):
+        raise ValueError("redis://:PASSWORD@HOST/0")
     return value
 
 
@@ -154,6 +170,11 @@ class Settings(BaseModel):
     checks: Literal["warn", "error"] = Field(
         "warn", alias="BACKFILL_CHECKS", description="what a check that does not pass shows: warn or error"
     )
+    alert_url: Annotated[SecretStr, AfterValidator(_secret_url)] | None = Field(
+        None,
+        alias="BACKFILL_ALERT_URL",
+        description="webhook that is told what needs a person, as JSON with `text`: an http(s) URL",
+    )
     store: Annotated[str, AfterValidator(_store_url)] = Field(
         "./data", alias="BACKFILL_STORE", description="a folder, file:///folder, or s3://bucket[/prefix]"
     )
@@ -170,7 +191,19 @@ class Settings(BaseModel):
     limiter: Annotated[str, AfterValidator(_limiter_url)] | None = Field(
         None,
         alias="BACKFILL_LIMITER",
+        repr=False,  # its URL may hold a password
         description="where the budget is kept: sqlite:///FILE, postgresql://... or redis://...",
+    )
+    run_storage: Annotated[SecretStr, AfterValidator(_postgres_url)] | None = Field(
+        None,
+        alias="BACKFILL_RUN_STORAGE",
+        description="where Dagster keeps runs, events and schedules: postgresql://USER:PASSWORD@HOST/DATABASE; unset: "
+        "SQLite below DAGSTER_HOME",
+    )
+    broker: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
+        None,
+        alias="BACKFILL_BROKER",
+        description="the Redis server through which runs reach workers on other hosts: redis://:PASSWORD@HOST/0",
     )
     token: SecretStr | None = Field(None, alias="BACKFILL_TOKEN", description="bearer token of the HTTP control API")
     s3_access_key_id: str | None = Field(

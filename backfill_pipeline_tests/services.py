@@ -46,25 +46,26 @@ def ended(process: subprocess.Popen) -> Iterator[None]:
         process.wait()
 
 
-def wait_for(port: int, process: subprocess.Popen) -> None:
+def wait_for(port: int, process: subprocess.Popen, host: str = "127.0.0.1") -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        with suppress(OSError), socket.create_connection((host, port), 1):
             return
         time.sleep(0.05)
     raise AssertionError("the server did not come up")
 
 
 @contextmanager
-def redis_server() -> Iterator[str]:
-    """A Redis server; its URL."""
+def redis_server(host: str = "127.0.0.1") -> Iterator[str]:
+    """A Redis server at one of this machine's addresses; its URL."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
-        command = [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        command = [program("redis-server"), "--port", str(port), "--bind", host, "--save", "", "--dir", folder]
+        command += ["--protected-mode", "no"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         with ended(process):
-            wait_for(port, process)
-            yield f"redis://127.0.0.1:{port}/0"
+            wait_for(port, process, host)
+            yield f"redis://{host}:{port}/0"
 
 
 def _debian_user():
@@ -74,8 +75,8 @@ def _debian_user():
 
 
 @contextmanager
-def postgres_server() -> Iterator[str]:
-    """A Postgres server with one database; its URL."""
+def postgres_server(host: str = "127.0.0.1") -> Iterator[str]:
+    """A Postgres server with one database, at one of this machine's addresses; its URL."""
     initdb, postgres = program("initdb"), program("postgres")
     port = free_port()
     # Postgres does not run as root; Debian's package makes a user for it.
@@ -90,12 +91,14 @@ def postgres_server() -> Iterator[str]:
             [initdb, "-D", data, "-U", "backfill", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"],
             check=True, stdout=subprocess.DEVNULL, cwd=folder, **as_user,
         )  # fmt: skip
+        with (folder / "data" / "pg_hba.conf").open("a", encoding="utf-8") as who:
+            who.write(f"host all all {host}/24 trust\n")
         process = subprocess.Popen(
-            [postgres, "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-F"],
+            [postgres, "-D", data, "-p", str(port), "-h", host, "-k", str(folder), "-F"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, **as_user,
         )  # fmt: skip
         with ended(process):
-            wait_for(port, process)
-            yield f"postgresql://backfill:hush@127.0.0.1:{port}/postgres"
+            wait_for(port, process, host)
+            yield f"postgresql://backfill:hush@{host}:{port}/postgres"
     finally:
         shutil.rmtree(folder, ignore_errors=True)

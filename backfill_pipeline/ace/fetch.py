@@ -68,6 +68,7 @@ class FetchedDay:
         error: why it failed; None when it did not.
         requests: sample requests that left for it, those that failed included.
         retries: how many of them failed.
+        throttled: how many of them the API answered with 429, or asked to wait.
         seconds: from its first request to its last row.
         points_configured: configured, collect-enabled points of the site.
         points_seen: how many of them have a row in this day.
@@ -88,6 +89,7 @@ class FetchedDay:
     facts: dict[str, str] = field(default_factory=dict)
     spool: DaySpool | None = None
     interval_s: float | None = None
+    throttled: int = 0
 
     def discard(self) -> None:
         """Forget what is spooled of the day: its object is stored and verified."""
@@ -181,6 +183,7 @@ class _DayWork:
         self.in_flight = 0
         self.requests = 0
         self.retries = 0
+        self.throttled = 0
         self.error: BackfillError | None = None
 
     @property
@@ -369,6 +372,7 @@ class _SiteRun:
             except ThrottledError:
                 self._failed(work)
                 with self.lock:
+                    work.throttled += 1
                     self.pace.throttled()
                 raise
             except PageFailedError as error:
@@ -437,6 +441,7 @@ class _SiteRun:
             {"points_sha256": points.sha256},
             work.spool,
             points.interval_s,
+            work.throttled,
         )
 
     def _judged(self, parts: Sequence[Kept], day: date) -> ContractError | None:

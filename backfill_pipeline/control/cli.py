@@ -6,7 +6,7 @@ lines. Heavy imports stay inside the commands, so that `--help` answers at once.
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -88,15 +88,11 @@ def start(first: date, last: date, sites: tuple[str, ...], *, force: bool, wait:
 
     Example: backfill start --from 2025-03-01 --to 2025-03-31 --site ses_falls_city --wait
     """
-    from backfill_pipeline.control.planning import saved_plan  # noqa: PLC0415 - Arrow takes long to import
+    from backfill_pipeline.control.planning import foreseen  # noqa: PLC0415 - Arrow takes long to import
 
     control = _control()
-
-    def foreseen(wanted: Sequence[str]) -> str | None:
-        plan = None if force else saved_plan(control.settings, wanted, first, last)
-        return json.dumps(plan) if plan else None
-
-    started = control.start(first, last, sites, force=force, forecast=foreseen)
+    forecast = None if force else foreseen(control.settings, first, last)
+    started = control.start(first, last, sites, force=force, forecast=forecast)
     if not wait:
         click.echo(json.dumps(started.facts()) if as_json else f"{started.backfill_id}  {started.message}")
         return
@@ -187,6 +183,21 @@ def adopt(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_jso
 
 
 @backfill.command()
+@json_option
+def move(*, as_json: bool) -> None:
+    """Move what Dagster remembers from the embedded SQLite files to the empty database of BACKFILL_RUN_STORAGE.
+
+    Runs, events, backfills, ticks and checks. End webserver and daemon first; the SQLite files stay as they are.
+
+    Example: backfill move
+    """
+    from backfill_pipeline.orchestration.move import move_storage  # noqa: PLC0415 - Dagster takes long to import
+
+    counts = move_storage(Settings.load())
+    click.echo(json.dumps(counts) if as_json else ", ".join(f"{count} {what}" for what, count in counts.items()))
+
+
+@backfill.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; elsewhere needs BACKFILL_TOKEN.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8642, show_default=True, help="0: any free one.")
 @click.option("--log-json", is_flag=True, help="One JSON object a line on standard error, for log collectors.")
@@ -228,6 +239,50 @@ def verify(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_js
 
 @backfill.command()
 @range_options
+@click.option("--points", metavar="SITE", help="Show this site's points by day as well.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder; or FILE.html, .png, .parquet.")
+@json_option
+def report(first: date, last: date, sites: tuple[str, ...], *, points: str | None, out: Path, as_json: bool) -> None:
+    """Show what arrived: a calendar of each site as HTML and PNG, and its figures as Parquet.
+
+    Example: backfill report --from 2025-01-01 --to 2025-12-31 --points ses_falls_city --out report
+    """
+    from backfill_pipeline.control.reporting import write_report  # noqa: PLC0415 - Arrow takes long to import
+
+    written = write_report(Settings.load(), first, last, sites, points=points, out=out)
+    click.echo(json.dumps([str(path) for path in written]) if as_json else "\n".join(map(str, written)))
+
+
+@backfill.command()
+@click.option("--from", "first", type=DayType(), required=True, help="First day, YYYY-MM-DD.")
+@click.option("--to", "last", type=DayType(), required=True, help="Last day, included.")
+@click.option("--site", required=True, help="The site.")
+@json_option
+def points(first: date, last: date, site: str, *, as_json: bool) -> None:
+    """Tell which points appeared, vanished, were renamed, fell silent, went flat or changed interval, and when.
+
+    Example: backfill points --site ses_falls_city --from 2025-01-01 --to 2025-12-31
+    """
+    from backfill_pipeline.control.reporting import arrived, point_changes  # noqa: PLC0415 - as above
+    from backfill_pipeline.coverage.canvas import plain  # noqa: PLC0415
+    from backfill_pipeline.coverage.report import about  # noqa: PLC0415
+
+    found = point_changes(arrived(Settings.load(), [site], first, last), site)
+    if as_json:
+        facts = [
+            {"day": str(o.day), "change": o.change, "point": o.point, "until": o.until and str(o.until), "note": o.note}
+            for o in found
+        ]
+        click.echo(json.dumps(facts))
+        return
+    for one in found:
+        click.echo(f"{one.day}  {one.change:<12}  {plain(one.point)}  {plain(about(one))}".rstrip())
+    if not found:
+        click.echo("no change that the stored days tell of")
+
+
+@backfill.command()
+@range_options
 @click.option("--price", type=click.FloatRange(0), default=0.015, show_default=True, help="USD per GB and month.")
 @json_option
 def plan(first: date, last: date, sites: tuple[str, ...], *, price: float, as_json: bool) -> None:
@@ -262,6 +317,23 @@ def up(port: int) -> None:
     from backfill_pipeline.control.stack import run_up  # noqa: PLC0415 - only here
 
     run_up(Settings.load(), port)
+
+
+@backfill.command()
+@click.option("--runs", type=click.IntRange(1, 64), default=1, show_default=True, help="Runs at work at once.")
+@click.option("--alive", is_flag=True, help="Look whether a worker of this host answers; exit code 1: none.")
+def worker(runs: int, *, alive: bool) -> None:
+    """Take runs from BACKFILL_BROKER and execute them on this host, until ended. Needs Linux or macOS.
+
+    Example: backfill worker --runs 2
+    """
+    from backfill_pipeline.orchestration.workers import run_worker, workers_here  # noqa: PLC0415 - Dagster takes long
+
+    if alive:
+        found = workers_here(Settings.load())
+        click.echo(", ".join(found) or "no worker of this host answers")
+        sys.exit(0 if found else 1)
+    run_worker(Settings.load(), runs)
 
 
 backfill.add_command(simulate)

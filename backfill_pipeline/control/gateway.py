@@ -23,6 +23,7 @@ from dagster._core.execution.backfill import (
     PartitionBackfill,
     cancel_backfill_runs_and_cancellation_complete,
 )
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from sqlalchemy.exc import IntegrityError
 
@@ -218,14 +219,22 @@ class Gateway:
     def running(self) -> list[Backfill]:
         """Backfills that are not over, newest first."""
         wanted = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
-        return list(self._of_ours(self.instance.get_backfills(filters=BulkActionsFilter(statuses=wanted))))
+        found = {
+            one.backfill_id: one for one in self.instance.get_backfills(filters=BulkActionsFilter(statuses=wanted))
+        }
+        for run in self.instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
+            backfill_id = run.tags.get(BACKFILL_ID_TAG)  # of `dagster job backfill`, which Dagster calls complete
+            if backfill_id and backfill_id not in found and (one := self.instance.get_backfill(backfill_id)):
+                found[backfill_id] = one
+        return list(self._of_ours(sorted(found.values(), key=lambda one: one.backfill_timestamp, reverse=True)))
 
     def cancel(self, backfill_id: str) -> None:
         """Ask a backfill to end: no further run begins, runs at work complete the day they are at."""
         found = self.instance.get_backfill(backfill_id)
-        if found is None or found.status is not BulkActionStatus.REQUESTED:
+        if found is None or (found.status is not BulkActionStatus.REQUESTED and found.is_asset_backfill):
             return
-        self.instance.update_backfill(found.with_status(BulkActionStatus.CANCELING))  # type: ignore[no-untyped-call]
+        if found.status is BulkActionStatus.REQUESTED:
+            self.instance.update_backfill(found.with_status(BulkActionStatus.CANCELING))  # type: ignore[no-untyped-call]
         # The daemon does the same at its next turn, and marks the end; asked here, runs hear of it at once.
         cancel_backfill_runs_and_cancellation_complete(self.instance, backfill_id, logging.getLogger(__name__))
 
@@ -278,18 +287,34 @@ class Gateway:
         if not any(asked.values()):
             return None
         days_asked = {day for days in asked.values() for day in days}
+        state, ended = _STATES[found.status], found.backfill_end_timestamp
+        if not found.is_asset_backfill and state is State.SUCCEEDED:
+            state, ended = self._by_runs(found)
         return Backfill(
             found.backfill_id,
-            _STATES[found.status],
+            state,
             min(days_asked),
             max(days_asked),
             todo,
             asked,
             found.backfill_timestamp,
-            found.backfill_end_timestamp,
+            ended,
             _line(found.error.message) if found.error else None,
             tags.get(FORECAST_TAG),
         )
+
+    def _by_runs(self, found: PartitionBackfill) -> tuple[State, float | None]:
+        """The state and end of a backfill that was complete, for Dagster, once its runs were handed out."""
+        records = self.instance.get_run_records(dg.RunsFilter(tags={BACKFILL_ID_TAG: found.backfill_id}))
+        statuses = {record.dagster_run.status for record in records}
+        if dg.DagsterRunStatus.CANCELED in statuses or dg.DagsterRunStatus.CANCELING in statuses:
+            state, over = State.ENDING, State.CANCELLED
+        else:
+            state, over = State.ASKED, State.FAILED if dg.DagsterRunStatus.FAILURE in statuses else State.SUCCEEDED
+        if statuses & set(NOT_FINISHED_STATUSES):
+            return state, None
+        ends = [record.end_time or record.update_timestamp.timestamp() for record in records]
+        return over, max(ends, default=found.backfill_end_timestamp)
 
     def _of_ours(self, backfills: Sequence[PartitionBackfill]) -> Iterator[Backfill]:
         for found in backfills:

@@ -27,6 +27,7 @@ from starlette.routing import Route
 from backfill_pipeline import __version__
 from backfill_pipeline.control.metrics import metrics_text
 from backfill_pipeline.control.openapi import openapi
+from backfill_pipeline.control.planning import foreseen
 from backfill_pipeline.control.service import Control, open_control
 from backfill_pipeline.core.day import parse_day
 from backfill_pipeline.errors import (
@@ -80,7 +81,8 @@ def build_app(control: Control, *, token: str | None) -> Starlette:
 
     def start(_request: Request, body: dict[str, Any]) -> dict[str, Any]:
         first, last, sites, force = _start_wanted(body)
-        return control.start(first, last, sites, force=force).facts()
+        forecast = None if force else foreseen(control.settings, first, last)
+        return control.start(first, last, sites, force=force, forecast=forecast).facts()
 
     def status(request: Request) -> dict[str, Any]:
         return control.status(_id(request)).facts()

@@ -292,6 +292,16 @@ def saved_plan(settings: Settings, sites: Collection[str], first: date, last: da
     return plan if same else None
 
 
+def foreseen(settings: Settings, first: date, last: date) -> Callable[[Sequence[str]], str | None]:
+    """What a start of this range tells Dagster of its newest plan: for the sites of the start, the plan as JSON."""
+
+    def of_sites(sites: Sequence[str]) -> str | None:
+        plan = saved_plan(settings, sites, first, last)
+        return json.dumps(plan) if plan else None
+
+    return of_sites
+
+
 def run_plan(
     settings: Settings, first: date, last: date, sites: Sequence[str], *, price: float, as_json: bool
 ) -> Forecast:

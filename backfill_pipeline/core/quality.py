@@ -1,15 +1,30 @@
 """What a day's rows show about the day: how many points spoke, how often, and when nobody did.
 
-Put here: figures that are computed from a day's rows alone. Keep out: which figures are good enough
-(`orchestration/checks.py`), and what is counted while rows are cleaned (`core/rows.py`, `Counts`).
+Put here: figures that are computed from a day's rows alone, and which day is thin. Keep out: which other figures are
+good enough (`orchestration/checks.py`), and what is counted while rows are cleaned (`core/rows.py`, `Counts`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, timedelta
+from statistics import median
 
 import numpy as np
 
 from backfill_pipeline.core.day import DAY_MS
 from backfill_pipeline.core.rows import DayRows
+
+MIN_COVERAGE = 0.5
+"""Share of the configured points that a whole day hears of: one of two controllers silent is a finding."""
+
+MAX_GAP_MIN = 120
+"""Minutes in which nobody may speak: a gateway's restart is shorter, its failure longer."""
+
+MIN_ROWS_SHARE = 0.5
+"""Rows of a day against the median of the days around it."""
+
+DAYS_AROUND = 7
+"""How many days before a day, and after it, it is held against."""
 
 _MINUTE_MS = 60_000
 
@@ -49,3 +64,26 @@ def quality(day: DayRows) -> Quality:
         interval_s=float(np.median(between)) / 1000 if len(between) else None,
         longest_gap_min=int(np.diff(spoken, prepend=-1, append=len(minutes)).max()) - 1,
     )
+
+
+def usual_rows(rows: Mapping[date, int], day: date) -> float | None:
+    """The median rows of the days around a day; days without any say nothing."""
+    around = (rows.get(day + timedelta(days=n)) for n in range(-DAYS_AROUND, DAYS_AROUND + 1) if n)
+    known = [count for count in around if count]
+    return median(known) if known else None
+
+
+def is_thin(rows: int, usual: float | None, longest_gap_min: int | None, points_share: float | None) -> bool:
+    """Whether late data may fill a day: a long silence, or few rows, or, where there is no day around, few points.
+
+    Args:
+        rows: of the day.
+        usual: of the days around.
+        longest_gap_min: the longest silence; None: not known.
+        points_share: points seen of points configured; None: not known.
+    """
+    if longest_gap_min is not None and longest_gap_min > MAX_GAP_MIN:
+        return True
+    if usual is None:
+        return points_share is not None and points_share < MIN_COVERAGE
+    return round(rows / usual, 4) < MIN_ROWS_SHARE

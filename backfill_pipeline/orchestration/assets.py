@@ -14,10 +14,12 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.tags import RETRY_NUMBER_TAG
 
 from backfill_pipeline.core.day import days_between, partition_key
+from backfill_pipeline.core.quality import DAYS_AROUND
 from backfill_pipeline.errors import BackfillError, UsageError
-from backfill_pipeline.orchestration.checks import DAYS_AROUND, Judge, Verdict, check_specs, share
+from backfill_pipeline.orchestration.checks import Judge, Verdict, check_specs, share
 from backfill_pipeline.orchestration.failures import Failures
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.partitions import asset_key, day_partitions, days_of, output_name, site_of
@@ -28,6 +30,9 @@ from backfill_pipeline.settings import Settings
 GROUP = "timeseries"
 OBJECTS = "objects"
 """Key of the IO manager through which days are put and loaded."""
+
+OWNER = "team:building-data"
+"""Who answers for the assets, as Dagster's catalog shows and filters it."""
 
 _ASKED = 100
 """Partitions that Dagster's storage is asked about at once."""
@@ -86,6 +91,7 @@ def _spec(site: str, partitions: dg.PartitionsDefinition, settings: Settings) ->
         partitions_def=partitions,
         skippable=True,
         kinds={"parquet", "python"},
+        owners=[OWNER],
         description=f"Raw samples of site `{site}` from the ACE API: one Parquet object per UTC day, sorted by point "
         "and time, read back and verified.",
         metadata={
@@ -124,6 +130,8 @@ class _Run:
         self.days = [day for day in days if day not in self.early]
         self.failures = Failures(context, total=len(self.sites) * len(days))
         self.before = {site: self._rows_before(site) for site in self.sites} if self.days else {}
+        self.skip = self._stored_by_forerunners() if self.days else {}
+        self.total = sum(len(set(self.days) - self.skip.get(site, set())) for site in self.sites)
         self.told = 0
         self.started = time.monotonic()
 
@@ -141,7 +149,12 @@ class _Run:
         if self.days:
             try:
                 work = self.ace.work(
-                    self.objects.put, self.sites, self.days, log=self.context.log.info, left=self._record_late
+                    self.objects.put,
+                    self.sites,
+                    self.days,
+                    log=self.context.log.info,
+                    left=self._record_late,
+                    skip=self.skip,
                 )
             except BackfillError as error:
                 self.failures.end_backfill(str(error))
@@ -216,7 +229,7 @@ class _Run:
                 yield evaluation
 
     def _progress(self) -> str:
-        total = len(self.sites) * len(self.days)
+        total = self.total
         done = self.told + self.failures.count
         if done == total:
             return f"all {total} site-days are through, {self.failures.count or 'none'} failed"
@@ -251,10 +264,31 @@ class _Run:
                 "longest_gap_min": day.quality.longest_gap_min,
                 "requests": fetched.requests,
                 "retries": fetched.retries,
+                "throttled": fetched.throttled,
+                "put_s": round(day.put_s, 3),
                 "duration_s": round(fetched.seconds, 3),
                 "sha256": stored.sha256,
             },
         )
+
+    def _stored_by_forerunners(self) -> dict[str, set[date]]:
+        """By site, the days that a run stored whose process was lost, and of which this run is Dagster's own retry."""
+        if RETRY_NUMBER_TAG not in self.context.run.tags:
+            return {}
+        group = self.context.instance.get_run_group(self.context.run.run_id)
+        ours = {run.run_id for run in group[1]} if group else set()
+        stored: dict[str, set[date]] = {}
+        for site in self.sites:
+            for at in range(0, len(self.days), _ASKED):
+                keys = [partition_key(day) for day in self.days[at : at + _ASKED]]
+                filters = dg.AssetRecordsFilter(asset_key=asset_key(site), asset_partitions=keys)
+                for record in self.context.instance.fetch_materializations(filters, limit=4 * _ASKED).records:
+                    if record.run_id in ours and record.partition_key:
+                        stored.setdefault(site, set()).add(date.fromisoformat(record.partition_key))
+        if stored:
+            count = sum(map(len, stored.values()))
+            self.context.log.info(f"the run before this one was lost; {count} site-days that it stored are left out")
+        return stored
 
     def _rows_before(self, site: str) -> dict[date, int]:
         """Rows of the run's own days and of those around them, as far as they were stored before this run."""

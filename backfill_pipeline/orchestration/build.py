@@ -12,7 +12,9 @@ import dagster as dg
 from backfill_pipeline.ace.client import open_client
 from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.errors import BackfillError, SettingError
+from backfill_pipeline.orchestration.alerts import failed_run_sensor
 from backfill_pipeline.orchestration.assets import OBJECTS, timeseries_assets
+from backfill_pipeline.orchestration.coverage import COVERAGE_JOB, coverage_asset, coverage_sensor
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.resources import AceResource
 from backfill_pipeline.orchestration.sensors import new_days_sensor
@@ -39,18 +41,28 @@ def build_defs(
     """
     sites = sites_of(settings)
     assets = timeseries_assets(settings, sites, now=now)
+    shown = coverage_asset(settings, sites, now=now)
     held = dg.ResourceDefinition.hardcoded_resource(settings)  # as an object: no secret becomes run config
     own = {"ace": AceResource(settings=held), OBJECTS: DayIOManager(settings=held)}
     return dg.Definitions(
-        assets=[assets],
+        assets=[assets, shown],
         jobs=[
             dg.define_asset_job(
                 JOB,
                 selection=dg.AssetSelection.assets(assets),
                 description="Fetch days of all sites and store them. A range of days may be one run.",
-            )
+            ),
+            dg.define_asset_job(
+                COVERAGE_JOB,
+                selection=dg.AssetSelection.assets(shown),
+                description="Show what arrived. Reads the objects' footers; asks the API for nothing.",
+            ),
         ],
-        sensors=[new_days_sensor(settings, sites, JOB, now=now)],
+        sensors=[
+            new_days_sensor(settings, sites, JOB, now=now),
+            coverage_sensor(sites),
+            failed_run_sensor(settings),
+        ],
         resources=own | dict(resources or {}),
         executor=dg.in_process_executor,
     )

@@ -8,25 +8,25 @@ about (`core/quality.py`), and what keeps a day from being stored at all.
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
-from statistics import median
+from datetime import date
 from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
 from backfill_pipeline.core.day import DAY_MS, partition_key
+from backfill_pipeline.core.quality import (
+    DAYS_AROUND,
+    MAX_GAP_MIN,
+    MIN_COVERAGE,
+    MIN_ROWS_SHARE,
+    is_thin,
+    usual_rows,
+)
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.orchestration.work import Stored
 
-MIN_COVERAGE = 0.5
-"""Share of the configured points that a whole day hears of: one of two controllers silent is a finding."""
-
-MAX_GAP_MIN = 120
-"""Minutes in which nobody may speak: a gateway's restart is shorter, its failure longer."""
-
-MIN_ROWS_SHARE = 0.5
-"""Rows of a day against the median of the days around it."""
+_UNUSABLE = ("no_name", "bad_time", "null_value", "not_numeric", "not_finite")
 
 MAX_UNUSABLE = 0.2
 """Share of rows without a usable name, time or value."""
@@ -34,13 +34,8 @@ MAX_UNUSABLE = 0.2
 MAX_INTERVAL_SHARE = 1.5
 """Median time between two samples of a point, against the configured one."""
 
-DAYS_AROUND = 7
-"""How many days before a day, and after it, it is held against."""
-
 Figures = dict[str, Any]
 """An evaluation's figures by name: Dagster plots them by partition."""
-
-_UNUSABLE = ("no_name", "bad_time", "null_value", "not_numeric", "not_finite")
 
 CHECKS = {
     "has_samples": "The API sent samples for the day. Asked twice, it sent none where this does not pass.",
@@ -114,7 +109,7 @@ class Judge:
     def verdict(self, day: Stored) -> Verdict:
         """What is to be said of a day."""
         fetched, counts, seen = day.fetched, day.counts, day.quality
-        usual = self._usual(fetched.day)
+        usual = usual_rows(self._rows, fetched.day)
         self._rows[fetched.day] = seen.rows
         coverage = share(fetched.points_seen, fetched.points_configured)
         unusable = share(sum(counts.dropped.get(reason, 0) for reason in _UNUSABLE), counts.fetched)
@@ -137,7 +132,7 @@ class Judge:
         for reason, rows in counts.dropped.items():
             clean |= {f"dropped_{reason}": rows, f"share_{reason}": share(rows, counts.fetched)}
         return Verdict(
-            thin=silent or few or (usual is None and not covered),
+            thin=is_thin(seen.rows, usual, seen.longest_gap_min, coverage),
             checks={
                 "has_samples": (counts.fetched > 0, {"samples": counts.fetched, "state": day.stored.state}),
                 "complete": (covered and not silent and not few, complete),
@@ -151,12 +146,6 @@ class Judge:
                 ),
             },
         )
-
-    def _usual(self, day: date) -> float | None:
-        """The median rows of the days around; days without any say nothing."""
-        around = (self._rows.get(day + timedelta(days=n)) for n in range(-DAYS_AROUND, DAYS_AROUND + 1) if n)
-        known = [rows for rows in around if rows]
-        return median(known) if known else None
 
 
 def _known(**figures: float | None) -> Figures:

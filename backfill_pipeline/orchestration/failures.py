@@ -25,6 +25,10 @@ NAMED = 100
 """Characters of a site's name in a message."""
 
 
+STOPPED_ALL = "everything was stopped"
+"""How the message of a run begins that ended because no further day could succeed."""
+
+
 class DayError(NamedTuple):
     """What an observation says of a failed site-day."""
 
@@ -77,7 +81,7 @@ class Failures:
         if not self._failed:
             return
         if self._stopped_by is not None:
-            text = f"everything was stopped, since no further day could succeed: {self._stopped_by}"
+            text = f"{STOPPED_ALL}, since no further day could succeed: {self._stopped_by}"
             self.end_backfill(text)
         else:
             named = "; ".join(

@@ -1,4 +1,4 @@
-"""What `dagster.yaml` names: Dagster's own storages below `DAGSTER_HOME/.dagster`, and a launcher that misses the dead.
+"""What `dagster.yaml` names: Dagster's own storages, placed by the settings, and a launcher that misses the dead.
 
 Put here: Dagster's own classes with a folder fixed, or with what they lack. Keep out: anything about days. A folder
 relative to `DAGSTER_HOME` can not be written into `dagster.yaml`, hence the classes.
@@ -6,15 +6,19 @@ relative to `DAGSTER_HOME` can not be written into `dagster.yaml`, hence the cla
 
 from collections.abc import Mapping
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import psutil
 from dagster import DagsterEventType, DagsterRun
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
+from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
+from sqlalchemy.exc import SQLAlchemyError
 
+from backfill_pipeline.errors import SettingError
 from backfill_pipeline.settings import Settings
 
 _CLOCK_S = 2.0
@@ -22,7 +26,11 @@ _CLOCK_S = 2.0
 
 
 class HomeStorage(DagsterSqliteStorage):
-    """Runs, events and schedules in SQLite files."""
+    """Runs, events and schedules: SQLite files, or the Postgres database that `BACKFILL_RUN_STORAGE` names.
+
+    The URL is read by each process for itself. What Dagster hands from process to process, and shows in its UI, is this
+    class's name and no configuration: the password is nowhere but in the environment.
+    """
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
@@ -30,9 +38,57 @@ class HomeStorage(DagsterSqliteStorage):
         return {}
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:  # noqa: ARG003 - Dagster's signature
-        """Open it below the home."""
-        return cls(str(Settings.load().private), inst_data)
+    def from_config_value(  # type: ignore[override]  # Dagster asks for a storage, whatever its class
+        cls,
+        inst_data: ConfigurableClassData | None,
+        config_value: Mapping[str, Any],  # noqa: ARG003 - Dagster's signature
+    ) -> DagsterStorage:
+        """Open it where the settings say.
+
+        Raises:
+            SettingError: the database cannot be used, or its driver is not installed.
+        """
+        settings = Settings.load()
+        if settings.run_storage is None:
+            return cls(str(settings.private), inst_data)
+        return postgres_storage(settings.run_storage.get_secret_value(), inst_data)
+
+
+def postgres_storage(url: str, inst_data: ConfigurableClassData | None = None) -> DagsterStorage:
+    """Dagster's storage in a Postgres database; tables that are not there are made.
+
+    Args:
+        url: `postgresql://...`.
+        inst_data: Dagster's record of how it was configured.
+
+    Raises:
+        SettingError: the database cannot be used, or its driver is not installed.
+    """
+    try:
+        from dagster_postgres import DagsterPostgresStorage  # noqa: PLC0415 - only who uses it needs it
+        from dagster_postgres.utils import DagsterPostgresException, create_pg_engine  # noqa: PLC0415
+    except ImportError:
+        raise SettingError(
+            "BACKFILL_RUN_STORAGE holds a postgresql:// URL, whose driver is not installed; "
+            "python -m pip install 'backfill-pipeline[postgres]'"
+        ) from None
+    try:
+        # SQLAlchemy's default driver has changed between versions: the one that the extra installs is named.
+        address = url.replace("postgresql://", "postgresql+psycopg2://", 1)
+        storage = DagsterPostgresStorage(address, inst_data=inst_data)
+        # Dagster connects anew for each question, which takes ten times as long as the question: a sensor asks about a
+        # thousand sites, a run tells six events a day. One connection is kept, and tried before it is used.
+        storage.event_log_storage._engine = create_pg_engine(  # type: ignore[attr-defined]  # noqa: SLF001
+            address, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=-1, pool_pre_ping=True, pool_recycle=300
+        )
+    except (DagsterPostgresException, SQLAlchemyError) as error:
+        parts = urlsplit(url)
+        raise SettingError(
+            f"BACKFILL_RUN_STORAGE: Dagster's storage cannot be opened at {parts.hostname}{parts.path} "
+            f"({type(error.__cause__ or error).__name__}); see that the server is up, and that user, password and "
+            "database are right"
+        ) from None
+    return storage
 
 
 class HomeArtifacts(LocalArtifactStorage):

@@ -6,7 +6,7 @@ the run storage ever holds it.
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
 
 import dagster as dg
@@ -58,6 +58,7 @@ class AceResource(dg.ConfigurableResource[None]):
         *,
         log: Callable[[str], None],
         left: Callable[[Stored | Failed], None],
+        skip: Mapping[str, Collection[date]] | None = None,
     ) -> Work:
         """Begin to fetch and store days.
 
@@ -67,12 +68,14 @@ class AceResource(dg.ConfigurableResource[None]):
             days: UTC days, oldest first.
             log: takes a line for each window, and for each failure that is tried again.
             left: takes each result that nobody has taken when the run ends.
+            skip: by site, days to leave out.
 
         Raises:
             SettingError: no key is set, or the budget cannot be opened.
         """
         stop = threading.Event()
-        work = Work(self.fetcher(stop=stop, log=log), put, sites, days, at_once=self.settings.sites_at_once, stop=stop)
+        fetcher = self.fetcher(stop=stop, log=log)
+        work = Work(fetcher, put, sites, days, at_once=self.settings.sites_at_once, stop=stop, skip=skip)
         self._begun.append((work, left))
         return work
 

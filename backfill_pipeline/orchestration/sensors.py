@@ -121,7 +121,7 @@ def read_past(
         last: last day, included.
         repository: its asset graph tells which days a backfill asks for; None: backfills are not looked at.
     """
-    days = list(days_between(first, last))
+    days, known = list(days_between(first, last)), set(sites)
     ended: dict[tuple[str, date], dict[str, float]] = defaultdict(dict)  # when each ask ended, by run
     stored: dict[tuple[str, date], bool] = {}
     for site in sites:
@@ -135,10 +135,9 @@ def read_past(
                     one = (site, parse_day(made.partition))
                     stored.setdefault(one, _is_thin(made))
                     ended[one].setdefault(record.run_id, record.timestamp)
-            for record in instance.fetch_observations(filters, limit=limit).records:
-                seen = record.asset_observation
-                if seen is not None and seen.partition is not None and observed_error(seen) is not None:
-                    ended[site, parse_day(seen.partition)].setdefault(record.run_id, record.timestamp)
+    for site, day, record in _failures(instance, days):
+        if site in known:
+            ended[site, day].setdefault(record.run_id, record.timestamp)
     flying = set(_in_backfills(instance, sites, repository)) if repository is not None else set()
     own = 0
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY)):
@@ -157,6 +156,21 @@ def read_past(
         last_end = datetime.fromtimestamp(max(times.values()), UTC) if times else None
         past[one] = Past(len(times), last_end, one in stored, stored.get(one, False), one in flying)
     return past, own
+
+
+def _failures(instance: dg.DagsterInstance, days: Sequence[date]) -> Iterator[tuple[str, date, dg.EventLogRecord]]:
+    """The failures of these days, of whatever site, newest first: few days fail, so all sites are one question."""
+    for at in range(0, len(days), _ASKED):
+        keys = [partition_key(day) for day in days[at : at + _ASKED]]
+        began = datetime(days[at].year, days[at].month, days[at].day, tzinfo=UTC).timestamp()
+        filters = dg.EventRecordsFilter(
+            dg.DagsterEventType.ASSET_OBSERVATION, asset_partitions=keys, after_timestamp=began
+        )
+        for record in instance.event_log_storage.get_event_records(filters):
+            seen = record.asset_observation
+            failure = observed_error(seen) if seen is not None else None
+            if failure is not None:
+                yield failure.site, parse_day(failure.day), record
 
 
 def _is_thin(made: dg.AssetMaterialization) -> bool:

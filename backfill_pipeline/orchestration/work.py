@@ -9,8 +9,9 @@ happened), and how a day is fetched (`ace/fetch.py`) or stored (`storage/days.py
 """
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -54,12 +55,14 @@ class Stored:
         stored: its object.
         counts: what arrived and what became of it.
         quality: what its rows show.
+        put_s: seconds that encoding, putting and reading it back took.
     """
 
     fetched: FetchedDay
     stored: StoredDay
     counts: Counts
     quality: Quality
+    put_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class Work:
         days: UTC days, oldest first.
         at_once: sites side by side.
         stop: once set, no further request leaves.
+        skip: by site, days to leave out.
     """
 
     def __init__(
@@ -92,10 +96,12 @@ class Work:
         *,
         at_once: int,
         stop: threading.Event,
+        skip: Mapping[str, Collection[date]] | None = None,
     ) -> None:
         self._fetcher = fetcher
         self._put = put
         self._days = days
+        self._skip = skip or {}
         self._stop = stop
         self._finishing = threading.Event()
         self._grace: threading.Timer | None = None
@@ -133,7 +139,7 @@ class Work:
 
     def _site(self, site: str) -> None:
         """Thread: one site's days, oldest first."""
-        left = deque(self._days)
+        left = deque(day for day in self._days if day not in self._skip.get(site, ()))
         try:
             self._site_days(site, left)
         except StoppedError:
@@ -149,7 +155,7 @@ class Work:
                 self._changed.notify()
 
     def _site_days(self, site: str, left: deque[date]) -> None:
-        if self._stop.is_set() or self._finishing.is_set():
+        if not left or self._stop.is_set() or self._finishing.is_set():
             return
         object_key(site, left[0])  # a site that can have no object is refused before anything is fetched
         with closing(self._fetcher.days(site, list(left), stop=self._stop)) as days:  # type: ignore[type-var]  # a generator
@@ -169,13 +175,15 @@ class Work:
                 raise error
             return Failed(fetched.site, (fetched.day,), error)
         try:
+            began = time.monotonic()
             stored = self._put(fetched.rows, fetched.facts)
+            put_s = time.monotonic() - began
             figures = quality(fetched.rows)
         except STOPS_ALL:
             raise
         except Exception as surprise:  # noqa: BLE001 - nothing about one day may cost the days after it
             return Failed(fetched.site, (fetched.day,), surprise)
-        return Stored(replace(fetched, rows=None), stored, fetched.rows.counts, figures)
+        return Stored(replace(fetched, rows=None), stored, fetched.rows.counts, figures, put_s)
 
     def _give(self, result: Stored | Failed) -> None:
         with self._changed:

@@ -77,8 +77,9 @@ class Simulator:
 
     Args:
         world: what to serve.
-        api_key: the only key that is let in.
+        api_key: the only key that is let in, as long as nobody changes `keys`.
         port: 0: a free one.
+        host: where to listen.
         faults: what goes wrong.
         requests_per_minute: enforced over any sliding minute, with 429 and Retry-After; None: no limit.
         latency_s: seconds before each answer.
@@ -93,6 +94,7 @@ class Simulator:
         *,
         api_key: str = DEFAULT_KEY,
         port: int = 0,
+        host: str = "127.0.0.1",
         faults: Sequence[Fault] = (),
         requests_per_minute: int | None = None,
         latency_s: float = 0.0,
@@ -101,7 +103,8 @@ class Simulator:
         bad_key: str = "error",
     ) -> None:
         self.world = world
-        self.api_key = api_key
+        self.host = host
+        self.keys = {api_key}
         self.faults = Faults(faults)
         self.limit = requests_per_minute
         self.latency_s = latency_s
@@ -112,14 +115,14 @@ class Simulator:
         self._recent: deque[float] = deque()
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"api": self})
-        self.server = _Server(("127.0.0.1", port), handler)
+        self.server = _Server((host, port), handler)
         self.server.daemon_threads = True
         self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
         """The base URL, for `ACE_API_URL`."""
-        return f"http://127.0.0.1:{self.server.server_address[1]}/api"
+        return f"http://{self.host}:{self.server.server_address[1]}/api"
 
     def __enter__(self) -> Self:
         """Serve in the background."""
@@ -239,7 +242,7 @@ class _Handler(BaseHTTPRequestHandler):
         given = self.headers.get("Authorization")
         if given is None:
             raise _Answer(401, {"message": "Error"})
-        if given != f"Bearer {self.api.api_key}":
+        if given.removeprefix("Bearer ") not in self.api.keys or not given.startswith("Bearer "):
             raise {
                 "error": _Answer(401, {"message": "Error"}),
                 "jwt": _Answer(401, {"message": "JWT Signature Invalid"}),

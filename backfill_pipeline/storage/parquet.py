@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from backfill_pipeline import __version__
 from backfill_pipeline.core.day import DAY_MS, day_window
+from backfill_pipeline.core.points import PointSummary
+from backfill_pipeline.core.quality import quality
 from backfill_pipeline.core.rows import Chunk, DayRows
 from backfill_pipeline.core.schema import SCHEMA, SCHEMA_VERSION
 from backfill_pipeline.errors import DamagedObjectError
@@ -108,7 +110,7 @@ def encode(day: DayRows, *, facts: Mapping[str, str] | None = None, encoding: En
         **(facts or {}),
     }
     schema = SCHEMA.with_metadata({key: value.encode("utf-8", "surrogatepass") for key, value in about.items()})
-    sink, rows, digest = pa.BufferOutputStream(), 0, DataHash()
+    sink, rows, digest, points = pa.BufferOutputStream(), 0, DataHash(), PointSummary(day.points)
     with pq.ParquetWriter(
         sink,
         schema,
@@ -122,11 +124,12 @@ def encode(day: DayRows, *, facts: Mapping[str, str] | None = None, encoding: En
         write_page_checksum=True,
         sorting_columns=[pq.SortingColumn(1), pq.SortingColumn(0)],
     ) as writer:
-        for group in _row_groups(day, encoding.row_group_rows):
+        for group in _row_groups(day, encoding.row_group_rows, points):
             writer.write_table(group, row_group_size=len(group))
             digest.update(group)
             rows += len(group)
-        writer.add_key_value_metadata({"data_sha256": digest.hexdigest()})
+        # Added last: what belongs to the schema is written twice, since Arrow keeps a copy of it in the footer.
+        writer.add_key_value_metadata({"data_sha256": digest.hexdigest(), **_figures(day, points)})
     data = sink.getvalue().to_pybytes()
     return Encoded(data, rows, hashlib.sha256(data).hexdigest(), state)
 
@@ -268,7 +271,18 @@ class DataHash:
         return hashlib.sha256(self._times.digest() + self._values.digest() + runs).hexdigest()
 
 
-def _row_groups(day: DayRows, most: int) -> Iterator[Any]:
+def _figures(day: DayRows, points: PointSummary) -> dict[str, str]:
+    """What coverage is told from, so that nobody has to read the rows again."""
+    seen, each = quality(day), points.result()
+    return {
+        "points_seen": str(np.count_nonzero(each.rows)),
+        "longest_gap_min": str(seen.longest_gap_min),
+        "interval_s": "" if seen.interval_s is None else str(seen.interval_s),
+        "points": each.to_text(),
+    }
+
+
+def _row_groups(day: DayRows, most: int, points: PointSummary) -> Iterator[Any]:
     """The day's rows in order, a table of at most `most` rows each, whole points where they fit."""
     start = day_window(day.day).start * 1000
     starts = [np.searchsorted(chunk.code, np.arange(len(day.points) + 1)) for chunk in day.chunks]
@@ -279,6 +293,7 @@ def _row_groups(day: DayRows, most: int) -> Iterator[Any]:
     while first < len(day.points):
         last = max(first + 1, int(np.searchsorted(total, total[first] + most, side="right")) - 1)
         code, ms, value = _gathered(day.chunks, starts, first, last)
+        points.update(code, ms, value)
         names = pa.array(day.points[first:last], pa.string())
         for at in range(0, len(code), most):
             part = slice(at, at + most)

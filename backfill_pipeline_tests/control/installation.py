@@ -9,13 +9,20 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionStatus
-from dagster._core.storage.tags import BACKFILL_ID_TAG
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemotePartitionSetOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.storage.tags import BACKFILL_ID_TAG, PARTITION_NAME_TAG
 from dagster._daemon.types import DaemonHeartbeat
 
 import backfill_pipeline
 from backfill_pipeline.control.gateway import Gateway
 from backfill_pipeline.control.service import Control
+from backfill_pipeline.orchestration.build import JOB
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.settings import Settings
 
@@ -75,10 +82,40 @@ class Installation:
         found = self.instance.get_backfill(backfill_id).with_status(status)
         self.instance.update_backfill(found.with_end_timestamp(time.time()))
 
+    def job_backfill(self, *days: date) -> list[str]:
+        """What `dagster job backfill` leaves behind: a run for each day, and a backfill that is called complete."""
+        origin = RemotePartitionSetOrigin(repository_origin=_ORIGIN, partition_set_name="backfill_job_partition_set")
+        began = time.time()
+        runs = [
+            self.instance.create_run_for_job(
+                _JOB,
+                tags={BACKFILL_ID_TAG: "jobjobjo", PARTITION_NAME_TAG: str(day)},
+                status=dg.DagsterRunStatus.QUEUED,
+                remote_job_origin=RemoteJobOrigin(repository_origin=_ORIGIN, job_name=JOB),
+            )
+            for day in days
+        ]
+        self.instance.add_backfill(
+            PartitionBackfill(
+                "jobjobjo",
+                BulkActionStatus.COMPLETED,
+                from_failure=False,
+                tags={},
+                backfill_timestamp=began,
+                partition_set_origin=origin,
+                partition_names=[str(day) for day in days],
+                backfill_end_timestamp=time.time(),
+            )
+        )
+        return [run.run_id for run in runs]
+
+    def end_run(self, run_id: str, event: dg.DagsterEventType = dg.DagsterEventType.RUN_SUCCESS) -> None:
+        """As Dagster does at the end of a run."""
+        self.instance.report_dagster_event(dg.DagsterEvent(event.value, JOB), run_id=run_id)
+
     def failed_run(self, backfill_id: str, message: str) -> str:
         """A run of the backfill that died before it told of any day."""
-        job = dg.Definitions(jobs=[_nothing]).get_job_def("_nothing")
-        run = self.instance.create_run_for_job(job, tags={BACKFILL_ID_TAG: backfill_id})
+        run = self.instance.create_run_for_job(_JOB, tags={BACKFILL_ID_TAG: backfill_id})
         self.instance.report_run_failed(run, message)
         return run.run_id
 
@@ -95,3 +132,9 @@ def _noop() -> None:
 def _nothing() -> None:
     """Do nothing."""
     _noop()
+
+
+_JOB = dg.Definitions(jobs=[_nothing]).get_job_def("_nothing")
+_ORIGIN = RemoteRepositoryOrigin(
+    code_location_origin=RegisteredCodeLocationOrigin(location_name="here"), repository_name="__repository__"
+)

@@ -1,21 +1,37 @@
 """The HTTP control API keeps the contract of the worker that it replaces."""
 
+import argparse
 import json
+import shlex
 import socket
 import threading
 from contextlib import contextmanager
 from datetime import date
+from urllib.parse import urlsplit
 
+import hypothesis
 import jsonschema
 import pytest
 import requests
+import schemathesis
 import uvicorn
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from backfill_pipeline import __version__
 from backfill_pipeline.control.http import MOST_BYTES, build_app, run_server
 from backfill_pipeline.control.openapi import openapi
+from backfill_pipeline.control.planning import _FILE
 from backfill_pipeline.errors import SettingError
-from backfill_pipeline_tests.control.installation import SITES, Installation
+from backfill_pipeline_tests.control.installation import SITES, TOP, Installation
+
+PROMISED = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+"""What a fuzzer looks for. Days depend on the clock: a good body may be a 400 all the same."""
 
 RANGE = {"start_date": "2025-01-01", "end_date": "2025-01-10"}
 
@@ -207,3 +223,59 @@ def test_prometheus_reads_what_there_is(client, made):
         "backfill_daemon_alive 1.0",
     ):
         assert line in text
+
+
+def test_the_curl_lines_of_the_page_on_moving_over_do_what_they_say(client, made):
+    """Each line, word for word but for the host, is answered as the worker answered it."""
+    page = (TOP / "docs" / "moving-over.md").read_text(encoding="utf-8")
+    lines = [shlex.split(line) for line in page.splitlines() if line.startswith("curl ")]
+    told = []
+    for _, *words in lines:
+        asked = _curl.parse_args(words)
+        url = asked.url.replace("http://127.0.0.1:8642", client.url)
+        headers = dict(line.split(": ", 1) for line in asked.header)
+        answer = requests.request(asked.request, url, data=asked.data, headers=headers, timeout=30)
+        told.append((urlsplit(url).path, answer.status_code))
+    assert told == [
+        ("/", 200),
+        ("/backfill/start", 202),
+        ("/backfill/status", 200),
+        ("/backfill/errors", 200),
+        ("/backfill/cancel", 200),
+        ("/backfill/start", 202),
+    ]
+    assert made.control.status().word == "in_progress"
+
+
+_curl = argparse.ArgumentParser()
+_curl.add_argument("url")
+_curl.add_argument("-X", dest="request", default="GET")
+_curl.add_argument("-H", dest="header", action="append", default=[])
+_curl.add_argument("-d", dest="data")
+
+
+def test_a_start_by_http_carries_the_newest_plan_of_its_range(client, made):
+    """As a start by command does; a forced one, which fetches other days than were planned for, carries none."""
+    plan = {"first": RANGE["start_date"], "last": RANGE["end_date"], "sites": list(SITES), "samples": 7}
+    made.settings.private.mkdir(parents=True, exist_ok=True)
+    (made.settings.private / _FILE).write_text(json.dumps(plan), encoding="utf-8")
+    client.post("/backfill/start", json=RANGE)
+    assert json.loads(made.control.status().forecast) == plan
+    client.post("/backfill/start", json=RANGE | {"force_restart": True})
+    assert made.control.status().forecast is None
+
+
+def test_no_request_that_a_fuzzer_makes_up_breaks_the_description(client, made):
+    """Whatever is sent to whatever path, the answer is one that the OpenAPI description promises, and never a 500."""
+    schema = schemathesis.openapi.from_url(client.url + "/openapi.json")
+    for found in schema.get_all_operations():
+        operation = found.ok()
+
+        @hypothesis.settings(
+            max_examples=25, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
+        )
+        @hypothesis.given(case=operation.as_strategy(GenerationMode.NEGATIVE) | operation.as_strategy())
+        def fuzzed(case):
+            case.call_and_validate(timeout=30, checks=PROMISED)
+
+        fuzzed()

@@ -4,6 +4,7 @@ import threading
 import time
 from datetime import UTC, date, datetime, timedelta
 
+import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
 
@@ -248,3 +249,45 @@ def test_a_home_without_dagster_yaml_is_a_wrong_setting(tmp_path, monkeypatch, m
     (made.home / "dagster.yaml").unlink()
     with pytest.raises(SettingError, match="DAGSTER_HOME"):
         Installation.__init__.__globals__["Gateway"](made.settings)
+
+
+def test_a_backfill_of_dagsters_own_command_runs_as_long_as_its_runs_do(made):
+    """Dagster calls it complete once its runs wait in line; its days, and its end, are those of its runs."""
+    runs = made.job_backfill(*made.days(1, 2))
+    status = made.control.status()
+    assert (status.word, status.is_over, status.days, status.parts) == ("in_progress", False, 2, 4)
+    with pytest.raises(AlreadyRunningError):
+        made.control.start(FIRST, LAST)
+    time.sleep(1.5)  # longer than the slack between an event and the end that Dagster gave it
+    for site in SITES:
+        made.store(site, *made.days(1, 1))
+    made.end_run(runs[0])
+    assert made.control.status().percent == 50.0
+    for site in SITES:
+        made.store(site, *made.days(2, 2))
+    made.end_run(runs[1])
+    status = made.control.status()
+    assert (status.word, status.percent, status.is_over) == ("completed", 100.0, True)
+
+
+def test_a_backfill_of_dagsters_own_command_is_cancelled_by_its_runs(made):
+    """Runs that wait in line do not begin; what is not stored is missing and the word is cancelled."""
+    runs = made.job_backfill(*made.days(1, 3))
+    made.end_run(runs[0], dg.DagsterEventType.RUN_FAILURE)
+    made.control.cancel()
+    status = made.control.status()
+    assert (status.word, status.is_over, status.days_done) == ("cancelled", True, 0)
+    assert {run.status for run in made.instance.get_runs()} == {
+        dg.DagsterRunStatus.FAILURE,
+        dg.DagsterRunStatus.CANCELED,
+    }
+    made.control.start(FIRST, LAST)
+
+
+def test_a_failed_run_of_dagsters_own_command_fails_its_backfill(made):
+    """Once all its runs are over."""
+    runs = made.job_backfill(*made.days(1, 2))
+    made.end_run(runs[0], dg.DagsterEventType.RUN_FAILURE)
+    assert made.control.status().word == "in_progress"
+    made.end_run(runs[1])
+    assert made.control.status().word == "failed"

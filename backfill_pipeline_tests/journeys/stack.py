@@ -59,11 +59,13 @@ class Spoilt:
 class Stack:
     """One installation below `home`; its environment is the process's own while the journey lasts."""
 
-    def __init__(self, home: Path, url: str, sites: Sequence[str], monkeypatch, **variables: str) -> None:
+    def __init__(
+        self, home: Path, url: str, sites: Sequence[str], monkeypatch, instance="dagster.yaml", **variables: str
+    ) -> None:
         self.home = home
         self.sites = tuple(sites)
         home.mkdir(parents=True, exist_ok=True)
-        settings = (TOP / "dagster.yaml").read_text(encoding="utf-8")
+        settings = (TOP / instance).read_text(encoding="utf-8")
         settings = settings.replace("poll_interval_seconds: 30", "poll_interval_seconds: 2")
         (home / "dagster.yaml").write_text(settings, encoding="utf-8")
         (home / "workspace.yaml").write_text((TOP / "workspace.yaml").read_text(encoding="utf-8"), encoding="utf-8")

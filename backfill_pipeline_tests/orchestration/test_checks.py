@@ -21,7 +21,7 @@ def stored(*, seen=3, configured=4, every_s=600, interval_s=600.0, dropped=None,
     fetched = FetchedDay("north", day, None, None, 2, 0, 0.5, configured, seen, interval_s=interval_s)
     state = "stored" if rows.counts.fetched else "empty"
     put = StoredDay("key", "url", rows.counts.kept, 1, "hash", state, changed=True)
-    return Stored(fetched, put, rows.counts, quality(rows))
+    return Stored(fetched, put, rows.counts, quality(rows), 0.1)
 
 
 def failed(verdict):

@@ -1,0 +1,157 @@
+"""The report: one HTML file that needs nothing else, and the same as a PNG.
+
+Put here: what the page says around the pictures. Keep out: pictures (`picture.py`), where figures come from.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from html import escape
+from itertools import groupby
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from backfill_pipeline.core.points import PointDays
+from backfill_pipeline.coverage.canvas import Canvas, plain, png_of
+from backfill_pipeline.coverage.changes import PointChange
+from backfill_pipeline.coverage.picture import calendar, points_map
+from backfill_pipeline.coverage.table import SiteDay, State, to_arrow
+
+MOST_CHANGES = 2000
+"""Changes that a page lists; `backfill points` has all."""
+
+_STYLE = """
+body { font: 15px/1.45 Helvetica, Arial, sans-serif; color: #1b1b1b }
+body { margin: 24px auto; max-width: 900px; padding: 0 12px }
+svg { max-width: 100%; height: auto; display: block; margin: 18px 0 }
+table { border-collapse: collapse; margin: 12px 0; font-size: 14px } th, td { padding: 3px 10px; text-align: left }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } tr { border-bottom: 1px solid #ddd }
+td { overflow-wrap: anywhere } .grey { color: #5c5c5c }
+""".strip()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one report shows.
+
+    Attributes:
+        table: coverage, site by site, days ascending.
+        made: when it was told, aware.
+        points: the site whose points are shown; None: none.
+        each: what each of its points did, by day.
+        changes: of its points.
+        note: what the reader has to know of where it comes from.
+    """
+
+    table: Sequence[SiteDay]
+    made: datetime
+    points: str | None = None
+    each: Mapping[date, PointDays] = field(default_factory=dict)
+    changes: Sequence[PointChange] = ()
+    note: str = ""
+
+    def by_site(self) -> dict[str, list[SiteDay]]:
+        """The table by site."""
+        return {site: list(days) for site, days in groupby(self.table, key=lambda one: one.site)}
+
+    def canvases(self) -> dict[str, Canvas]:
+        """Every picture, by what it shows."""
+        drawn = {f"Calendar of {site}": calendar(site, days) for site, days in self.by_site().items()}
+        if self.points is not None:
+            days = [one.day for one in self.table if one.site == self.points]
+            drawn[f"Points of {self.points} by day"] = points_map(self.points, days, self.each)
+        return drawn
+
+
+KINDS = ("html", "png", "parquet")
+"""What a report can be written as; also the files' suffixes."""
+
+
+def rendered(report: Report, kind: str) -> bytes:
+    """The report as one of `KINDS`."""
+    if kind == "html":
+        return html(report).encode()
+    if kind == "png":
+        return png(report)
+    sink = pa.BufferOutputStream()
+    pq.write_table(to_arrow(report.table, report.made), sink)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def png(report: Report) -> bytes:
+    """All pictures, below each other."""
+    return png_of(list(report.canvases().values()))
+
+
+def html(report: Report) -> str:
+    """The page; whatever sites and points are called, it holds no markup but its own."""
+    first, last = report.table[0].day, report.table[-1].day
+    span = f"{first}" if first == last else f"{first} to {last}"
+    drawn = "\n".join(canvas.to_svg(label) for label, canvas in report.canvases().items())
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<title>Coverage {span}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<h1>Coverage, {span}</h1>
+<p class="grey">Days are UTC days. Told on {report.made.astimezone(UTC):%Y-%m-%d %H:%M} UTC from the objects' own
+footers and the recorded failures. {_text(report.note)}</p>
+{_sites(report)}
+{drawn}
+{_failed(report)}
+{_changes(report)}
+</body>
+</html>
+"""
+
+
+def _sites(report: Report) -> str:
+    head = "".join(f'<th class="n">{state}</th>' for state in State)
+    rows = []
+    for site, days in report.by_site().items():
+        states = Counter(one.state for one in days)
+        total = sum(one.rows or 0 for one in days)
+        cells = "".join(f'<td class="n">{states[state]:,}</td>' for state in State)
+        rows.append(f'<tr><td>{_text(site)}</td>{cells}<td class="n">{total:,}</td></tr>')
+    return f'<table><tr><th>site, days</th>{head}<th class="n">rows</th></tr>{"".join(rows)}</table>'
+
+
+def _failed(report: Report) -> str:
+    told = [one for one in report.table if one.state is State.FAILED]
+    rows = "".join(f"<tr><td>{_text(o.site)}</td><td>{o.day}</td><td>{_text(o.note)}</td></tr>" for o in told[:200])
+    more = f"<p>and {len(told) - 200:,} more</p>" if len(told) > 200 else ""  # noqa: PLR2004 - as above
+    if not told:
+        return ""
+    return f"<h2>Failed days</h2><table><tr><th>site</th><th>day</th><th>why</th></tr>{rows}</table>{more}"
+
+
+def _changes(report: Report) -> str:
+    if report.points is None:
+        return ""
+    title = f"<h2>Points of {_text(report.points)} over time</h2>"
+    if not report.changes:
+        return f"{title}<p>No change that the stored days tell of.</p>"
+    rows = "".join(
+        f"<tr><td>{one.day}</td><td>{one.change}</td><td>{_text(one.point)}</td><td>{_text(about(one))}</td></tr>"
+        for one in report.changes[:MOST_CHANGES]
+    )
+    left = len(report.changes) - MOST_CHANGES
+    more = f"<p>and {left:,} more: <code>backfill points</code> has all</p>" if left > 0 else ""
+    return f"{title}<table><tr><th>from</th><th>what</th><th>point</th><th></th></tr>{rows}</table>{more}"
+
+
+def about(one: PointChange) -> str:
+    """What there is to say of a change beyond its name."""
+    return f"until {one.until}" if one.until else one.note
+
+
+def _text(text: str) -> str:
+    return escape(plain(text))

@@ -1,0 +1,127 @@
+"""Alerts: what needs a person goes to a webhook, once; otherwise nothing is sent.
+
+Put here: which failed run is one for a person, how a message leaves, and that it leaves once. Keep out: what in a
+site's coverage is worth one (`coverage/findings.py`).
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import requests
+from dagster._core.storage.tags import SENSOR_NAME_TAG
+
+from backfill_pipeline.core.newdays import FAILED_AGAIN_H
+from backfill_pipeline.orchestration.failures import STOPPED_ALL
+from backfill_pipeline.orchestration.sensors import ATTEMPT_TAG, SENSOR
+from backfill_pipeline.settings import Settings
+
+AGAIN_S = 24 * 3600
+"""Seconds in which what was told is not told again."""
+
+KEPT_S = 90 * 24 * 3600
+"""Seconds for which it is remembered what was told."""
+
+_TIMEOUT_S = 10
+_LINE = 1000
+
+
+class Alerts:
+    """Sends alerts to `BACKFILL_ALERT_URL`, each once; sends nothing when it is not set.
+
+    What was told is kept in `.dagster/alerts.json`.
+
+    Args:
+        settings: they name the URL and the private folder.
+        log: takes a line when an alert cannot be sent.
+        clock: Unix seconds.
+    """
+
+    def __init__(
+        self, settings: Settings, log: Callable[[str], None], *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._url = settings.alert_url.get_secret_value() if settings.alert_url else None
+        self._file: Path = settings.private / "alerts.json"
+        self._log = log
+        self._clock = clock
+
+    def send(self, kind: str, text: str, *, about: str, again_s: float = AGAIN_S, **facts: str) -> bool:
+        """Send one alert unless it was sent before; whether it left now.
+
+        Args:
+            kind: `run failed`, `stopped`, `silent` or `fell`.
+            text: one line for a person; chat services show it.
+            about: what makes it the same alert as an earlier one, with `kind`.
+            again_s: seconds after which it may be told again.
+            facts: more for machines, such as `site`.
+        """
+        if self._url is None:
+            return False
+        name = hashlib.sha256(json.dumps([kind, about]).encode()).hexdigest()[:32]
+        told, now = self._told(), self._clock()
+        if now - told.get(name, float("-inf")) < again_s:
+            return False
+        text = " ".join(text.split())[:_LINE]
+        try:
+            answer = requests.post(self._url, json={"text": text, "kind": kind, **facts}, timeout=_TIMEOUT_S)
+            answer.raise_for_status()
+        except requests.RequestException as error:  # its text may hold the URL, which may be a secret
+            status = "" if error.response is None else f" (HTTP {error.response.status_code})"
+            self._log(f"the alert could not be sent to BACKFILL_ALERT_URL: {type(error).__name__}{status}: {text}")
+            return False
+        kept = {key: at for key, at in told.items() if now - at < KEPT_S} | {name: now}
+        part = self._file.with_suffix(".part")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(kept), encoding="utf-8")
+        part.replace(self._file)
+        return True
+
+    def _told(self) -> dict[str, float]:
+        try:
+            found = json.loads(self._file.read_text(encoding="utf-8"))
+            return {str(name): float(at) for name, at in found.items()}
+        except (OSError, ValueError, AttributeError, TypeError):
+            return {}
+
+
+def is_for_good(run: dg.DagsterRun, error: str) -> bool:
+    """Whether a failed run is one for a person: nobody will ask again by himself, or no further day can succeed."""
+    if STOPPED_ALL in error or run.tags.get(SENSOR_NAME_TAG) != SENSOR:
+        return True
+    attempt = run.tags.get(ATTEMPT_TAG, "")
+    return attempt.isdecimal() and int(attempt) > len(FAILED_AGAIN_H)
+
+
+def tell_failed_run(alerts: Alerts, run: dg.DagsterRun, error: str) -> bool:
+    """Send what is to be said of a failed run; whether anything left."""
+    if not is_for_good(run, error):
+        return False
+    if STOPPED_ALL in error:  # one refused key fails every run: told once a day, not once a run
+        why = error[error.index(STOPPED_ALL) :]
+        return alerts.send("stopped", why, about=why[:200], run_id=run.run_id)
+    # By its error, not its id: a run that is asked for every quarter of an hour must not be told each time.
+    text = f"run {run.run_id[:8]} of {run.job_name} failed: {error}"
+    return alerts.send("run failed", text, about=f"{run.job_name} {error[:500]}", run_id=run.run_id)
+
+
+def failed_run_sensor(settings: Settings) -> dg.SensorDefinition:
+    """The sensor that tells of failed runs; on when `BACKFILL_ALERT_URL` is set."""
+
+    @dg.run_failure_sensor(
+        name="alerts",
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING if settings.alert_url else dg.DefaultSensorStatus.STOPPED,
+        description="Tells BACKFILL_ALERT_URL of runs that failed for good, and of a refused key or store; each once.",
+    )
+    def alerts(context: dg.RunFailureSensorContext) -> None:
+        said = [context.failure_event.message or ""]
+        for event in context.get_step_failure_events():
+            data = event.step_failure_data
+            told = data.user_failure_data.description if data.user_failure_data else None
+            said.insert(0, told or (data.error.message if data.error else ""))
+        tell_failed_run(Alerts(settings, context.log.warning), context.dagster_run, " ".join(said))
+
+    return alerts

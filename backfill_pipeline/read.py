@@ -1,0 +1,169 @@
+"""Reading for analysts: samples of a site between two instants, lazily, of the objects alone.
+
+    from backfill_pipeline import read
+    june = read.samples("my_site", start, end, points=["a/b/c"])
+    june.pandas(); june.polars(); june.arrow(); june.resampled(timedelta(hours=1))
+
+Put here: what is asked for in instants and names. Keep out: encodings and stores (`storage/`), and Dagster.
+"""
+
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from backfill_pipeline.core.day import days_between
+from backfill_pipeline.errors import UsageError
+from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.days import is_stored, scan_days, settings_store
+from backfill_pipeline.storage.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SQL = {"mean": "avg(value)", "min": "min(value)", "max": "max(value)", "last": "arg_max(value, ms)"}
+
+How = Literal["mean", "min", "max", "last"]
+_MEAN: tuple[How, ...] = ("mean",)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples that were asked for; nothing is read before one of its methods is called.
+
+    Columns: `timestamp` (milliseconds, UTC), `point_name`, `value` (float64). Rows come day by day, within a day by
+    point and time; those of one point are in the order of time.
+
+    Attributes:
+        site: the site.
+        start: first instant, aware.
+        end: the instant after the last, aware.
+        points: the points' names; None: all.
+        days: the stored days that the span touches.
+        missing: the days that it touches and that are not stored.
+    """
+
+    site: str
+    start: datetime
+    end: datetime
+    points: tuple[str, ...] | None
+    days: tuple[date, ...]
+    missing: tuple[date, ...]
+    _store: Store
+
+    def polars(self) -> "pl.LazyFrame":
+        """A lazy frame: of each day only the row groups, columns and pages are read that a query needs."""
+        import polars as pl  # noqa: PLC0415 - takes long to import, and not every reader asks for it
+
+        if not self.days:
+            empty = pl.LazyFrame(schema={"timestamp": pl.Int64, "point_name": pl.String, "value": pl.Float64})
+            return empty.with_columns(pl.col("timestamp").cast(pl.Datetime("ms", "UTC")))
+        ms = pl.col("timestamp")
+        wanted = (ms >= _first_ms(self.start)) & (ms < _first_ms(self.end))
+        if self.points is not None:
+            name = pl.col("point_name")
+            wanted &= name == self.points[0] if len(self.points) == 1 else name.is_in(list(self.points))
+        frame: pl.LazyFrame = scan_days(self._store, self.site, self.days).filter(wanted)
+        return frame.select(ms.cast(pl.Datetime("ms", "UTC")), "point_name", "value")
+
+    def arrow(self) -> Any:
+        """A `pyarrow.Table`."""
+        import pyarrow as pa  # noqa: PLC0415 - as above
+
+        table = self.polars().collect().to_arrow()
+        return table.cast(
+            pa.schema([("timestamp", pa.timestamp("ms", "UTC")), ("point_name", pa.string()), ("value", pa.float64())])
+        )
+
+    def pandas(self) -> "pd.DataFrame":
+        """A pandas frame."""
+        frame: pd.DataFrame = self.arrow().to_pandas()
+        return frame
+
+    def resampled(self, every: timedelta, how: Collection[How] = _MEAN) -> Any:
+        """One row for each point and interval that has a sample, computed by DuckDB.
+
+        Intervals are half-open and counted from 1970-01-01 00:00 UTC, so that hours and days are UTC's own; the first
+        and the last hold only what lies between `start` and `end`.
+
+        Args:
+            every: an interval's length, whole milliseconds.
+            how: of `mean`, `min`, `max` and `last`; a column each, in this order.
+
+        Returns:
+            A `pyarrow.Table`: `timestamp` (the interval's start), `point_name`, `samples` and what was asked for,
+            sorted by point and time.
+
+        Raises:
+            UsageError: no such interval, or no such figure.
+        """
+        import duckdb  # noqa: PLC0415 - as above
+        import pyarrow as pa  # noqa: PLC0415
+
+        step, rest = divmod(every, timedelta(milliseconds=1))
+        if step < 1 or rest:
+            raise UsageError(f"cannot resample by {every}: an interval is one or more whole milliseconds")
+        unknown = sorted(set(how) - set(_SQL))
+        if unknown or not how:
+            raise UsageError(f"cannot resample to {', '.join(unknown) or 'nothing'}: one or more of {', '.join(_SQL)}")
+        figures = ", ".join(f"{_SQL[name]} AS {name}" for name in how)
+        rows = self.arrow()
+        rows = rows.set_column(0, "ms", rows["timestamp"].cast(pa.int64()))
+        with duckdb.connect() as database:
+            database.register("samples_read", rows)
+            told = database.sql(
+                f"SELECT ms // {step} * {step} AS timestamp, point_name, count(*) AS samples, {figures} "  # noqa: S608 - whole numbers and our own words
+                "FROM samples_read GROUP BY ALL ORDER BY point_name, timestamp"
+            ).to_arrow_table()
+        return told.set_column(0, "timestamp", told["timestamp"].cast(pa.timestamp("ms", "UTC")))
+
+
+def samples(
+    site: str,
+    start: datetime,
+    end: datetime,
+    *,
+    points: str | Collection[str] | None = None,
+    settings: Settings | None = None,
+) -> Samples:
+    """Samples of a site with `start <= timestamp < end`.
+
+    Asks the store which of the days are there, and reads nothing else. Days that are not stored are left out, and
+    named in `missing`.
+
+    Args:
+        site: the site, as ACE spells it.
+        start: first instant, aware, of any time zone.
+        end: the instant after the last, aware.
+        points: a point's name, or several; None: all points.
+        settings: they name the store; the environment's and `.env`'s when None.
+
+    Raises:
+        UsageError: an instant has no time zone, or `end` is not later than `start`, or no point is named.
+        SettingError, StoreRefusedError, StoreBusyError: the store cannot be read.
+    """
+    for name, instant in (("start", start), ("end", end)):
+        if instant.utcoffset() is None:
+            raise UsageError(f"{name} {instant.isoformat()} has no time zone: write datetime(..., tzinfo=UTC)")
+    if end <= start:
+        raise UsageError(f"end {end.isoformat()} is not later than start {start.isoformat()}")
+    names = (points,) if isinstance(points, str) else None if points is None else tuple(points)
+    if names == ():
+        raise UsageError("no point is named: name one or more, or leave `points` out for all")
+    store = settings_store(settings or Settings.load())
+    last = (end.astimezone(UTC) - timedelta(microseconds=1)).date()
+    days = list(days_between(start.astimezone(UTC).date(), last))
+    with ThreadPoolExecutor(16) as pool:
+        there = list(pool.map(lambda day: is_stored(store, site, day), days))
+    stored = tuple(day for day, is_there in zip(days, there, strict=True) if is_there)
+    missing = tuple(day for day, is_there in zip(days, there, strict=True) if not is_there)
+    return Samples(site, start, end, names, stored, missing, store)
+
+
+def _first_ms(instant: datetime) -> int:
+    """The first whole millisecond of Unix time that is not before an instant."""
+    micros = (instant - _EPOCH) // timedelta(microseconds=1)
+    return -(-micros // 1000)

@@ -1,0 +1,81 @@
+"""Two tenants on one machine, one Postgres server and one bucket folder: neither finds anything of the other's."""
+
+from datetime import date
+
+import psycopg2
+import pyarrow.parquet as pq
+
+from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.simulator.app import Simulator
+from backfill_pipeline.simulator.world import SiteSpec, World
+from backfill_pipeline_tests.journeys.stack import day, stack
+from backfill_pipeline_tests.services import postgres_server
+
+SHARED = "north"
+"""Both have a site of this name."""
+
+DAYS = [day(number) for number in range(3)]
+
+
+def everything(url: str) -> str:
+    """All rows of all tables of a database, as text."""
+    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
+        tables = [name for (name,) in cursor.fetchall()]
+        said = []
+        for table in tables:
+            cursor.execute(f'SELECT t::text FROM "{table}" t')  # noqa: S608 - names that Postgres gave
+            said += [row for (row,) in cursor.fetchall()]
+    connection.close()
+    return "\n".join(said)
+
+
+def test_no_tenant_finds_anything_of_another(tmp_path, monkeypatch):
+    """Same site name, own key, database, prefix and home: what is stored or logged is the tenant's own."""
+    worlds = {
+        "acme": World([SiteSpec(SHARED, 8, seed=1), SiteSpec("acme-tower", 8)]),
+        "bolt": World([SiteSpec(SHARED, 12, seed=2), SiteSpec("bolt-works", 8)]),
+    }
+    with (
+        postgres_server() as url,
+        Simulator(worlds["acme"], api_key="key-of-acme") as acme_api,
+        Simulator(worlds["bolt"], api_key="key-of-bolt") as bolt_api,
+    ):
+        server = url.removesuffix("postgres")
+        connection = psycopg2.connect(url)
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for name in worlds:
+                cursor.execute(f"CREATE DATABASE {name}")
+        connection.close()
+
+        def tenant(name, api):
+            sites = [site.name for site in worlds[name].sites]
+            return stack(
+                tmp_path / name, api.url, sites, monkeypatch, ACE_API_KEY=f"key-of-{name}",
+                BACKFILL_RUN_STORAGE=f"{server}{name}", BACKFILL_LIMITER=url,
+                BACKFILL_STORE=str(tmp_path / "bucket" / name),
+            )  # fmt: skip
+
+        with tenant("acme", acme_api) as acme, tenant("bolt", bolt_api) as bolt:
+            backfills = [(one, one.launch(0, len(DAYS) - 1)) for one in (acme, bolt)]
+            assert [one.until_over(backfill) for one, backfill in backfills] == ["COMPLETED_SUCCESS"] * 2
+            for one in (acme, bolt):
+                assert one.times_stored() == {(site, each): 1 for site in one.sites for each in DAYS}
+
+        budget = everything(url)
+        for name, other in (("acme", "bolt"), ("bolt", "acme")):
+            for site in worlds[name].sites:
+                for one in DAYS:
+                    path = tmp_path / "bucket" / name / object_key(site.name, date.fromisoformat(one))
+                    table = pq.read_table(path)
+                    columns = (table[column].to_pylist() for column in ("timestamp", "point_name", "value"))
+                    assert list(zip(*columns, strict=True)) == worlds[name].truth(site.name, date.fromisoformat(one))
+            stored = everything(f"{server}{name}")
+            assert name in stored
+            assert other not in stored
+            assert f"key-of-{name}" not in stored + budget
+            for path in (path for path in (tmp_path / name).rglob("*") if path.is_file()):
+                held = path.read_bytes()
+                assert other.encode() not in held, path
+                assert f"key-of-{name}".encode() not in held, path

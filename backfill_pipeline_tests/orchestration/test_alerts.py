@@ -1,0 +1,138 @@
+"""Alerts reach a real webhook once, and nothing else does; the URL, which may be a secret, is told to nobody."""
+
+import json
+import threading
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import dagster as dg
+import pytest
+
+from backfill_pipeline.core.newdays import FAILED_AGAIN_H
+from backfill_pipeline.core.rows import Counts, DayRows
+from backfill_pipeline.errors import KeyRefusedError, PageFailedError
+from backfill_pipeline.orchestration.alerts import Alerts, tell_failed_run
+from backfill_pipeline.orchestration.coverage import COVERAGE_JOB
+from backfill_pipeline.settings import Settings
+from backfill_pipeline_tests.orchestration.fakes import FakeFetcher, Runs, day_rows
+
+
+@contextmanager
+def webhook():
+    got, status = [], [200]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(status[0])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/hook-secret", got, status
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def hook():
+    with webhook() as found:
+        yield found
+
+
+def alerts_of(tmp_path, url, log=print, clock=lambda: 0.0):
+    return Alerts(Settings(home=tmp_path, alert_url=url), log, clock=clock)
+
+
+def test_an_alert_leaves_once(hook, tmp_path):
+    """A second one about the same is kept back, by another process too; after its time it may leave again."""
+    url, got, _ = hook
+    assert alerts_of(tmp_path, url).send("fell", "line\none", about="s", site="s")
+    assert not alerts_of(tmp_path, url).send("fell", "another line", about="s")
+    assert alerts_of(tmp_path, url).send("silent", "x", about="s")
+    assert alerts_of(tmp_path, url, clock=lambda: 90_000.0).send("fell", "again", about="s")
+    assert got[0] == {"text": "line one", "kind": "fell", "site": "s"}
+    assert [one["text"] for one in got] == ["line one", "x", "again"]
+
+
+def test_what_could_not_be_sent_is_sent_later_and_told_without_the_url(hook, tmp_path):
+    """A webhook that refuses, one that is not there: a line in the log, and no exception."""
+    url, _, status = hook
+    lines = []
+    status[0] = 500
+    assert not alerts_of(tmp_path, url, lines.append).send("fell", "x", about="s")
+    status[0] = 200
+    assert alerts_of(tmp_path, url, lines.append).send("fell", "x", about="s")
+    assert not alerts_of(tmp_path, "http://127.0.0.1:9/hook-secret", lines.append).send("fell", "y", about="t")
+    assert len(lines) == 2
+    assert "HTTP 500" in lines[0]
+    assert "hook-secret" not in "".join(lines)
+
+
+def test_without_a_url_nothing_is_sent_and_nothing_kept(tmp_path):
+    """Quiet unless it is asked for."""
+    assert not Alerts(Settings(home=tmp_path), print).send("fell", "x", about="s")
+    assert not (tmp_path / ".dagster").exists()
+
+
+def failed(runs, **options):
+    result = runs.run("2025-01-01", "2025-01-02", **options)
+    event = next(e for e in result.all_events if e.is_step_failure)
+    return result.dagster_run, event.step_failure_data.user_failure_data.description
+
+
+def test_a_refused_key_is_told_once_whatever_the_runs(hook, tmp_path):
+    """Two runs meet it, one alert leaves."""
+    url, got, _ = hook
+    wrong = {
+        ("north", None): KeyRefusedError("the key was refused"),
+        ("south", None): KeyRefusedError("the key was refused"),
+    }
+    with Runs(tmp_path, FakeFetcher(wrong)) as runs:
+        told = [tell_failed_run(alerts_of(tmp_path, url), *failed(runs)) for _ in range(2)]
+    assert told == [True, False]
+    assert got[0]["kind"] == "stopped"
+    assert "the key was refused" in got[0]["text"]
+
+
+def test_a_run_that_will_be_tried_again_is_not_told(hook, tmp_path):
+    """The sensor's own runs are told at their last attempt alone; somebody's own run at once."""
+    url, got, _ = hook
+    wrong = {("north", date(2025, 1, 2)): PageFailedError("it broke")}
+    with Runs(tmp_path, FakeFetcher(wrong)) as runs:
+        run, error = failed(runs)
+        own = {"dagster/sensor_name": "new_days"}
+        last = str(len(FAILED_AGAIN_H) + 1)
+        for tags, expected in (
+            (own | {"backfill/attempt": "1"}, False),
+            (own | {"backfill/attempt": last}, True),
+        ):
+            asked = dg.DagsterRun(run.job_name, tags=tags)
+            assert tell_failed_run(alerts_of(tmp_path, url), asked, error) is expected
+        assert tell_failed_run(alerts_of(tmp_path, url), run, f"another: {error}")
+        assert not tell_failed_run(alerts_of(tmp_path, url), run, f"another: {error}")
+    assert [one["kind"] for one in got] == ["run failed"] * 2
+
+
+def test_a_silent_site_is_told_once_by_the_asset(hook, tmp_path):
+    """The asset says so; the alert leaves with the first refresh, and not with the next."""
+    url, got, _ = hook
+
+    def make(site, day):
+        return DayRows(site, day, ["p"], [], Counts()) if day.day > 4 and site == "north" else day_rows(site, day)
+
+    now = datetime(2025, 1, 7, 13, tzinfo=UTC)
+    with Runs(tmp_path, FakeFetcher(make=make), now=lambda: now, alert_url=url) as runs:
+        runs.run("2025-01-01", "2025-01-06")
+        for _ in range(2):
+            done = runs.defs.resolve_job_def(COVERAGE_JOB).execute_in_process(instance=runs.instance)
+    (event,) = done.get_asset_materialization_events()
+    assert "is silent" in event.materialization.metadata["needs_a_person"].value[0]
+    assert [(one["kind"], one["site"]) for one in got] == [("silent", "north")]

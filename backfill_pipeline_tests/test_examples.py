@@ -1,0 +1,74 @@
+"""What `examples/` shows works as it stands."""
+
+import os
+import subprocess
+import sys
+from datetime import date, timedelta
+
+import duckdb
+import pytest
+
+from backfill_pipeline.core.rows import Counts, DayRows
+from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.days import put_day, settings_store
+from backfill_pipeline_tests.orchestration.fakes import day_rows
+from backfill_pipeline_tests.storage.bucket import BUCKET, KEY, SECRET, bucket_server
+from backfill_pipeline_tests.test_architecture import ROOT
+
+EXAMPLES = ROOT.parent / "examples"
+FIRST = date(2024, 2, 28)
+
+
+def fill(settings):
+    store = settings_store(settings)
+    for number in (0, 1, 3):
+        put_day(store, day_rows("s", FIRST + timedelta(days=number)))
+    put_day(store, DayRows("t", FIRST, ["p"], [], Counts()))
+
+
+def test_the_script_goes_from_a_bucket_to_a_chart(tmp_path):
+    """A PNG, and a line for the day that is not there."""
+    with bucket_server() as proxy:
+        variables = {
+            "BACKFILL_STORE": f"s3://{BUCKET}",
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_ENDPOINT_URL_S3": proxy.url,
+            "AWS_REGION": "us-east-1",
+        }
+        fill(Settings.load(variables, folder=tmp_path))
+        words = ["s", "s/p1", "2024-02-28", "2024-03-03", str(tmp_path / "chart.png")]
+        done = subprocess.run(
+            [sys.executable, str(EXAMPLES / "chart.py"), *words],
+            env=os.environ | variables | {"PYTHONPATH": str(ROOT.parent)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+    assert "2024-03-01 is not stored" in done.stderr
+
+
+@pytest.fixture
+def database(tmp_path):
+    fill(Settings(store=str(tmp_path / "data")))
+    with duckdb.connect() as database:
+        database.execute(f"SET VARIABLE store = '{(tmp_path / 'data').as_posix()}'")
+        database.execute((EXAMPLES / "views.sql").read_text(encoding="utf-8"))
+        yield database
+
+
+def test_the_views_show_samples_and_what_arrived(database):
+    """Each object is a row of `site_days` with its footer's figures, empty ones included."""
+    assert database.sql("SELECT count(*), min(time)::DATE FROM samples").fetchall() == [(3 * 432, FIRST)]
+    rows = database.sql(
+        "SELECT site_name, day, state, rows, points_seen, points_configured, longest_gap_min, interval_s "
+        "FROM site_days ORDER BY ALL"
+    ).fetchall()
+    assert rows[0] == ("s", FIRST, "stored", 432, 3, 4, 9, 600.0)
+    assert rows[-1] == ("t", FIRST, "empty", 0, 0, 1, 1440, None)
+    assert len(rows) == 4
+    assert database.sql("SELECT samples FROM hourly WHERE point_name = 's/p1' LIMIT 1").fetchall() == [(6,)]

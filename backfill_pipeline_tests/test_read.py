@@ -1,0 +1,157 @@
+"""The reading API gives what a walk over all rows gives, from a folder as from a bucket."""
+
+from collections import defaultdict
+from datetime import UTC, date, datetime, timedelta
+from math import isclose
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backfill_pipeline import read
+from backfill_pipeline.core.rows import Chunk, Counts, DayRows
+from backfill_pipeline.errors import UsageError
+from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.days import put_day, settings_store
+from backfill_pipeline_tests.storage.bucket import BUCKET, KEY, SECRET, bucket_server
+
+FIRST = date(2024, 2, 28)
+MIDNIGHT = datetime(2024, 2, 28, tzinfo=UTC)
+POINTS = ["a", "it's", "z"]
+STORED = (0, 1, 3)
+INSTANTS = st.builds(
+    lambda hours, micros, zone: (MIDNIGHT + timedelta(hours=hours, microseconds=micros)).astimezone(zone),
+    st.integers(-5, 101),
+    st.sampled_from([0, 1, 999, 1000, 1_800_000_000]),
+    st.sampled_from([UTC, ZoneInfo("Asia/Kathmandu"), ZoneInfo("America/New_York")]),
+)
+
+
+def fill(settings):
+    """Three of four days, leap day among them, two points each half hour and a third that is silent; all rows."""
+    rows, store = [], settings_store(settings)
+    times = np.arange(0, 86_400_000, 1_800_000, dtype=np.int32)
+    for number in STORED:
+        day = FIRST + timedelta(days=number)
+        code, ms = np.repeat(np.arange(2, dtype=np.int32), len(times)), np.tile(times, 2)
+        value = np.sin(np.arange(len(code)) + number)
+        put_day(store, DayRows("s", day, POINTS, [Chunk(code, ms, value)], Counts(len(code), len(code))))
+        start = MIDNIGHT + timedelta(days=number)
+        rows += [
+            (start + timedelta(milliseconds=int(m)), POINTS[c], float(v))
+            for c, m, v in zip(code, ms, value, strict=True)
+        ]
+    return rows
+
+
+class Rows(list):
+    def __repr__(self):
+        return f"{len(self)} rows"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    settings = Settings(store=str(tmp_path_factory.mktemp("store")))
+    return settings, Rows(fill(settings))
+
+
+def listed(table):
+    return list(zip(*(table[name].to_pylist() for name in ("timestamp", "point_name", "value")), strict=True))
+
+
+@given(start=INSTANTS, end=INSTANTS, points=st.none() | st.sets(st.sampled_from([*POINTS, "other"]), min_size=1))
+def test_what_lies_between_two_instants_comes_and_nothing_else(folder, start, end, points):
+    """Half-open, to the microsecond, in any time zone; days that are not stored are named."""
+    settings, rows = folder
+    if end <= start:
+        with pytest.raises(UsageError, match="is not later than start"):
+            read.samples("s", start, end, points=points, settings=settings)
+        return
+    found = read.samples("s", start, end, points=points, settings=settings)
+    expected = [row for row in rows if start <= row[0] < end and (points is None or row[1] in points)]
+    assert listed(found.arrow()) == expected
+    touched = {(MIDNIGHT + timedelta(days=n)).date() for n in range(-1, 6)}
+    asked = {d for d in touched if datetime(d.year, d.month, d.day, tzinfo=UTC) < end}
+    asked = {d for d in asked if datetime(d.year, d.month, d.day, tzinfo=UTC) + timedelta(days=1) > start}
+    assert set(found.days) | set(found.missing) == asked
+    assert set(found.days) == {d for d in asked if (d - FIRST).days in STORED}
+
+
+@given(start=INSTANTS, hours=st.integers(1, 60), every=st.sampled_from([1, 7, 3_600_000, 5_000_000, 86_400_000]))
+def test_resampling_gives_what_a_walk_gives(folder, start, hours, every):
+    """Mean, min, max, last and count of each point and interval, counted from 1970."""
+    settings, rows = folder
+    end = start + timedelta(hours=hours)
+    groups = defaultdict(list)
+    for time, point, value in rows:
+        if start <= time < end:
+            groups[point, round(time.timestamp() * 1000) // every * every].append(value)
+    told = read.samples("s", start, end, settings=settings).resampled(
+        timedelta(milliseconds=every), ["mean", "min", "max", "last"]
+    )
+    assert told.column_names == ["timestamp", "point_name", "samples", "mean", "min", "max", "last"]
+    found = {(r["point_name"], round(r["timestamp"].timestamp() * 1000)): r for r in told.to_pylist()}
+    assert list(found) == sorted(groups)
+    for key, values in groups.items():
+        row = found[key]
+        assert (row["samples"], row["min"], row["max"], row["last"]) == (
+            len(values),
+            min(values),
+            max(values),
+            values[-1],
+        )
+        assert isclose(row["mean"], sum(values) / len(values), abs_tol=1e-12)
+
+
+def test_every_form_holds_the_same(folder):
+    """Arrow, pandas and polars; lazily, with aware times."""
+    settings, _ = folder
+    found = read.samples("s", MIDNIGHT, MIDNIGHT + timedelta(days=1), points="it's", settings=settings)
+    lazy = found.polars()
+    assert isinstance(lazy, pl.LazyFrame)
+    assert lazy.collect_schema() == {
+        "timestamp": pl.Datetime("ms", "UTC"),
+        "point_name": pl.String,
+        "value": pl.Float64,
+    }
+    frame = found.pandas()
+    assert frame["timestamp"].dt.tz is not None
+    assert frame["value"].tolist() == found.arrow()["value"].to_pylist() == lazy.collect()["value"].to_list()
+
+
+def test_a_bucket_is_read_as_a_folder_is(folder):
+    """The same rows, with the settings' own credentials."""
+    _, rows = folder
+    with bucket_server() as proxy:
+        settings = Settings(
+            store=f"s3://{BUCKET}/days",
+            s3_access_key_id=KEY,
+            s3_secret_access_key=SECRET,
+            s3_endpoint_url=proxy.url,
+            s3_region="us-east-1",
+        )
+        fill(settings)
+        found = read.samples("s", MIDNIGHT, MIDNIGHT + timedelta(days=4), points="a", settings=settings)
+        assert listed(found.arrow()) == [row for row in rows if row[1] == "a"]
+        assert found.missing == (date(2024, 3, 1),)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        (lambda s: read.samples("s", datetime(2024, 1, 1), MIDNIGHT, settings=s), "has no time zone"),  # noqa: DTZ001
+        (lambda s: read.samples("s", MIDNIGHT, MIDNIGHT + timedelta(1), points=[], settings=s), "no point is named"),
+        (lambda s: read.samples("s", MIDNIGHT, MIDNIGHT + timedelta(1), settings=s).resampled(timedelta(0)), "by 0:00"),
+        (
+            lambda s: read.samples("s", MIDNIGHT, MIDNIGHT + timedelta(1), settings=s).resampled(timedelta(1), ["sum"]),
+            "cannot resample to sum",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_told(folder, how, said):
+    """One line that names what was asked."""
+    with pytest.raises(UsageError, match=said):
+        how(folder[0])

@@ -1,0 +1,182 @@
+"""A thousand sites over years: what Dagster's storage on Postgres, the definitions and the sensor cost at that size.
+
+Events are made inside Postgres, as many as fit into a few minutes: each site-day has its materialisation, the newest
+`--checked` days also their four checks. Printed: bytes an event, and the time of what looks at them.
+
+    python benchmarks/scale.py                     # 1,000 sites x 1 year, its own Postgres server
+    python benchmarks/scale.py --sites 100 --years 10
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import sqlalchemy as sa
+from dagster._core.remote_representation.external_data import RepositorySnap
+
+from backfill_pipeline.orchestration.adopt import adopt
+from backfill_pipeline.orchestration.build import build_defs
+from backfill_pipeline.orchestration.checks import CHECKS
+from backfill_pipeline.orchestration.home import postgres_storage
+from backfill_pipeline.orchestration.partitions import asset_key
+from backfill_pipeline.orchestration.sensors import SENSOR, read_past
+from backfill_pipeline.settings import Settings
+from backfill_pipeline_tests.services import postgres_server
+
+NOW = datetime(2025, 6, 1, 13, tzinfo=UTC)
+NEWEST = NOW.date() - timedelta(days=1)
+
+
+def told(what: str, work: Callable[[], Any]) -> Any:
+    """Do it, and print how long it took."""
+    started = time.perf_counter()
+    found = work()
+    print(f"{what:58} {time.perf_counter() - started:8.2f} s", flush=True)
+    return found
+
+
+def template(site: str) -> dict[str, Any]:
+    """A materialisation as our runs tell it."""
+    return {
+        "dagster/row_count": 1_316_736,
+        "path": dg.MetadataValue.path(f"s3://bucket/prefix/timeseries/2025/05/31/{site}.parquet"),
+        "bytes": 2_345_678,
+        "state": "stored",
+        "thin": False,
+        "changed": True,
+        "samples_fetched": 1_316_736,
+        "dropped": dg.MetadataValue.json({"not_configured": 12}),
+        "conflicts": 0,
+        "points_configured": 4572,
+        "points_seen": 4570,
+        "coverage": 0.999,
+        "longest_gap_min": 6,
+        "requests": 14,
+        "retries": 0,
+        "duration_s": 31.4,
+        "sha256": "0" * 64,
+    }
+
+
+def fill(storage: Any, instance: dg.DagsterInstance, sites: list[str], days: int, checked: int) -> None:
+    """Events of every site and day, copied from one of each kind that Dagster itself has stored."""
+    day, pattern = "2999-12-31", "site-pattern"
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(asset_key(pattern), partition=day, metadata=template(pattern))
+    )
+    for check in CHECKS:
+        figures = {"coverage": 0.999, "points_seen": 4570, "rows": 1_316_736, "median_rows": 1_316_000}
+        instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(
+                asset_key=asset_key(pattern), check_name=check, passed=True, partition=day, metadata=figures
+            )
+        )
+    spread = {
+        "sites": sites,
+        "last": NEWEST,
+        "asset": json.dumps(asset_key(pattern).path),
+        "pattern": pattern,
+        "day": day,
+    }
+    names = "unnest(CAST(:sites AS text[])) AS site"
+    with storage.event_log_storage.index_connection() as to:
+        for kind, back in (("ASSET_MATERIALIZATION", days), ("ASSET_CHECK_EVALUATION", checked)):
+            to.execute(
+                sa.text(
+                    f"""
+                    INSERT INTO event_logs
+                      (run_id, event, dagster_event_type, timestamp, step_key, asset_key, partition)
+                    SELECT 'run-' || (d / 30),
+                      replace(replace(event, :pattern, site), :day, (CAST(:last AS date) - d)::text),
+                      dagster_event_type, (CAST(:last AS date) - d) + interval '36 hours', step_key,
+                      replace(asset_key, :pattern, site), replace(partition, :day, (CAST(:last AS date) - d)::text)
+                    FROM event_logs, generate_series({back - 1}, 0, -1) AS d, {names}
+                    WHERE dagster_event_type = :kind AND event LIKE '%' || :pattern || '%'
+                    """  # noqa: S608 - numbers of our own
+                ),
+                spread | {"kind": kind},
+            )
+        to.execute(
+            sa.text(
+                f"""
+                INSERT INTO asset_keys (asset_key, last_materialization, last_run_id, last_materialization_timestamp)
+                SELECT replace(asset_key, :pattern, site), replace(last_materialization, :pattern, site),
+                  last_run_id, now()
+                FROM asset_keys, {names} WHERE asset_key = :asset
+                """  # noqa: S608 - as above
+            ),
+            spread,
+        )
+        to.execute(sa.text("ANALYZE"))
+
+
+def main() -> None:
+    """Fill a server of its own, and measure."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--sites", type=int, default=1000)
+    arguments.add_argument("--years", type=float, default=1)
+    arguments.add_argument("--checked", type=int, default=30, help="days with checks")
+    asked = arguments.parse_args()
+    sites = [f"site-{number:04}" for number in range(asked.sites)]
+    days = round(asked.years * 365)
+    with tempfile.TemporaryDirectory() as folder, postgres_server() as url:
+        settings = Settings(
+            sites=tuple(sites), store=folder, home=Path(folder), first_day=NEWEST - timedelta(days=days - 1)
+        )
+        defs = told(f"definitions of {len(sites)} sites", lambda: build_defs(settings, now=lambda: NOW))
+        repository = told("  as a repository", defs.get_repository_def)
+        told("  as the webserver and daemon get them", lambda: RepositorySnap.from_def(repository))
+        storage = postgres_storage(url)
+        instance = dg.DagsterInstance.ephemeral()
+        instance._event_storage = storage.event_log_storage  # noqa: SLF001 - an instance on these storages
+        instance._run_storage = storage.run_storage  # noqa: SLF001
+        for one in (storage.event_log_storage, storage.run_storage):
+            one.register_instance(instance)
+        told(
+            f"making {len(sites) * days:,} materialisations, {len(sites) * min(asked.checked, days) * 4:,} checks",
+            lambda: fill(storage, instance, sites, days, min(asked.checked, days)),
+        )
+        with storage.event_log_storage.index_connection() as to:
+            for kind in ("ASSET_MATERIALIZATION", "ASSET_CHECK_EVALUATION"):
+                statement = sa.text(
+                    "SELECT count(*), avg(length(event)) FROM event_logs WHERE dagster_event_type = :kind"
+                )
+                count, size = to.execute(statement, {"kind": kind}).one()
+                print(f"{kind.lower():40} {count:>12,} events, {float(size):8,.0f} bytes each as JSON")
+            whole, rows = to.execute(
+                sa.text("SELECT pg_total_relation_size('event_logs'), count(*) FROM event_logs")
+            ).one()
+            print(f"{'event_logs with its indexes':40} {whole / 1e6:12,.0f} MB, {whole / rows:8,.0f} bytes a row")
+        log = storage.event_log_storage
+        told("days stored of one site", lambda: log.get_materialized_partitions(asset_key(sites[0])))
+        told(
+            f"days stored of {len(sites)} sites, one by one (a start)",
+            lambda: [instance.get_materialized_partitions(asset_key(site)) for site in sites],
+        )
+        told(
+            "all events of one site (status, figures)",
+            lambda: instance.fetch_materializations(asset_key(sites[0]), limit=10_000).records,
+        )
+        for back in (0, 6, 29):
+            told(
+                f"what became of the newest {back + 1} days (the sensor)",
+                lambda back=back: read_past(instance, sites, NEWEST - timedelta(days=back), NEWEST, None),
+            )
+        sensor = repository.get_sensor_def(SENSOR)
+        context = dg.build_sensor_context(instance, repository_def=repository, sensor_name=SENSOR)
+        told("a whole tick of the sensor, first one", lambda: sensor.evaluate_tick(context))
+        told("a whole tick of the sensor, the next", lambda: sensor.evaluate_tick(context))
+        told(
+            "adopting a day of each site that is not there",
+            lambda: list(adopt(instance, settings, sites, [NOW.date()])),
+        )
+
+
+if __name__ == "__main__":
+    main()

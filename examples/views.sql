@@ -1,0 +1,42 @@
+-- DuckDB views over a store: samples, and what arrived of each site and day.
+--
+--   duckdb -cmd "SET VARIABLE store = 'data'" -init examples/views.sql
+--
+-- For a bucket, before this file:
+--
+--   INSTALL httpfs; LOAD httpfs;
+--   CREATE SECRET (TYPE s3, KEY_ID '...', SECRET '...', ENDPOINT 'ACCOUNT.r2.cloudflarestorage.com', REGION 'auto');
+--   SET VARIABLE store = 's3://bucket/prefix';
+--
+-- A query that names a point and bounds `timestamp` reads little. One that also names folders, as in docs/reading.md,
+-- reads less: a view looks at the footers of all days.
+
+CREATE OR REPLACE VIEW samples AS
+SELECT epoch_ms("timestamp") AS time, "timestamp", point_name, value, site_name
+FROM read_parquet(getvariable('store') || '/timeseries/*/*/*/*.parquet');
+
+-- One row for each object, from its footer alone. Figures that an older object does not hold are NULL.
+CREATE OR REPLACE VIEW site_days AS
+WITH facts AS (
+    SELECT file_name, map_from_entries(list((decode(key), decode(value)))) AS fact
+    FROM parquet_kv_metadata(getvariable('store') || '/timeseries/*/*/*/*.parquet')
+    WHERE decode(key) IN ('site', 'day', 'state', 'kept', 'points_seen', 'points_configured', 'longest_gap_min', 'interval_s')
+    GROUP BY file_name
+)
+SELECT
+    fact['site'] AS site_name,
+    CAST(fact['day'] AS DATE) AS day,
+    fact['state'] AS state,
+    CAST(fact['kept'] AS BIGINT) AS "rows",
+    TRY_CAST(fact['points_seen'] AS BIGINT) AS points_seen,
+    TRY_CAST(fact['points_configured'] AS BIGINT) AS points_configured,
+    TRY_CAST(fact['longest_gap_min'] AS BIGINT) AS longest_gap_min,
+    TRY_CAST(fact['interval_s'] AS DOUBLE) AS interval_s
+FROM facts;
+
+-- The mean, the least and the greatest value of each point and UTC hour.
+CREATE OR REPLACE VIEW hourly AS
+SELECT site_name, point_name, epoch_ms("timestamp" // 3600000 * 3600000) AS hour,
+       avg(value) AS mean, min(value) AS least, max(value) AS greatest, count(*) AS samples
+FROM samples
+GROUP BY ALL;
