@@ -32,8 +32,8 @@ from backfill_pipeline_tests.services import free_port, wait_for
 RUNS_AT_ONCE = 2
 """As `dagster.yaml` has it."""
 
-AHEAD = 2
-"""Days of a site under way at once: each of these small days is one window."""
+WINDOWS = 1
+"""Windows of a site at once: each of these small days is one."""
 
 TARGETS = ("run worker", "daemon", "code server", "webserver", "all")
 
@@ -187,7 +187,7 @@ def fire(
     world = World([SiteSpec(name, 10) for name in names])
     with Simulator(world, api_key="hush-hush", latency_s=latency_s) as api:
         # Few windows at once, so that a backfill lasts long enough to be killed in the middle.
-        made = Stack(home, api.url, names, variables, ACE_MAX_WINDOWS="1", BACKFILL_DAYS_PER_RUN="10")
+        made = Stack(home, api.url, names, variables, ACE_MAX_WINDOWS=str(WINDOWS), BACKFILL_DAYS_PER_RUN="10")
         site = Fire(made, wanted)
         try:
             left = list(targets)
@@ -236,7 +236,7 @@ def _counted(site: Fire, world: World, api: Simulator, began: float) -> Outcome:
         unrecorded,
         sum(count > 1 for count in made.times_stored().values()),
         round(again, 2),
-        deadly * RUNS_AT_ONCE * len(made.sites) * AHEAD,
+        deadly * RUNS_AT_ONCE * len(made.sites) * WINDOWS,
         dict(site.killed),
         site.starts,
         round(time.monotonic() - began, 1),
