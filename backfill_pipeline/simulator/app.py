@@ -257,6 +257,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._before(struck, size)
         headers: dict[str, str] = {}
         source = self.api.world.window(name, start, end)
+        if any(fault.kind == "other_site" for fault in struck):
+            other = next(site.name for site in self.api.world.sites if site.name != name)
+            source = self.api.world.window(other, start, end)
         if not raw or any(fault.kind == "bucketed" for fault in struck):
             source = _bucketed(source)
         answer = _paged(list(source), size, query.get("cursor"), fixed=self.api.fixed_cursor)
