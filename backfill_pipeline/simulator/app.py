@@ -250,6 +250,8 @@ class _Handler(BaseHTTPRequestHandler):
             }[self.api.bad_key]
 
     def _paginated(self, name: str, query: dict[str, str]) -> Any:
+        if self.api.world.site(name) is None:  # a guess: nobody has seen it
+            raise _Answer(404, _NO_RESULT)
         start, end = _bounds(query)
         size = _choice(query, "page_size", PAGE_SIZE, 10_000, "Number of records per page")
         raw = query.get("raw_data", "false").lower() in ("true", "1")

@@ -107,7 +107,7 @@ LENGTHS = {
 
 @pytest.mark.parametrize("kind", LENGTHS)
 def test_a_length_that_is_not_the_bodys_is_no_answer(kind):
-    """Whatever the header says: a body that is not whole is a failure, and the next answer is read from its own start."""
+    """Whatever the header says: a body that is not whole is a failure, and the next answer is read by itself."""
     whole = HEAD + ROW + TAIL
     asked = []
 
