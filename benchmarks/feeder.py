@@ -8,6 +8,7 @@ import base64
 import json
 import multiprocessing
 import multiprocessing.connection
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,12 +24,13 @@ VARIANTS = 8
 
 @dataclass(frozen=True)
 class Feed:
-    """A site: points that report, those of them that are configured, and seconds between two sweeps."""
+    """A site: points that report, those of them that are configured, seconds between two sweeps, and for an answer."""
 
     points: int
     configured: int
     interval_s: int = 60
     site: str = "site"
+    latency_s: float = 0.0
 
     def name(self, number: int) -> str:
         """A point's name, as long as real ones are."""
@@ -62,10 +64,10 @@ class Feed:
             sweep, offset = divmod(row, self.points)
             until = min(stop, (sweep + 1) * self.points)
             text, starts = self.sweep(sweep % VARIANTS)
-            time = datetime.fromtimestamp(sweep * self.interval_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.036250")
+            stamp = datetime.fromtimestamp(sweep * self.interval_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.036250")
             rest = until - sweep * self.points
-            parts.append(text[starts[offset] : starts[rest]].replace(PLACE, time.encode()))
-            continuation = {"offset": rest, "timestamp": time}
+            parts.append(text[starts[offset] : starts[rest]].replace(PLACE, stamp.encode()))
+            continuation = {"offset": rest, "timestamp": stamp}
             row = until
         more = stop < last * self.points
         said = base64.b64encode(json.dumps(continuation).encode()).decode() if more else None
@@ -83,6 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(path.query).items()}
         if path.path.endswith("/paginated"):
             window = [int(datetime.fromisoformat(query[name]).timestamp()) for name in ("start_time", "end_time")]
+            time.sleep(self.feed.latency_s)
             body = self.feed.page(window[0], window[1], int(query["page_size"]), query.get("cursor"))
         else:
             names = [self.feed.name(number) for number in range(self.feed.configured)]

@@ -236,7 +236,7 @@ class _SiteRun:
         self.under_way: deque[_DayWork] = deque()
         self.known: frozenset[str] = frozenset(points.names)  # names that are the site's for sure
         self.flying: dict[Future[None], _DayWork] = {}
-        self.idle = 0  # windows more that may be asked for at once, when none was left to hand out
+        self.given = 0  # windows that walks have given away since windows were last handed out
         self.woken = threading.Event()  # there is something for the conductor to do
         self.off_marks = False  # whether a page has shown times between five-minute marks
 
@@ -288,11 +288,10 @@ class _SiteRun:
 
     def _launch(self, pool: ThreadPoolExecutor) -> None:
         """Hand out windows, of the earliest day first, until as many are in flight as the pace allows."""
-        self.idle = 0
+        self.given = 0
         while self._free() and not (self.stop.is_set() or self.end.is_set()):
             found = self._next()
             if found is None:
-                self.idle = self._free()
                 return
             work, window = found
             future = pool.submit(self._fetch, work, window)
@@ -316,12 +315,14 @@ class _SiteRun:
                 if window is not None:
                     work.in_flight += 1
                     return work, window
-        # Days that the caller has not taken yet count: a slow store must not fill the memory.
-        ahead = len(self.under_way) + self.out.qsize()
-        if ahead < AHEAD and self.waiting and (self.pace.seconds or not self.under_way):
+        if self._may_open() and (self.pace.seconds or not self.under_way):
             self.under_way.append(self._open(self.waiting.popleft()))
             return self._next()
         return None
+
+    def _may_open(self) -> bool:
+        """Whether a further day may be begun: those that the caller has not taken yet count, since memory does."""
+        return bool(self.waiting) and len(self.under_way) + self.out.qsize() < AHEAD
 
     def _open(self, day: date) -> _DayWork:
         owner, points = self.owner, self.points
@@ -356,11 +357,11 @@ class _SiteRun:
             part.add(page, *kept(page, walk.window, work.day, self.index))
             free = self._free()
             with self.lock:
-                free = min(free, self.idle)
                 self.off_marks |= not part.on_marks
                 self._learn(walk, page)
+                if not walk.finished and free > self.given:
+                    self._share(work, walk, free - self.given)
                 if not walk.finished:
-                    self._share(work, walk, free)
                     size = min(size, self.pace.size) if size > self.pace.size else self.pace.size
             if walk.rows and (walk.finished or walk.reached > part.start):
                 end = walk.window.end if walk.finished else walk.reached
@@ -368,15 +369,19 @@ class _SiteRun:
         return walk
 
     def _share(self, work: _DayWork, walk: Walk, free: int) -> None:
-        """Give away what `free` others may ask for at the same time."""
-        length = self.pace.share_s(walk.window.end - walk.reached, free + 1)
+        """Give away what others may ask for at the same time: `free` of them, among all that walk now."""
+        self.woken.set()
+        if self._may_open() or (not self.given and any(not one.plan.exhausted for one in list(self.under_way))):
+            return  # the conductor finds enough for them
+        others = math.ceil(free / max(1, len(self.flying)))
+        length = self.pace.share_s(walk.window.end - walk.reached, others + 1)
         rest = walk.shorten(walk.reached + length) if length else None
         if rest is not None:
-            self._give_back(work, rest)
+            self._give_back(work, rest, others)
 
-    def _give_back(self, work: _DayWork, rest: Window) -> None:
+    def _give_back(self, work: _DayWork, rest: Window, others: int = 1) -> None:
         work.plan.give_back(rest)
-        self.idle = 0
+        self.given += others
         self.woken.set()
 
     def _keep(self, work: _DayWork, part: "_Part", end: int) -> "_Part":

@@ -4,6 +4,7 @@ Put here: what `ace/fetch.py` does with `DayPlan` and `SitePace`, counted instea
 comes from (`control/planning.py`).
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from datetime import date
@@ -77,7 +78,7 @@ def rehearsed(days: Sequence[Profile], pace: SitePace, *, page_s: float = 0.0, a
         asked[walk.day] += 1
         finished = walk.step(pace, page_s)
         if not finished:
-            rest = walk.shared(pace, free() - 1)
+            rest = walk.shared(pace, math.ceil((free() - 1) / (len(flying) + 1)))
             if rest is not None:
                 plans[walk.day].give_back(rest)
             flying.append(walk)

@@ -1,7 +1,9 @@
 """A day, whole: whatever the API does, the rows that come out are the rows that it holds."""
 
 import gc
+import math
 import threading
+import time
 import weakref
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -116,6 +118,35 @@ def test_a_known_site_costs_hardly_more_than_the_least_possible(tmp_path):
     assert second.requests <= -(-57_600 // 1_000) * 1.1
 
 
+def test_at_the_budget_a_day_costs_the_least_possible(tmp_path):
+    """Where answers come faster than the budget lets requests leave, all pages but the last are full."""
+    days = [DAY, DAY + timedelta(days=1)]
+    rows = [row for day in days for row in sweeps(40, 60, day)]
+    fetched = fetch(FakeClient(rows), tmp_path, days, max_page_size=1_000, requests_per_minute=50)
+    assert [day.requests for day in fetched] == [58, 58]
+
+
+def test_where_answers_are_slow_the_first_day_is_shared_as_well(tmp_path):
+    """Nothing is known at first; after one page the others take their part of the same day, at hardly more requests."""
+    client = FakeClient(sweeps(40, 300))
+    honest, at_once, most = client.page, set(), []
+
+    def page(*asked):
+        at_once.add(threading.get_ident())
+        most.append(len(at_once))
+        time.sleep(0.05)
+        try:
+            return honest(*asked)
+        finally:
+            at_once.discard(threading.get_ident())
+
+    client.page = page
+    (day,) = fetch(client, tmp_path, max_page_size=500)
+    assert rows_of(day) == truth(client.rows)
+    assert max(most) >= 6
+    assert day.requests <= -(-11_520 // 500) + 4
+
+
 @pytest.mark.parametrize("size", [50, 500, 100_000])
 def test_no_page_is_asked_for_twice_and_none_off_the_list(tmp_path, size):
     """Where nothing fails, each place of the day is asked for once, with sizes that the API takes."""
@@ -150,15 +181,18 @@ faults = st.sampled_from(
     st.lists(st.tuples(st.integers(0, 86_399_999_999), st.integers(1, 40)), max_size=12, unique_by=lambda s: s[0]),
     st.lists(st.one_of(st.none(), faults), max_size=12),
     st.sampled_from([3, 10, 100, 1_000]),
+    st.sampled_from([50, math.inf]),
 )
-def test_any_faults_that_end_leave_the_truth(tmp_path_factory, found, script, size):
+def test_any_faults_that_end_leave_the_truth(tmp_path_factory, found, script, size, per_minute):
     """For any sweeps and any sequence of failures that ends, every sample arrives once."""
     rows = sorted((START + time, f"p{n:02}", float(n)) for time, points in found for n in range(points))
     # At most two answers of a broken form: the third at one place would be believed, and fail the day.
     broken = [number for number, fault in enumerate(script) if isinstance(fault, ContractError)]
     script = [fault for number, fault in enumerate(script) if number not in broken[2:]]
     client = FakeClient(rows, list(script))
-    (day,) = fetch(client, tmp_path_factory.mktemp("day"), max_page_size=size, accept_marks=True)
+    (day,) = fetch(
+        client, tmp_path_factory.mktemp("day"), max_page_size=size, accept_marks=True, requests_per_minute=per_minute
+    )
     assert day.error is None
     assert rows_of(day) == truth(rows)
 
