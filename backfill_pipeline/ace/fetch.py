@@ -30,7 +30,7 @@ from backfill_pipeline.core.clean import kept, merged
 from backfill_pipeline.core.day import Window, day_window, iso
 from backfill_pipeline.core.paging import Walk
 from backfill_pipeline.core.rows import NO_TIME, Chunk, Counts, DayRows, Page
-from backfill_pipeline.core.windows import DayPlan, SitePace
+from backfill_pipeline.core.windows import FEW, DayPlan, SitePace
 from backfill_pipeline.errors import (
     BackfillError,
     BudgetLostError,
@@ -189,6 +189,7 @@ class _DayWork:
         self.started = started
         self.kept: list[Kept] = []
         self.in_flight = 0
+        self.walks: set[Walk] = set()
         self.requests = 0
         self.retries = 0
         self.throttled = 0
@@ -315,7 +316,7 @@ class _SiteRun:
                 if window is not None:
                     work.in_flight += 1
                     return work, window
-        if self._may_open() and (self.pace.seconds or not self.under_way):
+        if self._may_open() and (self.pace.seconds or not self.under_way) and not self._will_share():
             self.under_way.append(self._open(self.waiting.popleft()))
             return self._next()
         return None
@@ -323,6 +324,16 @@ class _SiteRun:
     def _may_open(self) -> bool:
         """Whether a further day may be begun: those that the caller has not taken yet count, since memory does."""
         return bool(self.waiting) and len(self.under_way) + self.out.qsize() < AHEAD
+
+    def _will_share(self) -> bool:
+        """Whether walks of the days under way give a part away before a further day is begun.
+
+        Where answers are slow: a day is then done sooner. At the budget nothing is, and a cut costs part of a page.
+        """
+        with self.lock:
+            return self.pace.side_by_side(self.owner.sharing) > FEW and any(
+                self.pace.share_s(walk.window.end - walk.reached, 2) for work in self.under_way for walk in work.walks
+            )
 
     def _open(self, day: date) -> _DayWork:
         owner, points = self.owner, self.points
@@ -351,6 +362,8 @@ class _SiteRun:
         the pages in flight.
         """
         part = _Part(walk.window.start, self.owner.accept_marks)
+        with self.lock:
+            work.walks.add(walk)
         size = self.pace.size
         while not walk.finished:
             page, size = self._page(work, walk, part, size)
@@ -366,12 +379,15 @@ class _SiteRun:
             if walk.rows and (walk.finished or walk.reached > part.start):
                 end = walk.window.end if walk.finished else walk.reached
                 part = self._keep(work, part, end)
+        with self.lock:
+            work.walks.discard(walk)
         return walk
 
     def _share(self, work: _DayWork, walk: Walk, free: int) -> None:
         """Give away what others may ask for at the same time: `free` of them, among all that walk now."""
         self.woken.set()
-        if self._may_open() or (not self.given and any(not one.plan.exhausted for one in list(self.under_way))):
+        begin = self._may_open() and self.pace.side_by_side(self.owner.sharing) <= FEW
+        if begin or (not self.given and any(not one.plan.exhausted for one in list(self.under_way))):
             return  # the conductor finds enough for them
         others = math.ceil(free / max(1, len(self.flying)))
         length = self.pace.share_s(walk.window.end - walk.reached, others + 1)

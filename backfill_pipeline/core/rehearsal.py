@@ -6,14 +6,14 @@ comes from (`control/planning.py`).
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backfill_pipeline.core.day import DAY_MS, Window
-from backfill_pipeline.core.windows import DayPlan, SitePace
+from backfill_pipeline.core.windows import FEW, DayPlan, SitePace
 
 DAY_S = DAY_MS // 1000
 
@@ -57,6 +57,9 @@ def rehearsed(days: Sequence[Profile], pace: SitePace, *, page_s: float = 0.0, a
     def free() -> int:
         return max(0, pace.side_by_side() - len(flying))
 
+    def may_begin() -> bool:
+        return len(under_way) < ahead and under_way.stop < len(days)
+
     def handed_out() -> _Walk | None:
         nonlocal under_way
         for day in under_way:
@@ -64,7 +67,7 @@ def rehearsed(days: Sequence[Profile], pace: SitePace, *, page_s: float = 0.0, a
                 window = plans[day].next_window(pace, free())
                 if window is not None:
                     return _Walk(day, days[day], window)
-        if len(under_way) < ahead and under_way.stop < len(days) and (pace.seconds or not under_way):
+        if may_begin() and (pace.seconds or not under_way) and not _will_share(pace, flying):
             under_way = range(under_way.start, under_way.stop + 1)
             return handed_out()
         return None
@@ -75,18 +78,20 @@ def rehearsed(days: Sequence[Profile], pace: SitePace, *, page_s: float = 0.0, a
         if not flying:
             return asked
         walk = flying.popleft()
-        asked[walk.day] += 1
         finished = walk.step(pace, page_s)
+        asked[walk.day] += 2 if finished and not walk.seen else 1  # nothing at all is asked for twice
         if not finished:
-            rest = walk.shared(pace, math.ceil((free() - 1) / (len(flying) + 1)))
+            others = 0 if may_begin() and pace.side_by_side() <= FEW else free() - 1
+            rest = walk.shared(pace, math.ceil(others / (len(flying) + 1)))
             if rest is not None:
                 plans[walk.day].give_back(rest)
             flying.append(walk)
-        elif not walk.seen:  # nothing at all is asked for twice
-            pace.learn_density(0, walk.end - walk.start, 0)
-            asked[walk.day] += 1
         while under_way and plans[under_way.start].exhausted and all(one.day != under_way.start for one in flying):
             under_way = range(under_way.start + 1, under_way.stop)
+
+
+def _will_share(pace: SitePace, flying: "Iterable[_Walk]") -> bool:
+    return pace.side_by_side() > FEW and any(walk.length(pace, 1) for walk in flying)
 
 
 class _Walk:
@@ -111,15 +116,19 @@ class _Walk:
         begun = self.start if self._at == self._first else _second(rows, self._at + 1)
         finished = last - self._at < size
         self.reached = self.end if finished else _second(rows, last)
-        if self.reached > self.start and last > self._first:
+        if self.reached > self.start:
             burst = _burst(rows, begun, self.reached, self._at, last)
             pace.learn_density(last - self._first, self.reached - self.start, burst)
         self._at = last
         return finished
 
+    def length(self, pace: SitePace, free: int) -> int:
+        """Seconds that it would keep; 0: all."""
+        return pace.share_s(self.end - self.reached, free + 1)
+
     def shared(self, pace: SitePace, free: int) -> Window | None:
         """Give away what so many others may ask for at the same time."""
-        length = pace.share_s(self.end - self.reached, free + 1)
+        length = self.length(pace, free)
         nearer = self.reached + length
         if not length or not self.reached + 1 < nearer < self.end:
             return None

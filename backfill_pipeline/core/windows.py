@@ -19,8 +19,9 @@ from backfill_pipeline.core.day import Window, day_window
 SHORTEST_S = 60
 """The shortest window of our own choosing, in seconds."""
 
-FIRST_AT_ONCE = 4
-"""Windows at once before anything is known of a site: what the API was seen to bear (ace-api.md section 4)."""
+FIRST_AT_ONCE = 3
+"""Windows at once before anything is known of a site: with the first page that comes, the four that the API was seen to
+bear (ace-api.md section 4); with a page of each, eight."""
 
 TRIES_AT_ONE_SIZE = 2
 """Failures in a row at one page size before a smaller one is tried: one failure is chance, two are a reason."""
@@ -36,6 +37,9 @@ SPARE = 1.25
 
 SHORTEST_SHARE = 3
 """Pages that must be left of a window before others take a part of it."""
+
+FEW = 2
+"""Windows at once, up to which another day is begun before a day's own windows are cut."""
 
 MEMORY = 0.9
 """How much of the density learnt so far outlives the next window."""
