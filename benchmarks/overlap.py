@@ -77,20 +77,30 @@ def measured(feed: Feed, target: object, *arguments: object) -> float:
 def main() -> None:
     """Measure each size, and print a line."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--days", type=int, default=3)
+    arguments.add_argument("--days", type=int, default=4)
     arguments.add_argument("--size", type=int, default=100_000)
     chosen = arguments.parse_args()
     for title, feed in FEEDS.items():
         slow = replace(feed, latency_s=1.0)
-        for days in {1, chosen.days}:
+        found = []
+        for days in (1, chosen.days):
             api = measured(slow, theirs, slow, days, chosen.size)
             own = measured(feed, ours, days, chosen.size)
             both = measured(slow, ours, days, chosen.size)
-            print(
-                f"{title} x {days} days: API alone {api:.1f} s, we alone {own:.1f} s, together {both:.1f} s, "
-                f"{both / max(api, own) - 1:+.0%} of the slower",
-                flush=True,
-            )
+            found.append((api, own, both))
+            tell(f"{title} x {days} days", api, own, both)
+        tell(
+            f"{title}, each day more", *((last - first) / (chosen.days - 1) for first, last in zip(*found, strict=True))
+        )
+
+
+def tell(what: str, api: float, own: float, both: float) -> None:
+    """Print a line."""
+    print(
+        f"{what}: API alone {api:.1f} s, we alone {own:.1f} s, together {both:.1f} s, "
+        f"{both / max(api, own) - 1:+.0%} of the slower",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from backfill_pipeline.core.clean import kept, merged
 from backfill_pipeline.core.day import Window, day_window, iso
 from backfill_pipeline.core.paging import Walk
 from backfill_pipeline.core.rows import NO_TIME, Chunk, Counts, DayRows, Page
-from backfill_pipeline.core.windows import FEW, DayPlan, SitePace
+from backfill_pipeline.core.windows import FEW, HANDS, DayPlan, SitePace
 from backfill_pipeline.errors import (
     BackfillError,
     BudgetLostError,
@@ -238,13 +238,14 @@ class _SiteRun:
         self.known: frozenset[str] = frozenset(points.names)  # names that are the site's for sure
         self.flying: dict[Future[None], _DayWork] = {}
         self.given = 0  # windows that walks have given away since windows were last handed out
+        self.wire = threading.Semaphore(owner.max_windows)  # requests that may be on their way at once
         self.woken = threading.Event()  # there is something for the conductor to do
         self.off_marks = False  # whether a page has shown times between five-minute marks
 
     def conduct(self) -> None:
         """Keep windows in flight until every day is given out; errors go to the caller."""
         try:
-            with ThreadPoolExecutor(self.owner.max_windows, thread_name_prefix="window") as pool:
+            with ThreadPoolExecutor(self.owner.max_windows + HANDS, thread_name_prefix="window") as pool:
                 try:
                     self._conduct(pool)
                 except BaseException:
@@ -439,12 +440,13 @@ class _SiteRun:
         if self.stop.is_set() or self.end.is_set():
             raise StoppedError(f"site {self.points.site!r}: stopped; finished windows are kept for next time")
         client, asked = self.owner.client, place.size
-        started = self.owner.clock()
         try:
-            with self.lock:
-                work.requests += 1
-            page = client.page(self.points.site, walk.window, asked, walk.cursor)
-            seconds = self.owner.clock() - started - client.waited
+            with self.wire:
+                started = self.owner.clock()
+                with self.lock:
+                    work.requests += 1
+                page = client.page(self.points.site, walk.window, asked, walk.cursor)
+                seconds = self.owner.clock() - started - client.waited
             if not self._believed(work, walk, part, place, page):
                 return None
             walk.accept(page, asked)  # the last of all: what it takes is not asked for again

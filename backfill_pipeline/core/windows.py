@@ -38,6 +38,9 @@ SPARE = 1.25
 SHORTEST_SHARE = 3
 """Pages that must be left of a window before others take a part of it."""
 
+HANDS = 3
+"""Windows at once more, whose newest page is being worked on while those of others are asked for."""
+
 FEW = 2
 """Windows at once, up to which another day is begun before a day's own windows are cut."""
 
@@ -91,14 +94,17 @@ class SitePace:
         self.burst = max(burst, int(self.burst * MEMORY))
 
     def side_by_side(self, sites: int = 1) -> int:
-        """Windows to ask for at once: what the server bears, and no more than keeps the budget used.
+        """Windows to walk at once: what the server bears, and no more than keeps the budget used.
+
+        A few more than may be asked for at once, since some are being decoded while others are on their way.
 
         Args:
             sites: sites that share the budget.
         """
+        borne = int(self.at_once) + (HANDS if self.at_once > HANDS else 0)
         if not self.page_s or math.isinf(self.rate):
-            return max(1, int(self.at_once))
-        return max(1, min(int(self.at_once), math.ceil(SPARE * self.rate * self.page_s / max(1, sites))))
+            return max(1, borne)
+        return max(1, min(borne, math.ceil(SPARE * self.rate * self.page_s / max(1, sites))))
 
     def fitting_s(self, pages: int = 1) -> float:
         """Seconds of this site that fit into so many pages, less one burst so that they do not overflow.
