@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backfill_pipeline.core.day import Window, day_window
-from backfill_pipeline.core.windows import SHORTEST_S, DayPlan, SitePace
+from backfill_pipeline.core.windows import HANDS, SHORTEST_S, DayPlan, SitePace
 
 DAY = date(2025, 10, 12)
 WHOLE = day_window(DAY)
@@ -104,7 +104,14 @@ def test_bursts_larger_than_pages_make_windows_of_many_pages():
 
 @pytest.mark.parametrize(
     ("per_minute", "page_s", "sites", "wanted"),
-    [(50, 0.01, 1, 1), (50, 1.0, 1, 2), (50, 1.0, 4, 1), (50, 7.0, 1, 8), (50, 7.0, 4, 2), (math.inf, 0.01, 1, 8)],
+    [
+        (50, 0.01, 1, 1),
+        (50, 1.0, 1, 2),
+        (50, 1.0, 4, 1),
+        (50, 7.0, 1, 8),
+        (50, 7.0, 4, 2),
+        (math.inf, 0.01, 1, 8 + HANDS),
+    ],
 )
 def test_no_more_is_asked_for_at_once_than_keeps_the_budget_used(per_minute, page_s, sites, wanted):
     """Each window more costs a page that is not full: with slow answers it is worth it, at the budget it is not."""
