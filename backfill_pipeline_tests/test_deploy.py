@@ -56,7 +56,7 @@ def test_the_instance_for_several_hosts_loads(tmp_path, monkeypatch):
 
 
 def test_the_charts_instance_is_that_of_several_hosts(tmp_path, monkeypatch):
-    """What the values say of monitoring, retries, limits and ticks is `deploy/dagster.yaml` again, and Dagster takes it."""
+    """What the values say of monitoring, retries, limits and ticks is `deploy/dagster.yaml` again; Dagster takes it."""
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     config = VALUES["additionalInstanceConfig"]
     (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -121,7 +121,7 @@ def test_a_kubernetes_run_is_closed_and_knows_secrets_by_name():
 
 
 def test_every_pod_of_the_chart_is_closed():
-    """Code server, daemon and webserver: our image, not root, read-only but for two folders, bounded; both are probed."""
+    """Code server, daemon and webserver: our image, not root, read-only but for two folders, bounded, and probed."""
     (deployment,) = VALUES["dagster-user-deployments"]["deployments"]
     daemon, webserver = VALUES["dagsterDaemon"], VALUES["dagsterWebserver"]
     for one in (deployment, daemon, webserver):
