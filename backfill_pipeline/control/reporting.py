@@ -3,7 +3,7 @@
 Put here: where the figures come from, and where the files go. Keep out: what they show (`coverage/`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -38,8 +38,17 @@ class Arrived:
     note: str
 
 
-def arrived(settings: Settings, sites: Sequence[str], first: date, last: date) -> Arrived:
+def arrived(
+    settings: Settings, sites: Sequence[str], first: date, last: date, *, with_points: Collection[str] | None = None
+) -> Arrived:
     """Read the footers of a range and of the days around it, and the recorded failures.
+
+    Args:
+        settings: they name store and sites.
+        sites: site names; none: all.
+        first: first day.
+        last: last day, included.
+        with_points: as `read_footers`.
 
     Raises:
         UsageError: the range ends before it begins.
@@ -54,7 +63,8 @@ def arrived(settings: Settings, sites: Sequence[str], first: date, last: date) -
     days = list(days_between(first, last))
     before, after = first.toordinal() - DAYS_AROUND, last.toordinal() + DAYS_AROUND
     around = range(max(before, date.min.toordinal()), min(after, date.max.toordinal()) + 1)
-    found = read_footers(settings_store(settings), wanted, [date.fromordinal(number) for number in around])
+    days_around = [date.fromordinal(number) for number in around]
+    found = read_footers(settings_store(settings), wanted, days_around, with_points=with_points)
     now = datetime.now(UTC)
     failures = recorded_failures(settings, wanted)
     table = coverage(wanted, days, found, failures or {}, ready_at=_ready(settings), now=now)
@@ -103,7 +113,8 @@ def write_report(
     if one_kind and one_kind not in KINDS and not out.is_dir():
         raise UsageError(f"--out {out}: a folder, or a file that ends with {', '.join(f'.{kind}' for kind in KINDS)}")
     asked = list(sites or settings.sites)
-    seen = arrived(settings, [*asked, points] if points and points not in asked else asked, first, last)
+    all_asked = [*asked, points] if points and points not in asked else asked
+    seen = arrived(settings, all_asked, first, last, with_points=[points] if points else ())
     days = list(days_between(first, last))
     report = Report(
         seen.table,

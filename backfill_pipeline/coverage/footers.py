@@ -3,38 +3,73 @@
 Put here: how they are read. Keep out: what they mean (`table.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date
 
 from backfill_pipeline.coverage.table import Damaged, Found
 from backfill_pipeline.errors import DamagedObjectError
-from backfill_pipeline.storage.days import day_footer
-from backfill_pipeline.storage.parquet import Footer, findings
+from backfill_pipeline.storage.days import day_end
+from backfill_pipeline.storage.parquet import Footer, findings, read_footer
 from backfill_pipeline.storage.store import Store
 
 AT_ONCE = 32
 """Footers asked for side by side: each is one request that waits for the store."""
 
 
-def read_footers(store: Store, sites: Sequence[str], days: Sequence[date]) -> Found:
+_BATCH = 512
+"""Ends that are held in memory at once, at most: 64 KB each."""
+
+_LONG = frozenset({"points", "ARROW:schema"})
+"""What makes a footer long: a line for each point, and Arrow's own copy of the whole."""
+
+
+def read_footers(
+    store: Store, sites: Sequence[str], days: Sequence[date], *, with_points: Collection[str] | None = None
+) -> Found:
     """What the store holds of `sites` x `days`: one request of at most 64 KB a day, or two for a longer footer.
+
+    Args:
+        store: where the objects lie.
+        sites: site names.
+        days: days.
+        with_points: the sites of which it is kept what each point did, some 30 KB a day; None: all.
 
     Raises:
         StoreRefusedError, StoreBusyError: the store cannot be read.
     """
     wanted = [(site, day) for site in sites for day in days]
+    found: dict[tuple[str, date], Footer | Damaged] = {}
 
-    def look(one: tuple[str, date]) -> Footer | Damaged | None:
+    def end(one: tuple[str, date]) -> bytes | Damaged | None:
         try:
-            footer = day_footer(store, *one)
+            return day_end(store, *one)
         except FileNotFoundError:
             return None
         except DamagedObjectError as error:
             return Damaged(str(error))
-        wrong = findings(footer, *one, footer.least_bytes)
-        return Damaged("; ".join(wrong)) if wrong else footer
 
+    # Read here, one after the other: what is kept, allocated by many threads between 64 KB each, would leave holes
+    # behind that nothing fits into, ten times its own size.
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        looks = pool.map(look, wanted)
-        return {one: seen for one, seen in zip(wanted, looks, strict=True) if seen is not None}
+        for at in range(0, len(wanted), _BATCH):
+            part = wanted[at : at + _BATCH]
+            for one, told in zip(part, pool.map(end, part), strict=True):
+                if told is not None:
+                    whole = with_points is None or one[0] in with_points
+                    found[one] = _read(told, *one, whole=whole) if isinstance(told, bytes) else told
+    return found
+
+
+def _read(end: bytes, site: str, day: date, *, whole: bool) -> Footer | Damaged:
+    try:
+        footer = read_footer(end)
+    except DamagedObjectError as error:
+        return Damaged(str(error))
+    wrong = findings(footer, site, day, footer.least_bytes)
+    if wrong:
+        return Damaged("; ".join(wrong))
+    if whole:
+        return footer
+    return replace(footer, about={name: text for name, text in footer.about.items() if name not in _LONG})

@@ -1,4 +1,4 @@
-"""Two tenants on one machine and one Postgres server: neither finds anything of the other's, nor waits for the other."""
+"""Two tenants on one machine and one Postgres server: neither finds anything of the other's, nor waits for it."""
 
 import subprocess
 import sys
@@ -119,7 +119,7 @@ def test_a_day_of_one_tenant_does_not_wait_behind_the_backlog_of_another(tmp_pat
 
         acme = tenant("acme", acme_api, 0)
         backlog = acme.launch(0, 99)
-        acme.until(lambda: acme.times_stored())
+        acme.until(acme.times_stored)
         bolt = tenant("bolt", bolt_api, 1)
         assert bolt.until_over(bolt.launch(0, 0)) == "COMPLETED_SUCCESS"
         assert acme.status(backlog) == "REQUESTED"
