@@ -3,9 +3,9 @@
 Events are made inside Postgres, as many as fit into a few minutes: each site-day has its materialisation, the newest
 `--checked` days also their four checks. Printed: bytes an event, and the time of what looks at them.
 
-    python benchmarks/scale.py                     # 1,000 sites x 1 year, its own Postgres server
-    python benchmarks/scale.py --years 10          # 3.65 million site-days: ten minutes, 6 GB of disk
-    python benchmarks/scale.py --database URL      # measured again in a database that was filled before
+    python -m benchmarks.scale                     # 1,000 sites x 1 year, its own Postgres server
+    python -m benchmarks.scale --years 10          # 3.65 million site-days: ten minutes, 6 GB of disk
+    python -m benchmarks.scale --database URL      # measured again in a database that was filled before
 """
 
 import argparse

@@ -13,10 +13,11 @@ from backfill_pipeline.core.quality import DAYS_AROUND
 from backfill_pipeline.coverage.changes import PointChange, changes
 from backfill_pipeline.coverage.footers import read_footers
 from backfill_pipeline.coverage.report import KINDS, Report, rendered
-from backfill_pipeline.coverage.table import Found, SiteDay, coverage, points_of
+from backfill_pipeline.coverage.table import Damaged, Found, SiteDay, coverage, points_of
 from backfill_pipeline.errors import SettingError, UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import settings_store
+from backfill_pipeline.storage.parquet import Footer
 
 _UNKNOWN = "Failures are not known here, since DAGSTER_HOME has no dagster.yaml: such days count as never asked."
 
@@ -27,7 +28,7 @@ class Arrived:
 
     Attributes:
         table: coverage, site by site.
-        found: the footers.
+        found: the footers of the sites whose points were asked for.
         made: when it was told.
         note: what is not known.
     """
@@ -48,7 +49,7 @@ def arrived(
         sites: site names; none: all.
         first: first day.
         last: last day, included.
-        with_points: as `read_footers`.
+        with_points: the sites whose footers are kept, for what their points did; None: all.
 
     Raises:
         UsageError: the range ends before it begins.
@@ -64,11 +65,15 @@ def arrived(
     before, after = first.toordinal() - DAYS_AROUND, last.toordinal() + DAYS_AROUND
     around = range(max(before, date.min.toordinal()), min(after, date.max.toordinal()) + 1)
     days_around = [date.fromordinal(number) for number in around]
-    found = read_footers(settings_store(settings), wanted, days_around, with_points=with_points)
-    now = datetime.now(UTC)
-    failures = recorded_failures(settings, wanted)
-    table = coverage(wanted, days, found, failures or {}, ready_at=_ready(settings), now=now)
-    return Arrived(table, found, now, _UNKNOWN if failures is None else "")
+    store, now, failures = settings_store(settings), datetime.now(UTC), recorded_failures(settings, wanted)
+    table: list[SiteDay] = []
+    kept: dict[tuple[str, date], Footer | Damaged] = {}
+    for site in wanted:  # one after the other: footers take a hundred times the memory of what is told of them
+        found = read_footers(store, [site], days_around)
+        table += coverage([site], days, found, failures or {}, ready_at=_ready(settings), now=now)
+        if with_points is None or site in with_points:
+            kept.update(found)
+    return Arrived(table, kept, now, _UNKNOWN if failures is None else "")
 
 
 def _ready(settings: Settings) -> Callable[[date], datetime]:

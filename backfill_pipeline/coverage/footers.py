@@ -3,9 +3,8 @@
 Put here: how they are read. Keep out: what they mean (`table.py`).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import date
 
 from backfill_pipeline.coverage.table import Damaged, Found
@@ -21,20 +20,11 @@ AT_ONCE = 32
 _BATCH = 512
 """Ends that are held in memory at once, at most: 64 KB each."""
 
-_LONG = frozenset({"points", "ARROW:schema"})
-"""What makes a footer long: a line for each point, and Arrow's own copy of the whole."""
 
-
-def read_footers(
-    store: Store, sites: Sequence[str], days: Sequence[date], *, with_points: Collection[str] | None = None
-) -> Found:
+def read_footers(store: Store, sites: Sequence[str], days: Sequence[date]) -> Found:
     """What the store holds of `sites` x `days`: one request of at most 64 KB a day, or two for a longer footer.
 
-    Args:
-        store: where the objects lie.
-        sites: site names.
-        days: days.
-        with_points: the sites of which it is kept what each point did, some 30 KB a day; None: all.
+    A footer is some ten kilobytes in memory: who wants many sites asks for one after the other.
 
     Raises:
         StoreRefusedError, StoreBusyError: the store cannot be read.
@@ -57,19 +47,14 @@ def read_footers(
             part = wanted[at : at + _BATCH]
             for one, told in zip(part, pool.map(end, part), strict=True):
                 if told is not None:
-                    whole = with_points is None or one[0] in with_points
-                    found[one] = _read(told, *one, whole=whole) if isinstance(told, bytes) else told
+                    found[one] = _read(told, *one) if isinstance(told, bytes) else told
     return found
 
 
-def _read(end: bytes, site: str, day: date, *, whole: bool) -> Footer | Damaged:
+def _read(end: bytes, site: str, day: date) -> Footer | Damaged:
     try:
         footer = read_footer(end)
     except DamagedObjectError as error:
         return Damaged(str(error))
     wrong = findings(footer, site, day, footer.least_bytes)
-    if wrong:
-        return Damaged("; ".join(wrong))
-    if whole:
-        return footer
-    return replace(footer, about={name: text for name, text in footer.about.items() if name not in _LONG})
+    return Damaged("; ".join(wrong)) if wrong else footer
