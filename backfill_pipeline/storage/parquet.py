@@ -32,9 +32,7 @@ _DICTIONARY_BYTES = 131_072
 """A row group's values that are more different than this holds are written plain: with an index each would grow."""
 
 _STRINGS = ("point_name", "site_name")
-_WRITTEN = pa.schema(
-    [f.with_type(pa.dictionary(pa.int32(), pa.string())) if f.name in _STRINGS else f for f in SCHEMA]
-)
+_WRITTEN = pa.schema([f.with_type(pa.dictionary(pa.int32(), pa.string())) if f.name in _STRINGS else f for f in SCHEMA])
 """The contract's columns as they are handed to the writer: it need not find out again which names repeat."""
 
 _END = 8
