@@ -3,7 +3,7 @@
 Put here: where the figures come from, and where the files go. Keep out: what they show (`coverage/`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -13,10 +13,11 @@ from backfill_pipeline.core.quality import DAYS_AROUND
 from backfill_pipeline.coverage.changes import PointChange, changes
 from backfill_pipeline.coverage.footers import read_footers
 from backfill_pipeline.coverage.report import KINDS, Report, rendered
-from backfill_pipeline.coverage.table import Found, SiteDay, coverage, points_of
+from backfill_pipeline.coverage.table import Damaged, Found, SiteDay, coverage, points_of
 from backfill_pipeline.errors import SettingError, UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import settings_store
+from backfill_pipeline.storage.parquet import Footer
 
 _UNKNOWN = "Failures are not known here, since DAGSTER_HOME has no dagster.yaml: such days count as never asked."
 
@@ -27,7 +28,7 @@ class Arrived:
 
     Attributes:
         table: coverage, site by site.
-        found: the footers.
+        found: the footers of the sites whose points were asked for.
         made: when it was told.
         note: what is not known.
     """
@@ -38,8 +39,17 @@ class Arrived:
     note: str
 
 
-def arrived(settings: Settings, sites: Sequence[str], first: date, last: date) -> Arrived:
+def arrived(
+    settings: Settings, sites: Sequence[str], first: date, last: date, *, with_points: Collection[str] | None = None
+) -> Arrived:
     """Read the footers of a range and of the days around it, and the recorded failures.
+
+    Args:
+        settings: they name store and sites.
+        sites: site names; none: all.
+        first: first day.
+        last: last day, included.
+        with_points: the sites whose footers are kept, for what their points did; None: all.
 
     Raises:
         UsageError: the range ends before it begins.
@@ -54,11 +64,16 @@ def arrived(settings: Settings, sites: Sequence[str], first: date, last: date) -
     days = list(days_between(first, last))
     before, after = first.toordinal() - DAYS_AROUND, last.toordinal() + DAYS_AROUND
     around = range(max(before, date.min.toordinal()), min(after, date.max.toordinal()) + 1)
-    found = read_footers(settings_store(settings), wanted, [date.fromordinal(number) for number in around])
-    now = datetime.now(UTC)
-    failures = recorded_failures(settings, wanted)
-    table = coverage(wanted, days, found, failures or {}, ready_at=_ready(settings), now=now)
-    return Arrived(table, found, now, _UNKNOWN if failures is None else "")
+    days_around = [date.fromordinal(number) for number in around]
+    store, now, failures = settings_store(settings), datetime.now(UTC), recorded_failures(settings, wanted)
+    table: list[SiteDay] = []
+    kept: dict[tuple[str, date], Footer | Damaged] = {}
+    for site in wanted:  # one after the other: footers take a hundred times the memory of what is told of them
+        found = read_footers(store, [site], days_around)
+        table += coverage([site], days, found, failures or {}, ready_at=_ready(settings), now=now)
+        if with_points is None or site in with_points:
+            kept.update(found)
+    return Arrived(table, kept, now, _UNKNOWN if failures is None else "")
 
 
 def _ready(settings: Settings) -> Callable[[date], datetime]:
@@ -103,7 +118,8 @@ def write_report(
     if one_kind and one_kind not in KINDS and not out.is_dir():
         raise UsageError(f"--out {out}: a folder, or a file that ends with {', '.join(f'.{kind}' for kind in KINDS)}")
     asked = list(sites or settings.sites)
-    seen = arrived(settings, [*asked, points] if points and points not in asked else asked, first, last)
+    all_asked = [*asked, points] if points and points not in asked else asked
+    seen = arrived(settings, all_asked, first, last, with_points=[points] if points else ())
     days = list(days_between(first, last))
     report = Report(
         seen.table,
