@@ -455,6 +455,7 @@ class _SiteRun:
             if smaller is None:
                 raise
             place.size = smaller
+            self.owner.sizes = [size for size in self.owner.sizes if size < asked]  # the list is one for all sites
             self._failed(work)
             return None
         except ThrottledError:

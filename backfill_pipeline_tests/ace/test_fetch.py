@@ -205,6 +205,16 @@ def test_a_size_the_api_refuses_is_stepped_down_at_once(tmp_path):
     assert sum(size > 500 for _, _, size, _ in client.asked) <= 5
 
 
+def test_a_size_that_is_refused_for_one_site_is_not_asked_for_another(tmp_path):
+    """The API's list of sizes is one for all sites."""
+    client = FakeClient(sweeps(5, 600), largest=500)
+    fetcher = Fetcher(client, spool=tmp_path)
+    list(fetcher.days("north", [DAY]))
+    client.asked.clear()
+    list(fetcher.days("south", [DAY]))
+    assert {size for _, _, size, _ in client.asked} == {500}
+
+
 def test_an_empty_day_is_asked_twice_and_said_to_be_empty(tmp_path):
     """No samples at all: asked again, then given out as empty, which is not an error."""
     client = FakeClient([], rows_a_day=100)
