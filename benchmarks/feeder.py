@@ -9,6 +9,7 @@ import base64
 import json
 import multiprocessing
 import multiprocessing.connection
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,12 +28,13 @@ VARIANTS = 8
 
 @dataclass(frozen=True)
 class Feed:
-    """A site: points that report, those of them that are configured, and seconds between two sweeps."""
+    """A site: points that report, those of them that are configured, seconds between two sweeps, and for an answer."""
 
     points: int
     configured: int
     interval_s: int = 60
     site: str = "site"
+    latency_s: float = 0.0
 
     def name(self, number: int) -> str:
         """A point's name, as long as real ones are."""
@@ -65,12 +67,12 @@ class Feed:
         while row < stop:
             sweep, offset = divmod(row, self.points)
             until = min(stop, (sweep + 1) * self.points)
-            time = datetime.fromtimestamp(sweep * self.interval_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.036250")
+            stamp = datetime.fromtimestamp(sweep * self.interval_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.036250")
             rest = until - sweep * self.points
             part = rows[row - begun : until - begun]
             part[:] = self.sweep(sweep % VARIANTS)[offset:rest]
-            part[:, -len(PLACE) - 4 : -4] = np.frombuffer(time.encode(), np.uint8)
-            continuation = {"offset": rest, "timestamp": time}
+            part[:, -len(PLACE) - 4 : -4] = np.frombuffer(stamp.encode(), np.uint8)
+            continuation = {"offset": rest, "timestamp": stamp}
             row = until
         more = stop < last * self.points
         said = base64.b64encode(json.dumps(continuation).encode()).decode() if more else None
@@ -87,6 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(path.query).items()}
         if path.path.endswith("/paginated"):
             window = [int(datetime.fromisoformat(query[name]).timestamp()) for name in ("start_time", "end_time")]
+            time.sleep(self.feed.latency_s)
             parts = self.feed.page(window[0], window[1], int(query["page_size"]), query.get("cursor"))
         else:
             names = [self.feed.name(number) for number in range(self.feed.configured)]

@@ -307,6 +307,23 @@ def check(*, as_json: bool) -> None:
     sys.exit(run_check(Settings.load(), as_json=as_json))
 
 
+@backfill.command("probe-api")
+@click.option("--site", help="The site to ask about; the first of ACE_SITES otherwise.")
+@click.option("--day", type=DayType(), help="A day with samples; the newest that is ready otherwise.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the report to this file, as JSON.")
+@json_option
+def probe_api(site: str | None, day: date | None, out: Path | None, *, as_json: bool) -> None:
+    """Ask the API some fifteen cheap questions, and tell which of the facts that this pipeline stands on hold there.
+
+    The report has no key, no name and no value in it.
+
+    Example: backfill probe-api --out facts.json
+    """
+    from backfill_pipeline.control.asking import run_probe  # noqa: PLC0415 - takes long to import
+
+    run_probe(Settings.load(), site, day, out=out, as_json=as_json)
+
+
 @backfill.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Of the webserver.")
 def up(port: int) -> None:
