@@ -1,17 +1,20 @@
-"""`backfill report` and `backfill points`: what arrived, as files and as lines.
+"""`backfill report` and `backfill points`: what arrived and what is lacking, as files and as lines.
 
 Put here: where the figures come from, and where the files go. Keep out: what they show (`coverage/`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.core.quality import DAYS_AROUND
+from backfill_pipeline.coverage.canvas import plain
 from backfill_pipeline.coverage.changes import PointChange, changes
 from backfill_pipeline.coverage.footers import read_footers
+from backfill_pipeline.coverage.lacking import Lacking, lacking
 from backfill_pipeline.coverage.report import KINDS, Report, rendered
 from backfill_pipeline.coverage.table import Found, SiteDay, coverage, points_of
 from backfill_pipeline.errors import SettingError, UsageError
@@ -85,6 +88,90 @@ def point_changes(arrived_: Arrived, site: str) -> list[PointChange]:
     """The changes of a site's points within the range."""
     days = [one.day for one in arrived_.table if one.site == site]
     return changes(points_of(arrived_.found, site, days))
+
+
+@dataclass(frozen=True)
+class Filling:
+    """Points that are configured now, the days that lack them, and what it takes to fetch those again.
+
+    Attributes:
+        site: the site.
+        configured: how many points are configured now.
+        ranges: the days, by which points they lack.
+        cost: requests, hours and bytes, as `backfill plan` foresees them; None when there is nothing to gain.
+    """
+
+    site: str
+    configured: int
+    ranges: Sequence[Lacking]
+    cost: Mapping[str, Any] | None
+
+    @property
+    def gain(self) -> list[Lacking]:
+        """The days of which the API sent rows that were left out: those that are worth fetching again."""
+        return [one for one in self.ranges if one.left_out]
+
+    def commands(self) -> list[str]:
+        """What fetches them again."""
+        return [f"backfill start --site {self.site} --from {o.first} --to {o.last} --force" for o in self.gain]
+
+    def facts(self) -> dict[str, Any]:
+        """For scripts."""
+        ranges = [
+            {
+                "first": str(one.first),
+                "last": str(one.last),
+                "days": one.days,
+                "points": list(one.points),
+                "rows_left_out": one.left_out,
+            }
+            for one in self.ranges
+        ]
+        cost = self.cost and {name: self.cost[name] for name in ("site_days", "requests", "hours", "bytes")}
+        return {"points_configured": self.configured, "lacking": ranges, "cost": cost, "commands": self.commands()}
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        if not self.ranges:
+            yield f"no stored day lacks any of the {self.configured:,} points that are configured now"
+        for one in self.ranges:
+            more = f" and {len(one.points) - 1:,} more" if len(one.points) > 1 else ""
+            rows = (
+                f"{one.left_out:,} rows of points that were not configured were left out"
+                if one.left_out
+                else ("nothing to gain, since the API sent no row of a point that was not configured")
+            )
+            days = f"{one.first} to {one.last}" if one.days > 1 else f"{one.first}"
+            yield f"{days}  {one.days:,} days lack {plain(one.points[0])}{more}: {rows}"
+        if self.cost:
+            yield (
+                f"the API has no raw samples of single points, so the {self.cost['site_days']:,} days would be fetched "
+                f"whole: about {self.cost['requests']:,} requests, {self.cost['hours']:,.1f} hours at "
+                f"{self.cost['requests_per_minute']} requests a minute"
+            )
+            yield from self.commands()
+
+
+def filling(settings: Settings, first: date, last: date, site: str) -> Filling:
+    """Which stored days lack points that are configured now, and what it takes to fill them; asks the API a little.
+
+    Raises:
+        UsageError, SettingError, StoreRefusedError, StoreBusyError: as `arrived`.
+        BackfillError: the API refuses, or does not answer.
+    """
+    from backfill_pipeline.ace.client import open_client  # noqa: PLC0415 - takes long to import
+    from backfill_pipeline.control.planning import planned  # noqa: PLC0415 - as above
+
+    days = list(days_between(first, last))
+    seen = arrived(settings, [site], first, last)
+    client = open_client(settings)
+    names = client.configured_points(site).names
+    found = Filling(site, len(names), lacking(seen.found, site, days, names), None)
+    again = [day for one in found.gain for day in days_between(one.first, one.last)]
+    if not again:
+        return found
+    cost = planned(settings, client, settings_store(settings), [site], again, {}).facts()
+    return Filling(site, len(names), found.ranges, cost)
 
 
 def write_report(

@@ -31,7 +31,7 @@ EVERY_S = 300
 MOST_RUNS = 4
 """Runs of the sensors that may be queued or at work at once."""
 
-EVENTS_A_TICK = 8000
+EVENTS_A_TICK = 4000
 """Events that a tick of `healing` reads before it leaves the other sites to the next one: about two seconds."""
 
 
