@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.core.quality import DAYS_AROUND
@@ -15,13 +15,16 @@ from backfill_pipeline.coverage.canvas import plain
 from backfill_pipeline.coverage.changes import PointChange, changes
 from backfill_pipeline.coverage.footers import read_footers
 from backfill_pipeline.coverage.lacking import Lacking, lacking
-from backfill_pipeline.coverage.report import KINDS, Report, rendered
+from backfill_pipeline.coverage.report import KINDS, Replaced, Report, rendered
 from backfill_pipeline.coverage.table import Found, SiteDay, coverage, points_of
 from backfill_pipeline.errors import SettingError, UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import settings_store
 
-_UNKNOWN = "Failures are not known here, since DAGSTER_HOME has no dagster.yaml: such days count as never asked."
+if TYPE_CHECKING:
+    from backfill_pipeline.control.gateway import DayEvent
+
+_UNKNOWN = "Failures and replaced days are not known here, since DAGSTER_HOME has no dagster.yaml: none is told."
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,14 @@ class Arrived:
         found: the footers.
         made: when it was told.
         note: what is not known.
+        replaced: days of the range whose rows changed, in the order in which they did.
     """
 
     table: list[SiteDay]
     found: Found
     made: datetime
     note: str
+    replaced: Sequence[Replaced] = ()
 
 
 def arrived(settings: Settings, sites: Sequence[str], first: date, last: date) -> Arrived:
@@ -59,9 +64,16 @@ def arrived(settings: Settings, sites: Sequence[str], first: date, last: date) -
     around = range(max(before, date.min.toordinal()), min(after, date.max.toordinal()) + 1)
     found = read_footers(settings_store(settings), wanted, [date.fromordinal(number) for number in around])
     now = datetime.now(UTC)
-    failures = recorded_failures(settings, wanted)
-    table = coverage(wanted, days, found, failures or {}, ready_at=_ready(settings), now=now)
-    return Arrived(table, found, now, _UNKNOWN if failures is None else "")
+    events = recorded(settings, wanted)
+    newest = {(event.site, event.day): event for event in events or ()}
+    failures = {one: event.error for one, event in newest.items() if event.error is not None}
+    table = coverage(wanted, days, found, failures, ready_at=_ready(settings), now=now)
+    replaced = [
+        Replaced(event.site, event.day, datetime.fromtimestamp(event.at, UTC), event.number("rows_before"), event.rows)
+        for event in events or ()
+        if event.about.get("replaced") is True and first <= event.day <= last
+    ]
+    return Arrived(table, found, now, _UNKNOWN if events is None else "", replaced)
 
 
 def _ready(settings: Settings) -> Callable[[date], datetime]:
@@ -71,17 +83,14 @@ def _ready(settings: Settings) -> Callable[[date], datetime]:
     return ready_at
 
 
-def recorded_failures(settings: Settings, sites: Sequence[str]) -> Mapping[tuple[str, date], str] | None:
-    """Why the newest ask of each site-day failed, for those that did; None when there is no Dagster instance here."""
+def recorded(settings: Settings, sites: Sequence[str]) -> list["DayEvent"] | None:
+    """What became of the sites' days, oldest first; None when there is no Dagster instance here."""
     if not (settings.home / "dagster.yaml").is_file():
         return None
     from backfill_pipeline.control.gateway import Gateway  # noqa: PLC0415 - Dagster takes long to import
 
-    gateway, failed = Gateway(settings), {}
-    for site in sites:
-        newest = {event.day: event for event in gateway.events(site)}
-        failed.update({(site, day): event.error for day, event in newest.items() if event.error is not None})
-    return failed
+    gateway = Gateway(settings)
+    return sorted((event for site in sites for event in gateway.events(site)), key=lambda event: event.at)
 
 
 def point_changes(arrived_: Arrived, site: str) -> list[PointChange]:
@@ -199,6 +208,7 @@ def write_report(
         points_of(seen.found, points, days) if points else {},
         point_changes(seen, points) if points else (),
         seen.note,
+        seen.replaced,
     )
     single = one_kind in KINDS and not out.is_dir()
     targets = {one_kind: out} if single else {kind: out / f"coverage.{kind}" for kind in KINDS}

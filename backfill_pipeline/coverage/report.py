@@ -19,6 +19,9 @@ from backfill_pipeline.coverage.changes import PointChange
 from backfill_pipeline.coverage.picture import calendar, points_map
 from backfill_pipeline.coverage.table import SiteDay, State, to_arrow
 
+MOST_REPLACED = 200
+"""Replaced days that a page lists, the newest first."""
+
 MOST_CHANGES = 2000
 """Changes that a page lists; `backfill points` has all."""
 
@@ -32,6 +35,25 @@ td { overflow-wrap: anywhere } .grey { color: #5c5c5c }
 """.strip()
 
 
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A day that was fetched again and changed.
+
+    Attributes:
+        site: its site.
+        day: its day.
+        at: when it was replaced, aware.
+        before: rows that it had.
+        rows: rows that it has since.
+    """
+
+    site: str
+    day: date
+    at: datetime
+    before: int
+    rows: int
+
+
 @dataclass(frozen=True)
 class Report:
     """What one report shows.
@@ -43,6 +65,7 @@ class Report:
         each: what each of its points did, by day.
         changes: of its points.
         note: what the reader has to know of where it comes from.
+        replaced: days that were fetched again and changed, in that order.
     """
 
     table: Sequence[SiteDay]
@@ -51,6 +74,7 @@ class Report:
     each: Mapping[date, PointDays] = field(default_factory=dict)
     changes: Sequence[PointChange] = ()
     note: str = ""
+    replaced: Sequence[Replaced] = ()
 
     def by_site(self) -> dict[str, list[SiteDay]]:
         """The table by site."""
@@ -107,6 +131,7 @@ footers and the recorded failures. {_text(report.note)}</p>
 {_sites(report)}
 {drawn}
 {_failed(report)}
+{_replaced(report)}
 {_changes(report)}
 </body>
 </html>
@@ -131,6 +156,20 @@ def _failed(report: Report) -> str:
     if not told:
         return ""
     return f"<h2>Failed days</h2><table><tr><th>site</th><th>day</th><th>why</th></tr>{rows}</table>{more}"
+
+
+def _replaced(report: Report) -> str:
+    if not report.replaced:
+        return ""
+    rows = "".join(
+        f'<tr><td>{_text(o.site)}</td><td>{o.day}</td><td class="n">{o.before:,}</td><td class="n">{o.rows:,}</td>'
+        f"<td>{o.at.astimezone(UTC):%Y-%m-%d %H:%M}</td></tr>"
+        for o in reversed(report.replaced[-MOST_REPLACED:])
+    )
+    left = len(report.replaced) - MOST_REPLACED
+    more = f"<p>and {left:,} before these</p>" if left > 0 else ""
+    head = '<th>site</th><th>day</th><th class="n">rows before</th><th class="n">rows after</th><th>replaced, UTC</th>'
+    return f"<h2>Replaced days</h2><table><tr>{head}</tr>{rows}</table>{more}"
 
 
 def _changes(report: Report) -> str:

@@ -22,6 +22,7 @@ def installation(tmp_path, monkeypatch):
     store = settings_store(installation.settings)
     for number in (0, 1, 2, 5):
         put_day(store, day_rows("north", FIRST + timedelta(days=number), points=3 if number < 5 else 2))
+    installation.store("north", FIRST + timedelta(days=1), rows=432, replaced=True, rows_before=144)
     installation.fail("north", date(2025, 1, 4), error="<b>it broke</b>")
     return installation
 
@@ -39,11 +40,13 @@ RANGE = ("--from", "2025-01-01", "--to", "2025-01-06")
 
 
 def test_a_folder_gets_all_three_files(installation, monkeypatch, tmp_path, capsys):
-    """HTML, PNG and Parquet; the failure that Dagster knows of is told, as text."""
+    """HTML, PNG and Parquet; the failure that Dagster knows of is told, as text, and a day that grew."""
     out = tmp_path / "out" / "deep"
     assert command(monkeypatch, "report", *RANGE, "--points", "north", "--out", out, "--json") == 0
     assert json.loads(capsys.readouterr().out) == [str(out / f"coverage.{kind}") for kind in ("html", "png", "parquet")]
     page = (out / "coverage.html").read_text(encoding="utf-8")
+    assert '<td>2025-01-02</td><td class="n">144</td><td class="n">432</td>' in page
+    assert page.count("Replaced days") == 1
     assert "&lt;b&gt;it broke&lt;/b&gt;" in page
     assert (out / "coverage.png").read_bytes().startswith(b"\x89PNG")
     table = pq.read_table(out / "coverage.parquet").to_pylist()
