@@ -45,7 +45,7 @@ def test_a_folder_gets_all_three_files(installation, monkeypatch, tmp_path, caps
     assert command(monkeypatch, "report", *RANGE, "--points", "north", "--out", out, "--json") == 0
     assert json.loads(capsys.readouterr().out) == [str(out / f"coverage.{kind}") for kind in ("html", "png", "parquet")]
     page = (out / "coverage.html").read_text(encoding="utf-8")
-    assert '<td>2025-01-02</td><td class="n">144</td><td class="n">432</td>' in page
+    assert '<td class="d">2025-01-02</td><td class="n">144</td><td class="n">432</td>' in page
     assert page.count("Replaced days") == 1
     assert "&lt;b&gt;it broke&lt;/b&gt;" in page
     assert (out / "coverage.png").read_bytes().startswith(b"\x89PNG")
