@@ -135,3 +135,20 @@ def test_a_silent_site_is_told_once_by_the_asset(hook, tmp_path):
     (event,) = done.get_asset_materialization_events()
     assert "is silent" in event.materialization.metadata["needs_a_person"].value[0]
     assert [(one["kind"], one["site"]) for one in got] == [("silent", "north")]
+
+
+def test_the_sensor_tells_what_the_step_said(hook, tmp_path):
+    """Dagster's own word for a failed run names no day: the sensor sends what the run's step raised."""
+    url, got, _ = hook
+    wrong = {("north", date(2025, 1, 2)): PageFailedError("it broke")}
+    with Runs(tmp_path, FakeFetcher(wrong), alert_url=url) as runs:
+        done = runs.run("2025-01-01", "2025-01-02")
+        event = next(e for e in done.all_events if e.event_type is dg.DagsterEventType.RUN_FAILURE)
+        context = dg.build_run_status_sensor_context("alerts", event, runs.instance, done.dagster_run)
+        sensor = runs.defs.get_repository_def().get_sensor_def("alerts")
+        assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+        for _ in range(2):
+            sensor(context.for_run_failure())
+    (one,) = got
+    assert one["kind"] == "run failed"
+    assert "north 2025-01-02 (PageFailedError: it broke)" in one["text"]
