@@ -42,6 +42,23 @@ ASKED_TAG, FORECAST_TAG = "backfill/asked", "backfill/forecast"
 _BATCH = 1000
 _LINE = 500
 
+_KEPT = (
+    "dagster/row_count",
+    "path",
+    "bytes",
+    "state",
+    "thin",
+    "samples_fetched",
+    "requests",
+    "retries",
+    "throttled",
+    "duration_s",
+    "put_s",
+    "replaced",
+    "rows_before",
+)
+"""What is kept in memory of a materialisation: millions of them may be."""
+
 
 class State(StrEnum):
     """What Dagster says of a backfill."""
@@ -106,7 +123,7 @@ class DayEvent:
         at: Unix seconds.
         run_id: of the run that told it; empty when none did.
         error: why it failed; None when it was stored.
-        about: what its materialisation says, by name; empty for a failed one.
+        about: the figures of its materialisation, by name; empty for a failed one.
     """
 
     site: str
@@ -354,7 +371,7 @@ class _Events:
             self._stored_id = max(self._stored_id, record.storage_id)
             made = record.asset_materialization
             if made is not None and made.partition is not None:
-                about = {name: value.value for name, value in made.metadata.items()}
+                about = {name: made.metadata[name].value for name in _KEPT if name in made.metadata}
                 fresh.append(DayEvent(site, parse_day(made.partition), record.timestamp, record.run_id, None, about))
         for record in _after(instance.fetch_observations, site, self._failed_id):
             self._failed_id = max(self._failed_id, record.storage_id)

@@ -4,13 +4,14 @@ Put here: which figures there are, and what they mean. Keep out: how events are 
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from backfill_pipeline.control.ranges import checked_sites
 from backfill_pipeline.control.service import Control
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.core.newdays import newest_ready
@@ -19,16 +20,27 @@ PHASES = {"fetch": "duration_s", "put": "put_s"}
 """Where a day's time went, and the name under which its materialisation says so."""
 
 
-def metrics_text(control: Control) -> str:
-    """All figures in Prometheus's text format."""
+def metrics_text(control: Control, sites: Sequence[str] = ()) -> str:
+    """All figures in Prometheus's text format.
+
+    Args:
+        control: where they are from.
+        sites: those of which days are told, and nothing of the newest backfill; none: all.
+
+    Raises:
+        UsageError: no such site.
+    """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures(control))
+    registry.register(_Figures(control, sites))
     return generate_latest(registry).decode()
 
 
 class _Figures(Collector):
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, sites: Sequence[str]) -> None:
         self.control = control
+        self.of_all = not sites
+        known = sorted({*control.settings.sites, *control.gateway.sites()})
+        self.sites = checked_sites(sites, known) if sites else known
 
     def collect(self) -> Iterator[Metric]:
         gateway, settings = self.control.gateway, self.control.settings
@@ -47,7 +59,7 @@ class _Figures(Collector):
         failures = CounterMetricFamily("backfill_day_failures", "Days that failed, each time", labels=site)
         seconds = CounterMetricFamily("backfill_seconds", "Seconds by phase of stored days", labels=["site", "phase"])
         last_ready = newest_ready(datetime.now(UTC), settings.raw_lag_hours)
-        for name in sorted({*settings.sites, *gateway.sites()}):
+        for name in self.sites:
             events = gateway.events(name)
             newest = {event.day: event for event in events if event.error is None}
             failed = {event.day for event in events if event.error is not None} - newest.keys()
@@ -70,6 +82,8 @@ class _Figures(Collector):
         yield from (days, rows, size, *counters.values(), failures, seconds)
         alive = gateway.daemon_is_alive()
         yield GaugeMetricFamily("backfill_daemon_alive", "1: Dagster's daemon gives signs of life", value=float(alive))
+        if not self.of_all:
+            return  # the newest backfill would be read with all its sites
         status = self.control.status()
         at_work = status.word == "in_progress"
         yield GaugeMetricFamily("backfill_running", "1: a backfill is at work", value=float(at_work))

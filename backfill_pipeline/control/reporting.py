@@ -3,7 +3,7 @@
 Put here: where the figures come from, and where the files go. Keep out: what they show (`coverage/`).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -16,13 +16,14 @@ from backfill_pipeline.coverage.changes import PointChange, changes
 from backfill_pipeline.coverage.footers import read_footers
 from backfill_pipeline.coverage.lacking import Lacking, lacking
 from backfill_pipeline.coverage.report import KINDS, Replaced, Report, rendered
-from backfill_pipeline.coverage.table import Found, SiteDay, coverage, points_of
+from backfill_pipeline.coverage.table import Damaged, Found, SiteDay, coverage, points_of
 from backfill_pipeline.errors import SettingError, UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import settings_store
+from backfill_pipeline.storage.parquet import Footer
 
 if TYPE_CHECKING:
-    from backfill_pipeline.control.gateway import DayEvent
+    from backfill_pipeline.control.gateway import Gateway
 
 _UNKNOWN = "Failures and replaced days are not known here, since DAGSTER_HOME has no dagster.yaml: none is told."
 
@@ -33,7 +34,7 @@ class Arrived:
 
     Attributes:
         table: coverage, site by site.
-        found: the footers.
+        found: the footers of the sites whose points were asked for.
         made: when it was told.
         note: what is not known.
         replaced: days of the range whose rows changed, in the order in which they did.
@@ -46,8 +47,17 @@ class Arrived:
     replaced: Sequence[Replaced] = ()
 
 
-def arrived(settings: Settings, sites: Sequence[str], first: date, last: date) -> Arrived:
+def arrived(
+    settings: Settings, sites: Sequence[str], first: date, last: date, *, with_points: Collection[str] | None = None
+) -> Arrived:
     """Read the footers of a range and of the days around it, and the recorded failures.
+
+    Args:
+        settings: they name store and sites.
+        sites: site names; none: all.
+        first: first day.
+        last: last day, included.
+        with_points: the sites whose footers are kept, for what their points did; None: all.
 
     Raises:
         UsageError: the range ends before it begins.
@@ -62,18 +72,26 @@ def arrived(settings: Settings, sites: Sequence[str], first: date, last: date) -
     days = list(days_between(first, last))
     before, after = first.toordinal() - DAYS_AROUND, last.toordinal() + DAYS_AROUND
     around = range(max(before, date.min.toordinal()), min(after, date.max.toordinal()) + 1)
-    found = read_footers(settings_store(settings), wanted, [date.fromordinal(number) for number in around])
-    now = datetime.now(UTC)
-    events = recorded(settings, wanted)
-    newest = {(event.site, event.day): event for event in events or ()}
-    failures = {one: event.error for one, event in newest.items() if event.error is not None}
-    table = coverage(wanted, days, found, failures, ready_at=_ready(settings), now=now)
-    replaced = [
-        Replaced(event.site, event.day, datetime.fromtimestamp(event.at, UTC), event.number("rows_before"), event.rows)
-        for event in events or ()
-        if event.about.get("replaced") is True and first <= event.day <= last
-    ]
-    return Arrived(table, found, now, _UNKNOWN if events is None else "", replaced)
+    days_around = [date.fromordinal(number) for number in around]
+    store, now, gateway = settings_store(settings), datetime.now(UTC), _gateway(settings)
+    table: list[SiteDay] = []
+    kept: dict[tuple[str, date], Footer | Damaged] = {}
+    replaced: list[Replaced] = []
+    for site in wanted:  # one after the other: footers take a hundred times the memory of what is told of them
+        found = read_footers(store, [site], days_around)
+        events = gateway.events(site) if gateway else []
+        newest = {event.day: event for event in events}
+        failures = {(site, day): event.error for day, event in newest.items() if event.error is not None}
+        table += coverage([site], days, found, failures, ready_at=_ready(settings), now=now)
+        replaced += [
+            Replaced(site, one.day, datetime.fromtimestamp(one.at, UTC), one.number("rows_before"), one.rows)
+            for one in events
+            if one.about.get("replaced") is True and first <= one.day <= last
+        ]
+        if with_points is None or site in with_points:
+            kept.update(found)
+    replaced.sort(key=lambda one: one.at)
+    return Arrived(table, kept, now, "" if gateway else _UNKNOWN, replaced)
 
 
 def _ready(settings: Settings) -> Callable[[date], datetime]:
@@ -83,14 +101,13 @@ def _ready(settings: Settings) -> Callable[[date], datetime]:
     return ready_at
 
 
-def recorded(settings: Settings, sites: Sequence[str]) -> list["DayEvent"] | None:
-    """What became of the sites' days, oldest first; None when there is no Dagster instance here."""
+def _gateway(settings: Settings) -> "Gateway | None":
+    """The Dagster instance that knows of failures; None when there is none here."""
     if not (settings.home / "dagster.yaml").is_file():
         return None
     from backfill_pipeline.control.gateway import Gateway  # noqa: PLC0415 - Dagster takes long to import
 
-    gateway = Gateway(settings)
-    return sorted((event for site in sites for event in gateway.events(site)), key=lambda event: event.at)
+    return Gateway(settings)
 
 
 def point_changes(arrived_: Arrived, site: str) -> list[PointChange]:
@@ -199,7 +216,8 @@ def write_report(
     if one_kind and one_kind not in KINDS and not out.is_dir():
         raise UsageError(f"--out {out}: a folder, or a file that ends with {', '.join(f'.{kind}' for kind in KINDS)}")
     asked = list(sites or settings.sites)
-    seen = arrived(settings, [*asked, points] if points and points not in asked else asked, first, last)
+    all_asked = [*asked, points] if points and points not in asked else asked
+    seen = arrived(settings, all_asked, first, last, with_points=[points] if points else ())
     days = list(days_between(first, last))
     report = Report(
         seen.table,
