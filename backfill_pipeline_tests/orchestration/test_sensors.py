@@ -4,12 +4,15 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+from dagster._core.execution.asset_backfill import AssetBackfillData
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.test_utils import freeze_time
 
 from backfill_pipeline.core.healing import AT_ONCE_MIN, FAILED_AGAIN_H, SHARE, THIN_AGAIN_H
 from backfill_pipeline.errors import ContractError
 from backfill_pipeline.orchestration.build import JOB
-from backfill_pipeline.orchestration.partitions import asset_key
+from backfill_pipeline.orchestration.partitions import asset_key, day_partitions
 from backfill_pipeline.orchestration.sensors import HEALING, SENSOR
 from backfill_pipeline_tests.orchestration.fakes import FakeFetcher, Runs, day_rows
 
@@ -238,6 +241,36 @@ def test_what_a_backfill_has_yet_to_bring_is_left_to_it(tmp_path):
         (request,) = runs.tick(HEALING)
         assert request.tags["dagster/partition"] == str(ago(9))
         assert request.tags["dagster/priority"] == "-1"
+
+
+def test_of_a_backfill_only_what_it_has_yet_to_bring_is_left_to_it(tmp_path):
+    """While a year's backfill goes on, a day of it that is over and failed is healed; one to come is not new."""
+    done, coming = ago(9), ago(1)
+    wrong = {("north", done): ContractError("the sums disagree")}
+    with Ticks(tmp_path, FakeFetcher(wrong), "north", new_days=3) as runs:
+        runs.backfilled(done, done)
+        runs.time += timedelta(hours=2)
+        days, key = day_partitions(runs.settings), asset_key("north")
+
+        def subset(*wanted):
+            return AssetGraphSubset({key: days.subset_with_partition_keys([str(day) for day in wanted])}, set())
+
+        now = runs.time.timestamp()
+        data = AssetBackfillData.empty(subset(done, coming), now, runs.instance)
+        for failed, healed in ((subset(), []), (subset(done), [str(done)])):
+            backfill = PartitionBackfill(
+                backfill_id="backfill" + str(len(healed)),
+                status=BulkActionStatus.REQUESTED,
+                from_failure=False,
+                tags={},
+                backfill_timestamp=now,
+                asset_selection=[key],
+                asset_backfill_data=data._replace(failed_and_downstream_subset=failed),
+            )
+            runs.instance.add_backfill(backfill)
+            assert [request.tags["dagster/partition"] for request in runs.tick(HEALING)] == healed
+            assert str(coming) not in {request.tags.get("dagster/partition") for request in runs.tick()}
+            runs.instance.update_backfill(backfill.with_status(BulkActionStatus.COMPLETED_SUCCESS))
 
 
 def test_a_tick_looks_at_so_many_events_and_the_next_one_goes_on(tmp_path, monkeypatch):
