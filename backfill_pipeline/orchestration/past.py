@@ -53,12 +53,14 @@ class Asks:
     Attributes:
         flying: by site, the days that somebody asks for now.
         ended: by site and day, runs that failed, and ended runs of our sensors, whatever came of the day.
-        own: runs of our sensors that are queued or at work.
+        new: runs for new days that are queued or at work.
+        again: runs of the sensor `healing` that are.
     """
 
     flying: Mapping[str, set[date]] = field(default_factory=lambda: defaultdict(set))
     ended: Mapping[str, dict[date, ByRun]] = field(default_factory=lambda: defaultdict(dict))
-    own: int = 0
+    new: int = 0
+    again: int = 0
 
 
 def read_asks(instance: dg.DagsterInstance, sites: Sequence[str], repository: Any, after: datetime) -> Asks:
@@ -75,7 +77,8 @@ def read_asks(instance: dg.DagsterInstance, sites: Sequence[str], repository: An
         for site, days in _in_backfills(instance, keys, repository):
             asks.flying[site].update(days)
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY)):
-        asks.own += ATTEMPT_TAG in run.tags
+        asks.new += run.tags.get(ATTEMPT_TAG) == "1"
+        asks.again += run.tags.get(ATTEMPT_TAG, "1") != "1"
         for site, days in _covered(run, keys):
             asks.flying[site].update(days)
     failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=after)

@@ -29,7 +29,7 @@ EVERY_S = 300
 """Seconds between two ticks: days become ready once a day."""
 
 MOST_RUNS = 4
-"""Runs of the sensors that may be queued or at work at once."""
+"""Runs of each sensor that may be queued or at work at once."""
 
 EVENTS_A_TICK = 4000
 """Events that a tick of `healing` reads before it leaves the other sites to the next one: about two seconds."""
@@ -58,7 +58,7 @@ def new_days_sensor(
         plan = _planned(context, settings, sites, now())
         context.update_cursor(plan.since.isoformat())
         said = f"all days before {plan.since} were asked for; {plan.in_flight} site-days at work"
-        return _result(context, plan.asks, said, priority=1)  # a day does not wait for a year's backfill
+        return _result(context, plan.asks, said, priority=2)  # a day does not wait for a year's backfill
 
     return new_days
 
@@ -82,8 +82,8 @@ def healing_sensor(
         if at < not_before:
             return dg.SensorResult(skip_reason=dg.SkipReason(f"has had its share of the budget until {not_before}"))
         asks = read_asks(context.instance, sites, context.repository_def, at - REMEMBERED)
-        if asks.own >= MOST_RUNS:
-            return dg.SensorResult(skip_reason=dg.SkipReason(f"{asks.own} runs of the sensors are to end first"))
+        if asks.again >= MOST_RUNS:
+            return dg.SensorResult(skip_reason=dg.SkipReason(f"{asks.again} runs are to end first"))
         most, events, looked = most_at_once(per_minute), 0, 0
         due: list[tuple[datetime, Again]] = []
         order = _from(sites, begin)
@@ -94,14 +94,14 @@ def healing_sensor(
             if events >= EVENTS_A_TICK or sum(one.requests for _, one in due) >= most:
                 break
         waiting = [one for _, one in sorted(due, key=lambda found: found[0])]
-        plan, cost = plan_healing(waiting, most=most, days_per_ask=settings.days_per_run, room=MOST_RUNS - asks.own)
+        plan, cost = plan_healing(waiting, most=most, days_per_ask=settings.days_per_run, room=MOST_RUNS - asks.again)
         goes_on = order[looked % len(order)] if order else ""
         not_before = at + pause(cost, per_minute)
         context.update_cursor(json.dumps({"site": goes_on, "not_before": not_before.isoformat()}))
         said = (
             f"looked at {looked} of {len(sites)} sites: {len(due)} site-days due, about {cost} requests asked for now"
         )
-        return _result(context, plan, said, priority=-1)  # behind what people asked for
+        return _result(context, plan, said, priority=1)  # neither: its share is bounded, and small
 
     return healing
 
@@ -120,7 +120,7 @@ def _planned(context: dg.SensorEvaluationContext, settings: Settings, sites: Seq
     for site, days in asks.ended.items():
         asked.setdefault(site, set()).update(days)
     return plan_new_days(
-        asked, asks.flying, sites, since, newest, days_per_ask=settings.days_per_run, room=MOST_RUNS - asks.own
+        asked, asks.flying, sites, since, newest, days_per_ask=settings.days_per_run, room=MOST_RUNS - asks.new
     )
 
 

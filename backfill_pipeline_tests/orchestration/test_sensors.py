@@ -240,7 +240,7 @@ def test_what_a_backfill_has_yet_to_bring_is_left_to_it(tmp_path):
         runs.instance.report_run_canceled(theirs)
         (request,) = runs.tick(HEALING)
         assert request.tags["dagster/partition"] == str(ago(9))
-        assert request.tags["dagster/priority"] == "-1"
+        assert request.tags["dagster/priority"] == "1"
 
 
 def test_of_a_backfill_only_what_it_has_yet_to_bring_is_left_to_it(tmp_path):
@@ -286,6 +286,20 @@ def test_a_tick_looks_at_so_many_events_and_the_next_one_goes_on(tmp_path, monke
             asked.append([key.path[-1] for request in runs.tick(HEALING) for key in request.asset_selection])
             runs.time += timedelta(hours=2)
         assert list(map(sorted, asked)) == [["a", "b"], ["c", "d"], ["a", "e"]]
+
+
+def test_healing_that_waits_keeps_no_new_day_waiting(tmp_path):
+    """Runs of `healing` take no place of those for new days, and come after them."""
+    with Ticks(tmp_path, FakeFetcher(), "north", new_days=1) as runs:
+        for attempt in range(2, 8):
+            runs.instance.create_run_for_job(
+                runs.defs.resolve_job_def(JOB),
+                tags={"dagster/partition": str(ago(20 + attempt)), "backfill/attempt": str(attempt)},
+                status=dg.DagsterRunStatus.STARTING,
+            )
+        (request,) = runs.tick()
+        assert request.tags["dagster/priority"] == "2"
+        assert not runs.tick(HEALING)
 
 
 @pytest.mark.parametrize("cursor", ["nonsense", "{}", "[]", '{"site": "gone", "not_before": "2025-01-01T00:00:00"}'])
