@@ -257,16 +257,24 @@ def report(first: date, last: date, sites: tuple[str, ...], *, points: str | Non
 @click.option("--from", "first", type=DayType(), required=True, help="First day, YYYY-MM-DD.")
 @click.option("--to", "last", type=DayType(), required=True, help="Last day, included.")
 @click.option("--site", required=True, help="The site.")
+@click.option("--lacking", is_flag=True, help="Tell which days lack points of now, and what filling them in takes.")
 @json_option
-def points(first: date, last: date, site: str, *, as_json: bool) -> None:
+def points(first: date, last: date, site: str, *, lacking: bool, as_json: bool) -> None:
     """Tell which points appeared, vanished, were renamed, fell silent, went flat or changed interval, and when.
+
+    With --lacking: which stored days were fetched before points were configured, and the requests and hours that it
+    takes to fetch them again; it asks the API, and starts nothing.
 
     Example: backfill points --site ses_falls_city --from 2025-01-01 --to 2025-12-31
     """
-    from backfill_pipeline.control.reporting import arrived, point_changes  # noqa: PLC0415 - as above
+    from backfill_pipeline.control.reporting import arrived, filling, point_changes  # noqa: PLC0415 - as above
     from backfill_pipeline.coverage.canvas import plain  # noqa: PLC0415
     from backfill_pipeline.coverage.report import about  # noqa: PLC0415
 
+    if lacking:
+        filled = filling(Settings.load(), first, last, site)
+        click.echo(json.dumps(filled.facts()) if as_json else "\n".join(filled.lines()))
+        return
     found = point_changes(arrived(Settings.load(), [site], first, last), site)
     if as_json:
         facts = [

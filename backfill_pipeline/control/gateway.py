@@ -54,6 +54,8 @@ _KEPT = (
     "throttled",
     "duration_s",
     "put_s",
+    "replaced",
+    "rows_before",
 )
 """What is kept in memory of a materialisation: millions of them may be."""
 
