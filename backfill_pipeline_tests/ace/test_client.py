@@ -124,8 +124,8 @@ def test_a_day_over_the_wire_is_the_worlds_day(simulator, tmp_path, size):
         "zulu",
         "offset",
         "epoch_ms",
-        "other_site:share=0.2",
-        "bucketed:share=0.2,after=2",
+        "other_site:share=0.2,times=2",
+        "bucketed:share=0.2,after=2,times=2",
     ],
 )
 def test_no_fault_that_ends_costs_or_adds_a_row(tmp_path, fault):
