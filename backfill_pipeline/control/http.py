@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from backfill_pipeline import __version__
-from backfill_pipeline.control.metrics import metrics_text
+from backfill_pipeline.control.metrics import BudgetMeter, metrics_text
 from backfill_pipeline.control.openapi import openapi
 from backfill_pipeline.control.planning import foreseen
 from backfill_pipeline.control.service import Control, open_control
@@ -75,6 +75,7 @@ def build_app(control: Control, *, token: str | None) -> Starlette:
         token: what `Authorization: Bearer` has to carry; None: nothing, and only requests to a loopback name are
             answered, so that no page of a browser on this machine can speak to it.
     """
+    meter = BudgetMeter(control.settings)
 
     def about(_request: Request) -> dict[str, Any]:
         return {"service": SERVICE, "version": __version__}
@@ -98,7 +99,7 @@ def build_app(control: Control, *, token: str | None) -> Starlette:
 
     async def metrics(request: Request) -> Response:
         _admit(request, token)
-        text = await run_in_threadpool(metrics_text, control)
+        text = await run_in_threadpool(metrics_text, control, meter.used)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def answers(what: Callable[[Request], Any], *, is_open: bool = False) -> Callable[[Request], Awaitable[Response]]:
