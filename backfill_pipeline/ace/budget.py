@@ -81,6 +81,14 @@ class SharedBudget:
         self._ledger.release(slot)
         return wait
 
+    def used(self, seconds: float = SPAN_S) -> int:
+        """Requests of the key that left in so many seconds until now, whoever sent them; no slot is reserved.
+
+        Raises:
+            BudgetLostError: where they are written down cannot be read now.
+        """
+        return self._ledger.used(seconds)
+
     def _one_slot(self) -> bool:
         """Reserve a slot and wait for it; False if a pause has come between, and the slot is given back."""
         self._check()

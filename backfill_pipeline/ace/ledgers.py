@@ -45,6 +45,13 @@ class Ledger(Protocol):
     def pause(self, seconds: float) -> None:
         """Let nobody depart for so long; the longer of two pauses counts."""
 
+    def used(self, seconds: float) -> int:
+        """Requests that left in so many seconds until now; nothing is written down.
+
+        Raises:
+            BudgetLostError: the ledger cannot be read now.
+        """
+
 
 class _Execute(Protocol):
     def __call__(self, statement: str, *values: object) -> Any: ...
@@ -105,6 +112,12 @@ class _SqlLedger:
             execute("DELETE FROM backfill_pause WHERE key = ?", self._key)
             execute("INSERT INTO backfill_pause (key, until) VALUES (?, ?)", self._key, until)
 
+    def used(self, seconds: float) -> int:
+        """Requests that left in so many seconds until now."""
+        with self._step() as (execute, now):
+            asked = "SELECT count(*) FROM backfill_slot WHERE key = ? AND at > ? AND at <= ?"
+            return int(execute(asked, self._key, now - seconds, now).fetchone()[0])
+
     def _paused(self, execute: _Execute) -> float:
         until = execute("SELECT max(until) FROM backfill_pause WHERE key = ?", self._key).fetchone()[0]
         return float(until or 0.0)
@@ -146,6 +159,13 @@ class SqliteLedger(_SqlLedger):
                 f"BACKFILL_LIMITER: the request budget cannot be kept in {path} ({error}); "
                 "name a file in a folder that can be written, as sqlite:///FILE"
             ) from error
+
+    def used(self, seconds: float) -> int:
+        """Requests that left in so many seconds until now."""
+        try:
+            return super().used(seconds)
+        except sqlite3.Error as error:
+            raise BudgetLostError(f"the request budget in {self._path} cannot be read ({error})") from None
 
     @contextmanager
     def _step(self) -> Iterator[tuple[_Execute, float]]:
@@ -209,6 +229,10 @@ class PostgresLedger(_SqlLedger):
     def pause(self, seconds: float) -> None:
         """Let nobody depart for so long."""
         _persist(lambda: super(PostgresLedger, self).pause(seconds), self._driver.Error, self._url)
+
+    def used(self, seconds: float) -> int:
+        """Requests that left in so many seconds until now; who looks on is told at once when the server is cut off."""
+        return _persist(lambda: super(PostgresLedger, self).used(seconds), self._driver.Error, self._url, tries=1)
 
     def _step(self) -> AbstractContextManager[tuple[_Execute, float]]:
         return self._attempt()
@@ -280,10 +304,14 @@ class RedisLedger:
         """Let nobody depart for so long."""
         self._run(_PAUSE, seconds)
 
-    def _run(self, script: str, *values: object) -> Any:
+    def used(self, seconds: float) -> int:
+        """Requests that left in so many seconds until now; who looks on is told at once when the server is cut off."""
+        return int(self._run(_USED, seconds, tries=1))
+
+    def _run(self, script: str, *values: object, tries: int = TRIES) -> Any:
         arguments = [str(value) for value in (*values, *(0,) * (3 - len(values)), FARTHEST_S)]
         return _persist(
-            lambda: self._server.eval(script, len(self._keys), *self._keys, *arguments), self._error, self._url
+            lambda: self._server.eval(script, len(self._keys), *self._keys, *arguments), self._error, self._url, tries
         )
 
 
@@ -321,17 +349,22 @@ redis.call('SET', KEYS[2], string.format('%.6f', wanted), 'EX', math.ceil(wanted
 return 1
 """
 
+_USED = f"""{_NOW}
+local first = string.format('(%.6f', now - tonumber(ARGV[1]))
+return redis.call('ZCOUNT', KEYS[1], first, string.format('%.6f', now))
+"""
 
-def _persist(step: Callable[[], T], errors: type[Exception], url: str) -> T:
+
+def _persist(step: Callable[[], T], errors: type[Exception], url: str, tries: int = TRIES) -> T:
     """Do one step, again for a while when the server was cut off.
 
     A slot whose reservation was done and not told stays unused: that costs one request, never one too many.
     """
-    for number in range(1, TRIES + 1):
+    for number in range(1, tries + 1):
         try:
             return step()
         except errors as error:
-            if number == TRIES:
+            if number == tries:
                 raise BudgetLostError(
                     f"the request budget at {_shown(url)} does not answer ({type(error).__name__}), and without it no "
                     "request may leave; see that the server of BACKFILL_LIMITER is up, then start again"

@@ -40,6 +40,11 @@ ALIVE_S = 75.0
 ASKED_TAG, FORECAST_TAG = "backfill/asked", "backfill/forecast"
 
 _BATCH = 1000
+
+_LATE = 200
+"""Events that are looked at once more: a database gives them their numbers before others can see them, so that one may
+appear after another that has a larger number."""
+
 _LINE = 500
 
 _KEPT = (
@@ -361,20 +366,17 @@ class _Events:
 
     def __init__(self) -> None:
         self.events: list[DayEvent] = []
-        self._stored_id = 0
-        self._failed_id = 0
+        self._stored, self._failed = _Feed(), _Feed()
 
     def refresh(self, instance: dg.DagsterInstance, site: str) -> None:
         """Read what is new."""
         fresh: list[DayEvent] = []
-        for record in _after(instance.fetch_materializations, site, self._stored_id):
-            self._stored_id = max(self._stored_id, record.storage_id)
+        for record in self._stored.new(instance.fetch_materializations, site):
             made = record.asset_materialization
             if made is not None and made.partition is not None:
                 about = {name: made.metadata[name].value for name in _KEPT if name in made.metadata}
                 fresh.append(DayEvent(site, parse_day(made.partition), record.timestamp, record.run_id, None, about))
-        for record in _after(instance.fetch_observations, site, self._failed_id):
-            self._failed_id = max(self._failed_id, record.storage_id)
+        for record in self._failed.new(instance.fetch_observations, site):
             seen = record.asset_observation
             failure = observed_error(seen) if seen is not None else None
             if failure is not None:
@@ -384,15 +386,28 @@ class _Events:
             self.events = sorted([*self.events, *fresh], key=lambda event: event.at)
 
 
-def _after(fetch: Callable[..., dg.EventRecordsResult], site: str, storage_id: int) -> Iterator[dg.EventLogRecord]:
-    """Events of a site's asset after one of them, in batches."""
-    while True:
-        filters = dg.AssetRecordsFilter(asset_key=asset_key(site), after_storage_id=storage_id)
-        records = fetch(filters, limit=_BATCH, ascending=True).records
-        yield from records
-        if len(records) < _BATCH:
-            return
-        storage_id = records[-1].storage_id
+class _Feed:
+    """Events of one kind and site, each given out once."""
+
+    def __init__(self) -> None:
+        self._newest = 0
+        self._late: set[int] = set()
+
+    def new(self, fetch: Callable[..., dg.EventRecordsResult], site: str) -> Iterator[dg.EventLogRecord]:
+        """Those that were not given out yet, in batches."""
+        after = max(0, self._newest - _LATE)
+        while True:
+            filters = dg.AssetRecordsFilter(asset_key=asset_key(site), after_storage_id=after)
+            records = fetch(filters, limit=_BATCH, ascending=True).records
+            for record in records:
+                after = record.storage_id
+                if after not in self._late:
+                    self._late.add(after)
+                    self._newest = max(self._newest, after)
+                    yield record
+            if len(records) < _BATCH:
+                break
+        self._late = {number for number in self._late if number > self._newest - _LATE}
 
 
 def _id_after(text: str) -> str:

@@ -1,43 +1,80 @@
-"""Figures for Prometheus, made of Dagster's events at the moment of asking.
+"""Figures for Prometheus, made of Dagster's events and the budget's ledger at the moment of asking.
 
 Put here: which figures there are, and what they mean. Keep out: how events are read (`gateway.py`).
 """
 
+import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from backfill_pipeline.ace.budget import SharedBudget, open_budget
+from backfill_pipeline.ace.client import key_id
 from backfill_pipeline.control.ranges import checked_sites
 from backfill_pipeline.control.service import Control
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.core.newdays import newest_ready
+from backfill_pipeline.errors import BackfillError
+from backfill_pipeline.settings import Settings
+
+_LOG = logging.getLogger(__name__)
 
 PHASES = {"fetch": "duration_s", "put": "put_s"}
 """Where a day's time went, and the name under which its materialisation says so."""
 
 
-def metrics_text(control: Control, sites: Sequence[str] = ()) -> str:
+def metrics_text(control: Control, used: Callable[[], int | None], sites: Sequence[str] = ()) -> str:
     """All figures in Prometheus's text format.
 
     Args:
-        control: where they are from.
+        control: knows the days.
+        used: gives the requests of the key that left in the last minute; None when that is not known.
         sites: those of which days are told, and nothing of the newest backfill; none: all.
 
     Raises:
         UsageError: no such site.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures(control, sites))
+    registry.register(_Figures(control, used, sites))
     return generate_latest(registry).decode()
 
 
+class BudgetMeter:
+    """How much of the key's budget is in use.
+
+    Args:
+        settings: the key, and where its budget is kept.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._budget: SharedBudget | None = None
+
+    def used(self) -> int | None:
+        """Requests that left in the last minute; None without a key, or when where they are kept cannot be read."""
+        settings = self._settings
+        if settings.api_key is None:
+            return None
+        try:
+            if self._budget is None:
+                fingerprint = key_id(settings.api_key.get_secret_value())
+                self._budget = open_budget(
+                    settings.limiter_url, key_id=fingerprint, per_minute=settings.requests_per_minute
+                )
+            return self._budget.used()
+        except BackfillError as error:
+            _LOG.warning("the budget in use is left out of the metrics: %s", error)
+            return None
+
+
 class _Figures(Collector):
-    def __init__(self, control: Control, sites: Sequence[str]) -> None:
+    def __init__(self, control: Control, used: Callable[[], int | None], sites: Sequence[str]) -> None:
         self.control = control
+        self.used = used
         self.of_all = not sites
         known = sorted({*control.settings.sites, *control.gateway.sites()})
         self.sites = checked_sites(sites, known) if sites else known
@@ -80,6 +117,12 @@ class _Figures(Collector):
                 spent = (event.about.get(key, 0.0) for event in events)
                 seconds.add_metric([name, phase], sum(float(s) for s in spent if isinstance(s, int | float)))
         yield from (days, rows, size, *counters.values(), failures, seconds)
+        most = float(settings.requests_per_minute)
+        yield GaugeMetricFamily("backfill_budget_limit", "Requests that may leave in a minute", value=most)
+        used = self.used()
+        if used is not None:
+            about = "Requests of the key that left in the last minute, whoever sent them"
+            yield GaugeMetricFamily("backfill_budget_used", about, value=float(used))
         alive = gateway.daemon_is_alive()
         yield GaugeMetricFamily("backfill_daemon_alive", "1: Dagster's daemon gives signs of life", value=float(alive))
         if not self.of_all:

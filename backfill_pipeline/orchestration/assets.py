@@ -133,6 +133,7 @@ class _Run:
         self.skip = self._stored_by_forerunners() if self.days else {}
         self.total = sum(len(set(self.days) - self.skip.get(site, set())) for site in self.sites)
         self.told = 0
+        self.recorded: Stored | None = None
         self.started = time.monotonic()
 
     def events(self) -> Iterator[object]:
@@ -203,6 +204,15 @@ class _Run:
         if isinstance(result, Failed):
             yield from self.failures.told(result)
             return
+        verdict = judges[result.fetched.site].verdict(result)
+        if result is not self.recorded:  # it is when a cancel came between its record and its checks
+            yield from self._record(result, verdict)
+            self.recorded = result
+        # Only now that the day is on record: a death before costs no request, since the day is put together again.
+        result.fetched.discard()
+        yield from self._evaluations(result, verdict)
+
+    def _record(self, result: Stored, verdict: Verdict) -> Iterator[object]:
         fetched, stored = result.fetched, result.stored
         self.told += 1
         before = self.before[fetched.site].get(fetched.day)
@@ -211,11 +221,7 @@ class _Run:
             f"{fetched.site} {fetched.day} {stored.state}: {stored.rows:,} rows{replaced}, {stored.bytes:,} bytes, "
             f"{fetched.requests} request{'s' * (fetched.requests != 1)}, {fetched.seconds:.1f} s; {self._progress()}"
         )
-        verdict = judges[fetched.site].verdict(result)
         yield self._materialization(result, verdict)
-        # Only now that the day is on record: a death before costs no request, since the day is put together again.
-        fetched.discard()
-        yield from self._evaluations(result, verdict)
 
     def _evaluations(self, result: Stored, verdict: Verdict) -> Iterator[dg.AssetCheckEvaluation]:
         """The checks that were asked for, of a day whose materialisation is on record."""

@@ -137,6 +137,19 @@ def test_a_pause_holds_everybody_back(url, key):
     assert two.acquire() >= 0.4
 
 
+def test_what_was_used_is_told_without_using_any(url, key):
+    """Requests of the key that left in the last so many seconds, by whomever; slots still ahead are not among them."""
+    one, two = budget(url, key, most=3, span=60), budget(url, key, most=3, span=60)
+    assert two.used() == 0
+    for _ in range(3):
+        one.acquire()
+    one._ledger.reserve()
+    budget(url, f"{key}-2").acquire()
+    assert [two.used(), two.used(60)] == [3, 3]
+    time.sleep(0.3)
+    assert (two.used(0.1), one.used(30)) == (0, 3)
+
+
 def test_keys_do_not_share_a_budget(url, key):
     """One ledger serves several keys, each with its own count and pauses."""
     one, two = budget(url, key, most=1, span=60), budget(url, f"{key}-2", most=1, span=60)

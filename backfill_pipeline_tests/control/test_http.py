@@ -2,11 +2,10 @@
 
 import argparse
 import json
+import re
 import shlex
-import socket
 import threading
-from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from urllib.parse import urlsplit
 
 import hypothesis
@@ -14,7 +13,6 @@ import jsonschema
 import pytest
 import requests
 import schemathesis
-import uvicorn
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -24,11 +22,15 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from backfill_pipeline import __version__
+from backfill_pipeline.ace.budget import open_budget
+from backfill_pipeline.ace.client import key_id
 from backfill_pipeline.control.http import MOST_BYTES, build_app, run_server
 from backfill_pipeline.control.openapi import openapi
 from backfill_pipeline.control.planning import _FILE
+from backfill_pipeline.core.newdays import newest_ready
 from backfill_pipeline.errors import SettingError
 from backfill_pipeline_tests.control.installation import SITES, TOP, Installation
+from backfill_pipeline_tests.control.serving import served
 
 PROMISED = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 """What a fuzzer looks for. Days depend on the clock: a good body may be a 400 all the same."""
@@ -41,33 +43,6 @@ def made(tmp_path, monkeypatch):
     installation = Installation(tmp_path / "home", monkeypatch)
     yield installation
     installation.instance.dispose()
-
-
-class Client:
-    """Asks a server; `requests` as the old worker's users have it."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def get(self, path: str, **about: object) -> requests.Response:
-        return requests.get(self.url + path, timeout=30, **about)
-
-    def post(self, path: str, **about: object) -> requests.Response:
-        return requests.post(self.url + path, timeout=30, **about)
-
-
-@contextmanager
-def served(app):
-    """The application behind a real server on loopback."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield Client(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 @pytest.fixture
@@ -209,17 +184,26 @@ def test_errors_are_json_whatever_goes_wrong(client, made, monkeypatch):
 
 
 def test_prometheus_reads_what_there_is(client, made):
-    """Days by state, rows, requests, and whether the daemon lives."""
-    made.store("north", *made.days(1, 3), rows=7)
+    """Days by state, rows, requests, 429s, retries, seconds by phase, the budget in use, a sign of life."""
+    made.store("north", *made.days(1, 3), rows=7, throttled=2, retries=3, duration_s=1.5, put_s=0.25)
     made.store("north", *made.days(4, 4), rows=0, state="empty")
     made.fail("a-b", *made.days(1, 2))
+    key = made.settings.api_key.get_secret_value()
+    open_budget(made.settings.limiter_url, key_id=key_id(key), per_minute=50).acquire()
     text = client.get("/metrics").text
+    assert "hush-hush" not in text
     for line in (
         'backfill_days{site="north",state="stored"} 3.0',
         'backfill_days{site="north",state="empty"} 1.0',
         'backfill_days{site="a-b",state="failed"} 2.0',
         'backfill_rows{site="north"} 21.0',
         'backfill_requests_total{site="north"} 8.0',
+        'backfill_throttled_total{site="north"} 6.0',
+        'backfill_retries_total{site="north"} 9.0',
+        'backfill_seconds_total{phase="fetch",site="north"} 4.5',
+        'backfill_seconds_total{phase="put",site="north"} 0.75',
+        "backfill_budget_limit 50.0",
+        "backfill_budget_used 1.0",
         "backfill_daemon_alive 1.0",
     ):
         assert line in text
@@ -237,6 +221,33 @@ def test_prometheus_may_ask_for_some_sites(client, made):
     wrong = client.get("/metrics?site=norht")
     assert wrong.status_code == 400
     assert "norht" in matches(wrong, "/metrics", "get")["message"]
+
+
+def test_days_by_state_are_those_that_a_status_counts(client, made):
+    """Stored, empty and thin days of a site are a status' stored ones; failed are failed; the rest is missing."""
+    made.control.start(date(2025, 1, 1), date(2025, 1, 10), ["north"])
+    made.fail("north", *made.days(1, 3))
+    made.store("north", *made.days(3, 5))
+    made.store("north", *made.days(3, 3))
+    made.store("north", *made.days(6, 6), rows=0, state="empty")
+    made.store("north", *made.days(7, 7), thin=True)
+    found = re.findall(r'backfill_days{site="north",state="(\w+)"} (\d+)', client.get("/metrics").text)
+    days = {state: int(count) for state, count in found}
+    ready = newest_ready(datetime.now(UTC), made.settings.raw_lag_hours)
+    status = made.control.status()
+    assert (days["stored"], days["empty"], days["thin"], days["failed"]) == (3, 1, 1, 2)
+    assert (status.parts_done, status.failed) == (5, 2)
+    assert days["missing"] == (ready - date(2025, 1, 1)).days + 1 - 7
+
+
+def test_a_budget_that_cannot_be_read_hides_no_other_figure(client, made):
+    """It is left out, and the log says why."""
+    made.settings.private.mkdir(parents=True, exist_ok=True)
+    (made.settings.private / "budget.sqlite").write_bytes(b"no database" * 100)
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert "backfill_daemon_alive 1.0" in answer.text
+    assert "backfill_budget_used" not in answer.text
 
 
 def test_the_curl_lines_of_the_page_on_moving_over_do_what_they_say(client, made):

@@ -20,6 +20,7 @@ from dagster._core.storage.tags import BACKFILL_ID_TAG
 
 import backfill_pipeline
 from backfill_pipeline.control.gateway import Gateway
+from backfill_pipeline.control.service import Control
 from backfill_pipeline.orchestration.checks import CHECKS
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.settings import Settings
@@ -65,9 +66,9 @@ class Stack:
         self.home = home
         self.sites = tuple(sites)
         home.mkdir(parents=True, exist_ok=True)
-        settings = (TOP / instance).read_text(encoding="utf-8")
-        settings = settings.replace("poll_interval_seconds: 30", "poll_interval_seconds: 2")
-        (home / "dagster.yaml").write_text(settings, encoding="utf-8")
+        yaml = (TOP / instance).read_text(encoding="utf-8")
+        yaml = yaml.replace("poll_interval_seconds: 30", "poll_interval_seconds: 2")
+        (home / "dagster.yaml").write_text(yaml, encoding="utf-8")
         (home / "workspace.yaml").write_text((TOP / "workspace.yaml").read_text(encoding="utf-8"), encoding="utf-8")
         ours = {
             "ACE_API_URL": url,
@@ -84,7 +85,9 @@ class Stack:
         }
         for name, value in ours.items():
             monkeypatch.setenv(name, value)
-        self.gateway = Gateway(Settings.load(folder=home))
+        settings = Settings.load(folder=home)
+        self.gateway = Gateway(settings)
+        self.control = Control(self.gateway, settings, all_sites=lambda: self.sites)
         self.instance = self.gateway.instance
         self.process: subprocess.Popen | None = None
 

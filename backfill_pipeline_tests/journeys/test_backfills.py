@@ -1,14 +1,24 @@
 """Backfills through the real daemon: killed, cancelled, run again; nothing lost, and nothing fetched twice."""
 
-from datetime import date
+import json
+import math
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from datetime import date, datetime
+from itertools import groupby, pairwise
 
 import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from backfill_pipeline.control.http import build_app
 from backfill_pipeline.core.layout import object_key
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World
+from backfill_pipeline_tests.control.serving import served
 from backfill_pipeline_tests.journeys.stack import Spoilt, day, stack
 
 SITES = ("north", "a-b")
@@ -59,28 +69,123 @@ def test_killed_runs_and_a_power_cut_cost_no_stored_day(simulator, tmp_path, mon
         whole(made, simulator.world)
 
 
-def test_a_cancelled_run_ends_as_cancelled_and_goes_on_from_there(simulator, tmp_path, monkeypatch):
-    """The days at work complete, finished days stay, and the rest can be asked for."""
-    with stack(
-        tmp_path / "home", simulator.url, SITES, monkeypatch, BACKFILL_GRACE_SECONDS="20", BACKFILL_DAYS_PER_RUN="20"
-    ) as made:
-        backfill = made.launch(0, 19)
-        made.until(lambda: len(made.done("north")) >= 2)
-        (run,) = made.runs(backfill)
-        made.instance.run_launcher.terminate(run.run_id)  # as the UI's button does
+def test_a_cancelled_backfill_goes_on_from_there_and_no_figure_goes_back(simulator, tmp_path, monkeypatch):
+    """The days at work complete, finished days stay, and a start fetches the rest; who looks on sees figures that grow.
+
+    Asked over HTTP all the time, and by the command at the turning points.
+    """
+    wanted = {"start_date": day(0), "end_date": day(19)}
+    variables = {"BACKFILL_GRACE_SECONDS": "20", "BACKFILL_DAYS_PER_RUN": "20"}
+    with (
+        stack(tmp_path / "home", simulator.url, SITES, monkeypatch, **variables) as made,
+        served(build_app(made.control, token=None)) as client,
+        watched(client) as seen,
+    ):
+        began = time.time()
+        made.until(made.gateway.daemon_is_alive)
+        backfill = client.post("/backfill/start", json=wanted).json()["backfill_id"]
+        at_begin = seen.newest(backfill)
+        assert (at_begin["progress_percent"], at_begin["days_completed"], at_begin["days_total"]) == (0.0, 0, 20)
+        assert (at_begin["status"], at_begin["estimated_completion"]) == ("in_progress", None)
+        made.until(lambda: len(made.done("north")) >= 4)
+        half_way = seen.newest(backfill)
+        assert began - 1 < instant(half_way["started_at"]) <= instant(half_way["last_updated"]) <= time.time()
+        assert time.time() - 2 < instant(half_way["estimated_completion"]) < time.time() + 60
+
+        cancelled = client.post("/backfill/cancel").json()
+        assert (cancelled["status"], cancelled["backfill_id"]) == ("cancelled", backfill)
+        assert seen.newest(backfill)["status"] == "cancelled"
         made.until(lambda: made.run_statuses(backfill) == {"CANCELED"})
         before = {site: made.done(site) for site in SITES}
-        assert all(2 <= len(done) < 20 for done in before.values())
+        assert all(4 <= len(done) < 20 for done in before.values())
         for site in SITES:  # what is stored is recorded: no object is there that Dagster does not know of
             assert len(list((made.home / "data").rglob(f"{site}.parquet"))) == len(before[site])
             assert made.checked(site) == before[site]
-        again = [
-            made.gateway.launch([site], sorted(date.fromisoformat(one) for one in ALL - before[site])) for site in SITES
-        ]
-        assert [made.until_over(one) for one in again] == ["COMPLETED_SUCCESS"] * 2
-        assert made.until_over(backfill) in ("CANCELED", "COMPLETED_FAILED")
+        made.until(lambda: made.status(backfill) == "CANCELED")
+        parts = sum(map(len, before.values()))
+        at_rest = seen.newest(backfill)
+        assert at_rest["progress_percent"] == parts / 40 * 100
+        assert at_rest["days_completed"] == len(set.intersection(*before.values()))
+        assert at_rest["estimated_completion"] is None
+        assert told_by_command(made)["site_days_completed"] == parts
+
+        again = client.post("/backfill/start", json=wanted).json()
+        assert again["message"].startswith(f"{40 - parts} site-days of 2 sites will be fetched; {parts} are stored")
+        assert seen.newest(again["backfill_id"])["progress_percent"] >= at_rest["progress_percent"]
+        assert made.until_over(again["backfill_id"]) == "COMPLETED_SUCCESS"
+        over = seen.newest(again["backfill_id"])
+        assert (over["status"], over["progress_percent"], over["days_completed"]) == ("completed", 100.0, 20)
+        assert over["current_date"] == day(19)
+        assert instant(over["started_at"]) < instant(over["estimated_completion"]) <= instant(over["last_updated"])
+        rows = sum(len(simulator.world.truth(site, date.fromisoformat(one))) for site in SITES for one in ALL)
+        assert over["records_processed"] == rows
+        by_command = told_by_command(made)
+        assert {name: by_command[name] for name in over} == over
+        assert seen.newest(backfill) == at_rest
         assert made.times_stored() == {(site, one): 1 for site in SITES for one in ALL}
         whole(made, simulator.world)
+    assert len(seen.answers) > 20
+    seen.hold()
+
+
+GROWS = ("progress_percent", "days_completed", "records_processed", "current_date", "last_updated")
+WORDS = {"not_started", "in_progress", "completed", "cancelled", "failed"}
+
+
+class Watched:
+    """Each answer of `GET /backfill/status`, one after the other."""
+
+    def __init__(self, client) -> None:
+        self.client = client
+        self.answers: list[dict] = []
+        self.stop = threading.Event()
+
+    def look(self) -> None:
+        while not self.stop.wait(0.1):
+            self.answers.append(self.client.get("/backfill/status").json())
+
+    def newest(self, backfill_id: str) -> dict:
+        answer = self.client.get("/backfill/status", params={"backfill_id": backfill_id}).json()
+        assert answer["backfill_id"] == backfill_id
+        return answer
+
+    def hold(self) -> None:
+        """What must hold of them all, the second backfill's figures going on from the first one's."""
+        for answer in self.answers:
+            assert answer["status"] in WORDS
+            assert 0 <= answer["progress_percent"] <= 100
+            assert math.isfinite(answer["progress_percent"])
+        at_work = [answer for answer in self.answers if answer["backfill_id"]]
+        words = [answer["status"] for answer in at_work]
+        assert [word for word, _ in groupby(words)] == ["in_progress", "cancelled", "in_progress", "completed"]
+        for earlier, later in pairwise(at_work):
+            for name in GROWS:
+                assert later[name] >= earlier[name], (name, earlier, later)
+
+
+@contextmanager
+def watched(client):
+    """Looks on beside the journey."""
+    seen = Watched(client)
+    thread = threading.Thread(target=seen.look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        seen.stop.set()
+        thread.join()
+
+
+def told_by_command(made) -> dict:
+    """`backfill status --json`, in a process of its own."""
+    words = [sys.executable, "-m", "backfill_pipeline.control.cli", "status", "--json"]
+    done = subprocess.run(words, cwd=made.home, capture_output=True, text=True, timeout=60, check=True)
+    return json.loads(done.stdout)
+
+
+def instant(text: str) -> float:
+    """Unix seconds; whole ones are told."""
+    return datetime.fromisoformat(text).timestamp()
 
 
 def test_one_day_in_twenty_fails_and_those_alone_are_run_again(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from backfill_pipeline.errors import ContractError, KeyRefusedError, StoreRefusedError
+from backfill_pipeline.orchestration.checks import Verdict
 from backfill_pipeline.orchestration.failures import DayError, observed_error
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline_tests.orchestration.fakes import NOW, FakeFetcher, Runs, day_rows
@@ -234,3 +235,20 @@ def test_days_before_the_run_count_as_neighbours(tmp_path):
         (complete,) = [e for e in result.get_asset_check_evaluations() if e.check_name == "complete"]
         assert not complete.passed
         assert complete.metadata["rows_share"].value == pytest.approx(1 / 6, abs=1e-3)
+
+
+def test_a_cancel_between_a_days_record_and_its_checks_records_it_once(tmp_path, monkeypatch):
+    """The day that was being told when the cancel came is told to its end, and not a second time."""
+    told = Verdict.evaluations
+
+    def cancelled_once(self, *about, **more):
+        monkeypatch.setattr(Verdict, "evaluations", told)
+        raise dg.DagsterExecutionInterruptedError
+
+    with Runs(tmp_path, FakeFetcher(), "north") as runs:
+        monkeypatch.setattr(Verdict, "evaluations", cancelled_once)
+        assert not runs.run("2025-01-01", "2025-01-02").success
+        records = runs.instance.fetch_materializations(asset_key("north"), limit=10).records
+        days = [record.partition_key for record in records]
+        assert days
+        assert len(days) == len(set(days))
