@@ -10,13 +10,13 @@
     |   `-- DaemonDownError     nobody is there to do the work
     +-- StoppedError            asked to stop before the work was done                exit code 130
     +-- PermanentError          trying again cannot help
-    |   +-- KeyRefusedError     the API refused the key: everything stops
-    |   +-- SiteRefusedError    the API refused this site to this key, or does not know it
+    |   +-- KeyRefusedError     the API refused the key: everything stops         exit code 2
+    |   +-- SiteRefusedError    the API refused this site to this key, or does not know it     exit code 2
     |   +-- RequestRefusedError the API called the request itself wrong (400, 404, 405 ...)
     |   +-- ContractError       the API's answer is not what its contract says
-    |   +-- StoreRefusedError   no such bucket, no permission, wrong endpoint, clock skew, disk full
+    |   +-- StoreRefusedError   no such bucket, no permission, wrong endpoint, clock skew, disk full     exit code 2
     |   +-- DamagedObjectError  an object is not what was put there
-    |   `-- BudgetLostError     the request budget's server does not answer: nothing may be sent
+    |   `-- BudgetLostError     the request budget's server does not answer: nothing may be sent     exit code 2
     `-- TransientError          trying again may help; may carry how long to wait first
         +-- PageFailedError     one page did not arrive whole: cut, slow, 5xx, HTML, not JSON
         +-- ThrottledError      429, or a Retry-After: every process that shares the key waits
@@ -26,6 +26,13 @@ Put here: error types that cross a room's border. Keep out: retry policy (`core/
 one function raises and catches itself. A message says what was tried, for which site and day, what came back,
 and what to do; it never holds a key, a token or an answer's body longer than a line.
 """
+
+_SHOWN = 60
+
+
+def quoted(text: str) -> str:
+    """What somebody wrote, quoted for a message, and no longer than a line bears."""
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
 class BackfillError(Exception):
@@ -37,7 +44,15 @@ class SettingError(BackfillError):
 
 
 class UsageError(BackfillError):
-    """A command was asked for something that it cannot do, such as a range that ends before it begins."""
+    """A command was asked for something that it cannot do, such as a range that ends before it begins.
+
+    Attributes:
+        about: what is wrong, for whoever asked to name it in his own words: `first`, `last` or `site`; else empty.
+    """
+
+    def __init__(self, message: str, *, about: str = "") -> None:
+        super().__init__(message)
+        self.about = about
 
 
 class AlreadyRunningError(UsageError):

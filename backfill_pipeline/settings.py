@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -33,8 +34,23 @@ def _page_size(value: int) -> int:
     return value
 
 
+def _has_place(value: str) -> bool:
+    """Whether a URL names a host, and a port that there can be if any."""
+    try:
+        parts = urlsplit(value)
+        return bool(parts.hostname) and parts.port != 0 and not any(c.isspace() for c in value)
+    except ValueError:
+        return False
+
+
+def _may_have_place(value: str) -> bool:
+    """The same for a server that may be a default one, or several: `postgresql:///db`, `postgresql://a:1,b:2/db`."""
+    place = value.partition("://")[2].partition("/")[0].rpartition("@")[2]
+    return not place or "," in place or _has_place(value)
+
+
 def _http_url(value: str) -> str:
-    if not value.startswith(("http://", "https://")) or any(c.isspace() for c in value):
+    if not value.startswith(("http://", "https://")) or not _has_place(value):
         raise ValueError("a URL that begins with http:// or https://")
     return value.rstrip("/")
 
@@ -53,19 +69,22 @@ def _store_url(value: str) -> str:
 
 
 def _limiter_url(value: str) -> str:
-    if not value.startswith(("sqlite:///", "postgresql://", "redis://", "rediss://")):
+    is_file = value.startswith("sqlite:///") and value.removeprefix("sqlite:///").strip("/ ")
+    if not is_file and not (value.startswith(("postgresql://", "redis://", "rediss://")) and _may_have_place(value)):
         raise ValueError("sqlite:///FILE, postgresql://... or redis://...")
     return value
 
 
 def _postgres_url(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith("postgresql://"):
+    text = value.get_secret_value()
+    if not text.startswith("postgresql://") or not _may_have_place(text):
         raise ValueError("postgresql://USER:PASSWORD@HOST/DATABASE")
     return value
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith(("redis://", "rediss://")):
+    text = value.get_secret_value()
+    if not text.startswith(("redis://", "rediss://")) or not _may_have_place(text):
         raise ValueError("redis://:PASSWORD@HOST/0")
     return value
 
@@ -95,7 +114,7 @@ class Settings(BaseModel):
         None, alias="ACE_API_KEY", description="bearer key; never printed, logged or stored"
     )
     api_url: Annotated[str, AfterValidator(_http_url)] = Field(
-        "https://flightdeck.aceiot.cloud/api", alias="ACE_API_URL", description="base URL of the ACE API"
+        "https://flightdeck.aceiot.cloud/api", alias="ACE_API_URL", description="the base URL of the ACE API, http(s)"
     )
     sites: Annotated[tuple[str, ...], BeforeValidator(_site_names)] = Field(
         (),

@@ -5,28 +5,62 @@ lines. Heavy imports stay inside the commands, so that `--help` answers at once.
 """
 
 import json
+import math
 import sys
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from backfill_pipeline import __version__
-from backfill_pipeline.core.day import days_between, parse_day
-from backfill_pipeline.errors import BackfillError, SettingError, StoppedError, UsageError
+from backfill_pipeline.control.ranges import checked_days, named_sites
+from backfill_pipeline.core.day import parse_day
+from backfill_pipeline.errors import (
+    BackfillError,
+    BudgetLostError,
+    KeyRefusedError,
+    SettingError,
+    SiteRefusedError,
+    StoppedError,
+    StoreRefusedError,
+    UsageError,
+)
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.simulator.command import simulate
 
 if TYPE_CHECKING:
     from backfill_pipeline.control.service import Control
 
+_SET_UP = (SettingError, KeyRefusedError, SiteRefusedError, StoreRefusedError, BudgetLostError)
+"""What somebody has to put right in the settings, or where they lead to."""
+
 WRONG = 2
 """Exit code: asked, or set up, wrongly."""
 
+_LINE = 1000
+
 INTERRUPTED = 130
 """Exit code: Ctrl-C."""
+
+
+_OPTIONS = {"first": "--from", "last": "--to", "site": "--site"}
+"""What a `UsageError` is about, as one types it."""
+
+
+def finite(_context: click.Context, _param: click.Parameter, value: float) -> float:
+    """Refuse a number that is none: every bound lets it pass."""
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number to reckon with")
+    return value
+
+
+def written(_context: click.Context, _param: click.Parameter, value: str) -> Path:
+    """A path that somebody wrote: an empty one would be the working directory."""
+    if not value:
+        raise click.BadParameter("it is empty: name a folder or a file")
+    return Path(value)
 
 
 class DayType(click.ParamType[date]):
@@ -170,9 +204,8 @@ def adopt(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_jso
 
     Example: backfill adopt --from 2025-03-01 --to 2025-03-31
     """
-    if last < first:
-        raise UsageError(f"--to {last} lies before --from {first}")
     control = _control()
+    checked_days(control.settings, first, last, datetime.now(UTC))
     counts = dict.fromkeys(("adopted", "known", "missing", "damaged"), 0)
     for one in control.adopt(first, last, sites, deep=deep):
         counts[one.result] += 1
@@ -220,15 +253,11 @@ def verify(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_js
 
     Example: backfill verify --from 2025-03-01 --to 2025-03-31 --site ses_falls_city
     """
-    if last < first:
-        raise UsageError(f"--to {last} lies before --from {first}")
     from backfill_pipeline.control.verifying import verified  # noqa: PLC0415 - Arrow takes long to import
 
     settings = Settings.load()
-    wanted = sites or settings.sites
-    if not wanted:
-        raise SettingError("ACE_SITES is not set: name the sites to verify there, or with --site")
-    report = verified(settings, wanted, list(days_between(first, last)), deep=deep)
+    days = checked_days(settings, first, last, datetime.now(UTC))
+    report = verified(settings, named_sites(settings, sites), days, deep=deep)
     if as_json:
         click.echo(json.dumps(report.facts()))
     else:
@@ -240,7 +269,7 @@ def verify(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_js
 @backfill.command()
 @range_options
 @click.option("--points", metavar="SITE", help="Show this site's points by day as well.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder; or FILE.html, .png, .parquet.")
+@click.option("--out", callback=written, required=True, help="A folder; or FILE.html, .png, .parquet.")
 @json_option
 def report(first: date, last: date, sites: tuple[str, ...], *, points: str | None, out: Path, as_json: bool) -> None:
     """Show what arrived: a calendar of each site as HTML and PNG, and its figures as Parquet.
@@ -283,7 +312,14 @@ def points(first: date, last: date, site: str, *, as_json: bool) -> None:
 
 @backfill.command()
 @range_options
-@click.option("--price", type=click.FloatRange(0), default=0.015, show_default=True, help="USD per GB and month.")
+@click.option(
+    "--price",
+    type=click.FloatRange(0, 1e6),
+    callback=finite,
+    default=0.015,
+    show_default=True,
+    help="USD per GB and month.",
+)
 @json_option
 def plan(first: date, last: date, sites: tuple[str, ...], *, price: float, as_json: bool) -> None:
     """Tell what a backfill would take, before it is started: days, requests, hours, bytes; from a few real requests.
@@ -369,14 +405,19 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except click.ClickException as error:
         _fail(error.format_message(), WRONG)
-    except (SettingError, UsageError) as error:
+    except UsageError as error:
+        _fail(f"{_OPTIONS[error.about]}: {error}" if error.about else str(error), WRONG)
+    except _SET_UP as error:
         _fail(str(error), WRONG)
     except BackfillError as error:
         _fail(str(error), 1)
 
 
 def _fail(message: str, code: int) -> None:
-    click.echo(f"backfill: {' '.join(message.split())}", err=True)
+    line = " ".join(message.split())
+    if len(line) > _LINE:  # what was wrong may be long; what it should be stands at the end
+        line = f"{line[: _LINE // 2]} ... {line[-_LINE // 2 :]}"
+    click.echo(f"backfill: {line}", err=True)
     sys.exit(code)
 
 

@@ -37,6 +37,7 @@ from backfill_pipeline.errors import (
     NothingThereError,
     SettingError,
     UsageError,
+    quoted,
 )
 from backfill_pipeline.settings import Settings
 
@@ -55,6 +56,9 @@ _STATUS = {
     BackfillError: (503, "not_ready"),
 }
 """Which status an error leads to: the first line that fits."""
+
+_FIELDS = {"first": "start_date: ", "last": "end_date: ", "site": "sites: "}
+"""What a `UsageError` is about, as a body has it."""
 
 _NAMES = {401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
@@ -146,14 +150,19 @@ def run_server(settings: Settings, host: str, port: int, *, log_json: bool) -> N
     token = settings.token.get_secret_value() if settings.token else None
     if token is None and not _is_loopback(host):
         raise SettingError(
-            f"BACKFILL_TOKEN is not set, so the API listens on loopback only, and not on {host}: set it to a long "
-            "random text, or leave --host out"
+            f"BACKFILL_TOKEN is not set, so the API listens on loopback only, and not on --host {quoted(host)}: set it "
+            "to a long random text, or leave --host out"
         )
+    if not host:
+        raise UsageError("--host is empty: leave it out for loopback, or write 0.0.0.0 for every address")
     control = open_control(settings)
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise UsageError(f"{host}:{port} cannot be listened on ({error.strerror}): try another --port") from None
+    except (OSError, ValueError, TypeError) as error:  # the last two: no host's name at all
+        why = getattr(error, "strerror", None) or "that is no host's name"
+        raise UsageError(
+            f"--host {quoted(host)} --port {port} cannot be listened on ({why.partition(' (while')[0]}): try another"
+        ) from None
     with listener:
         shown = f"[{host}]" if ":" in host else host
         _LOG.info("listening on http://%s:%d", shown, listener.getsockname()[1])
@@ -258,7 +267,8 @@ def _told(error: Exception) -> Response:
         return _error(error.status, str(error), headers=headers)
     for kind, (status, name) in _STATUS.items():
         if isinstance(error, kind):
-            return _error(status, " ".join(str(error).split()), name=name)
+            about = _FIELDS.get(getattr(error, "about", ""), "")
+            return _error(status, about + " ".join(str(error).split()), name=name)
     _LOG.error("a request failed", exc_info=error)
     return _error(500, "something went wrong here; the server's log says what", name="internal")
 

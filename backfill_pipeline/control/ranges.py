@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 
 from backfill_pipeline.core.day import days_between
-from backfill_pipeline.errors import UsageError
+from backfill_pipeline.errors import SettingError, UsageError, quoted
 from backfill_pipeline.settings import Settings
 
 _LAST_YEAR = 9990
@@ -28,16 +28,19 @@ def checked_days(settings: Settings, first: date, last: date, now: datetime) -> 
         UsageError: the range is reversed, begins before the first day, or holds a day that is not ready.
     """
     if last < first:
-        raise UsageError(f"the last day, {last}, lies before the first, {first}")
+        raise UsageError(f"the last day, {last}, lies before the first, {first}", about="last")
     if first < settings.first_day:
-        raise UsageError(f"{first} lies before {settings.first_day}, the first day that there is (BACKFILL_FIRST_DAY)")
+        raise UsageError(
+            f"{first} lies before {settings.first_day}, the first day that there is (BACKFILL_FIRST_DAY)", about="first"
+        )
     if last.year > _LAST_YEAR:
-        raise UsageError(f"{last} is not ready: the calendar ends there")
+        raise UsageError(f"{last} is not ready: the calendar ends there", about="last")
     ready = settings.ready_at(last)
     if ready > now:
         raise UsageError(
             f"{last} is not ready: its samples are asked for {settings.raw_lag_hours:g} hours after it ends "
-            f"(ACE_RAW_LAG_HOURS), that is from {ready:%Y-%m-%d %H:%M} UTC on"
+            f"(ACE_RAW_LAG_HOURS), that is from {ready:%Y-%m-%d %H:%M} UTC on",
+            about="last",
         )
     return list(days_between(first, last))
 
@@ -51,7 +54,24 @@ def checked_sites(sites: Sequence[str], known: Sequence[str]) -> tuple[str, ...]
     unknown = [site for site in sites if site not in known]
     if unknown:
         raise UsageError(
-            f"{unknown[0]!r} is none of the sites that may be backfilled: {', '.join(known[:10])}"
-            f"{' and more' if len(known) > 10 else ''}; see ACE_SITES"  # noqa: PLR2004 - what fits on a line
+            f"{quoted(unknown[0])} is none of the sites that may be backfilled: {', '.join(known[:10])}"
+            f"{' and more' if len(known) > 10 else ''}; see ACE_SITES",  # noqa: PLR2004 - what fits on a line
+            about="site",
         )
     return tuple(dict.fromkeys(sites)) or tuple(known)
+
+
+def named_sites(settings: Settings, sites: Sequence[str]) -> tuple[str, ...]:
+    """The sites of `ACE_SITES` that were asked for, all when none was; without it, those that were asked for.
+
+    Raises:
+        UsageError: one of them is none of `ACE_SITES`, or has no name.
+        SettingError: none was asked for, and none is set.
+    """
+    if settings.sites:
+        return checked_sites(sites, settings.sites)
+    if not sites:
+        raise SettingError("ACE_SITES is not set: name the sites there, or with --site")
+    if not all(sites):
+        raise UsageError("a site has a name", about="site")
+    return tuple(dict.fromkeys(sites))

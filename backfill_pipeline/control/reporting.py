@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+from backfill_pipeline.control.ranges import named_sites
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.core.quality import DAYS_AROUND
 from backfill_pipeline.coverage.changes import PointChange, changes
 from backfill_pipeline.coverage.footers import read_footers
 from backfill_pipeline.coverage.report import KINDS, Report, rendered
 from backfill_pipeline.coverage.table import Found, SiteDay, coverage, points_of
-from backfill_pipeline.errors import SettingError, UsageError
+from backfill_pipeline.errors import UsageError, quoted
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import settings_store
+
+MOST_DAYS = 10_000
+"""Days that a report shows, at most; those to come may be among them."""
 
 _UNKNOWN = "Failures are not known here, since DAGSTER_HOME has no dagster.yaml: such days count as never asked."
 
@@ -47,10 +51,10 @@ def arrived(settings: Settings, sites: Sequence[str], first: date, last: date) -
         StoreRefusedError, StoreBusyError: the store cannot be read.
     """
     if last < first:
-        raise UsageError(f"--to {last} lies before --from {first}")
-    wanted = list(dict.fromkeys(sites or settings.sites))
-    if not wanted:
-        raise SettingError("ACE_SITES is not set: name the sites there, or with --site")
+        raise UsageError(f"the last day, {last}, lies before the first, {first}", about="last")
+    if (last - first).days >= MOST_DAYS:
+        raise UsageError(f"{first} to {last} is more than {MOST_DAYS:,} days: show fewer", about="last")
+    wanted = named_sites(settings, sites)
     days = list(days_between(first, last))
     before, after = first.toordinal() - DAYS_AROUND, last.toordinal() + DAYS_AROUND
     around = range(max(before, date.min.toordinal()), min(after, date.max.toordinal()) + 1)
@@ -99,6 +103,8 @@ def write_report(
         UsageError: as `arrived`; or the files cannot be written, or no such file can be made.
         SettingError, StoreRefusedError, StoreBusyError: as `arrived`.
     """
+    if points is not None and (not points or (settings.sites and points not in settings.sites)):
+        raise UsageError(f"--points {quoted(points)} is none of the sites of ACE_SITES")
     one_kind = out.suffix.removeprefix(".").lower()
     if one_kind and one_kind not in KINDS and not out.is_dir():
         raise UsageError(f"--out {out}: a folder, or a file that ends with {', '.join(f'.{kind}' for kind in KINDS)}")

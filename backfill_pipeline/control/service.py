@@ -19,7 +19,7 @@ from typing import Any, Literal
 from backfill_pipeline.control.gateway import Backfill, DayEvent, Gateway, State
 from backfill_pipeline.control.ranges import checked_days, checked_sites
 from backfill_pipeline.core.day import days_between
-from backfill_pipeline.errors import AlreadyRunningError, DaemonDownError, NothingThereError
+from backfill_pipeline.errors import AlreadyRunningError, DaemonDownError, NothingThereError, quoted
 from backfill_pipeline.orchestration.adopt import Adopted
 from backfill_pipeline.orchestration.build import sites_of
 from backfill_pipeline.settings import Settings
@@ -278,7 +278,7 @@ class Control:
         Raises:
             NothingThereError: no backfill has this id.
         """
-        backfill = self._found(backfill_id) if backfill_id else self.gateway.newest()
+        backfill = self._found(backfill_id) if backfill_id is not None else self.gateway.newest()
         return self._status(backfill) if backfill else Status("not_started")
 
     def cancel(self, backfill_id: str | None = None) -> Cancelled:
@@ -312,7 +312,7 @@ class Control:
         Raises:
             NothingThereError: no backfill has this id.
         """
-        backfill = self._found(backfill_id) if backfill_id else self.gateway.newest()
+        backfill = self._found(backfill_id) if backfill_id is not None else self.gateway.newest()
         if backfill is None:
             return []
         failures, named = [], set()
@@ -340,7 +340,7 @@ class Control:
     def _found(self, backfill_id: str) -> Backfill:
         backfill = self.gateway.backfill(backfill_id)
         if backfill is None:
-            raise NothingThereError(f"there is no backfill {backfill_id!r}")
+            raise NothingThereError(f"there is no backfill {quoted(backfill_id)}")
         return backfill
 
     def _made_way(self, *, force: bool) -> str | None:

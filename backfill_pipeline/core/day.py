@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from backfill_pipeline.errors import UsageError
+from backfill_pipeline.errors import UsageError, quoted
 
 DAY_MS = 86_400_000
 """Milliseconds in a UTC day: Unix time knows no leap second."""
@@ -70,7 +70,7 @@ def parse_day(text: str) -> date:
     except ValueError:
         day = None
     if day is None or day.isoformat() != text:
-        raise UsageError(f"{text!r} is not a day: write YYYY-MM-DD, such as 2025-03-01")
+        raise UsageError(f"{quoted(text)} is not a day: write YYYY-MM-DD, such as 2025-03-01")
     return day
 
 

@@ -3,6 +3,7 @@
 Put here: its options and what it prints. Keep out: what is served (`app.py`).
 """
 
+import math
 import threading
 from pathlib import Path
 
@@ -11,6 +12,12 @@ import click
 from backfill_pipeline.simulator.app import DEFAULT_KEY, Simulator
 from backfill_pipeline.simulator.faults import KINDS, Fault
 from backfill_pipeline.simulator.world import World, demo_world, replayed
+
+
+def _finite(_context: click.Context, _param: click.Parameter, value: float) -> float:
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number of seconds")
+    return value
 
 
 @click.command()
@@ -27,7 +34,14 @@ from backfill_pipeline.simulator.world import World, demo_world, replayed
 @click.option("--seed", type=int, default=1, show_default=True, help="Another seed, another world.")
 @click.option("--key", default=DEFAULT_KEY, show_default=True, help="The key that is let in.")
 @click.option("--requests-per-minute", type=click.IntRange(1), help="Enforced, with 429.")
-@click.option("--latency", type=click.FloatRange(0), default=0.0, show_default=True, help="Seconds a page.")
+@click.option(
+    "--latency",
+    type=click.FloatRange(0, 3600),
+    callback=_finite,
+    default=0.0,
+    show_default=True,
+    help="Seconds a page.",
+)
 def simulate(
     port: int,
     replay: Path | None,
@@ -50,9 +64,12 @@ def simulate(
         return
     try:
         struck = [Fault.parse(text) for text in faults]
+    except ValueError as error:
+        raise click.UsageError(f"--fault: {error}") from None
+    try:
         world = replayed(replay) if replay else _world(sites, points, interval, seed)
     except (ValueError, OSError) as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(f"--replay: {error}") from None
     try:
         simulator = Simulator(
             world,

@@ -7,7 +7,7 @@ answer holds (`app.py`).
 import json
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -44,6 +44,9 @@ KINDS = {
     "bucketed": "aggregated data although raw was asked for",
 }
 """Kind of fault -> what it does."""
+
+OPTIONS: dict[str, Callable[[str], Any]] = {"seconds": float, "code": int, "rows": int, "retry_after": str}
+"""What a kind may take beyond `share`, `after`, `times` and `site`."""
 
 
 @dataclass
@@ -82,15 +85,20 @@ class Fault:
             if not separator:
                 raise ValueError(f"{part!r} of fault {kind!r} is no key=value")
             options[key] = value
-        times = options.pop("times", None)
-        return cls(
-            kind,
-            share=float(options.pop("share", "1")),
-            after=int(options.pop("after", "0")),
-            times=int(times) if times is not None else None,
-            site=options.pop("site", None),
-            options=options,
-        )
+        try:
+            share, after = float(options.pop("share", "1")), int(options.pop("after", "0"))
+            times = int(options.pop("times")) if "times" in options else None
+            site = options.pop("site", None)
+            numbers = [OPTIONS[key](value) for key, value in options.items() if key in OPTIONS]
+        except ValueError:
+            raise ValueError(f"a part of fault {text!r} is no number") from None
+        if not 0 <= share <= 1 or after < 0 or (times or 0) < 0 or not all(map(_fits, numbers)):
+            raise ValueError(f"a part of fault {text!r} is out of bounds: share is 0 to 1, the others from 0 on")
+        unknown = next((key for key in options if key not in OPTIONS), None)
+        if unknown is not None:
+            known = ", ".join(("share", "after", "times", "site", *OPTIONS))
+            raise ValueError(f"fault {kind!r} takes no {unknown!r}; choose from {known}")
+        return cls(kind, share, after, times, site, options)
 
 
 class Faults:
@@ -150,6 +158,10 @@ class Faults:
             rows = [_reshaped(kind, row) for row in rows]
         self.last_row = rows[-1]
         return answer | {"point_samples": rows}
+
+
+def _fits(value: object) -> bool:
+    return not isinstance(value, int | float) or 0 <= value < float("inf")
 
 
 def _reshaped(kind: str, row: dict[str, Any]) -> dict[str, Any]:

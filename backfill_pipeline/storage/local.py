@@ -82,6 +82,8 @@ class LocalStore:
         """Files at keys that begin with `prefix`; parts are no objects."""
         top = self.folder / prefix.rpartition("/")[0]
         with _told(f"cannot list {top}"):
+            if self.folder.exists() and not self.folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "no folder", str(self.folder))
             found = sorted((path.relative_to(self.folder).as_posix(), path) for path in top.rglob("*"))
             for key, path in found:
                 if key.startswith(prefix) and not key.startswith(f"{PARTS}/") and path.is_file():
