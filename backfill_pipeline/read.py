@@ -7,16 +7,18 @@
 Put here: what is asked for in instants and names. Keep out: encodings and stores (`storage/`), and Dagster.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
 from backfill_pipeline.core.day import days_between
+from backfill_pipeline.core.points import PointDays
 from backfill_pipeline.errors import UsageError
 from backfill_pipeline.settings import Settings
-from backfill_pipeline.storage.days import is_stored, scan_days, settings_store
+from backfill_pipeline.storage.days import day_footer, is_stored, scan_days, settings_store
 from backfill_pipeline.storage.store import Store
 
 if TYPE_CHECKING:
@@ -131,8 +133,9 @@ def samples(
 ) -> Samples:
     """Samples of a site with `start <= timestamp < end`.
 
-    Asks the store which of the days are there, and reads nothing else. Days that are not stored are left out, and
-    named in `missing`.
+    Asks the store which of the days are there, and, where points are named, the footer of the newest day whether it
+    knows them (those of the other days only if it does not). Days that are not stored are left out, and named in
+    `missing`: all of them, for a site that the store does not hold.
 
     Args:
         site: the site, as ACE spells it.
@@ -142,10 +145,13 @@ def samples(
         settings: they name the store; the environment's and `.env`'s when None.
 
     Raises:
-        UsageError: an instant has no time zone, or `end` is not later than `start`, or no point is named.
+        UsageError: an instant is none, or has no time zone, or `end` is not later than `start`, or no point is named,
+            or one that no stored day of the span knows.
         SettingError, StoreRefusedError, StoreBusyError: the store cannot be read.
     """
     for name, instant in (("start", start), ("end", end)):
+        if not isinstance(instant, datetime):
+            raise UsageError(f"{name} {instant!r} is no instant: write datetime(2025, 6, 1, tzinfo=UTC)")
         if instant.utcoffset() is None:
             raise UsageError(f"{name} {instant.isoformat()} has no time zone: write datetime(..., tzinfo=UTC)")
     if end <= start:
@@ -160,7 +166,27 @@ def samples(
         there = list(pool.map(lambda day: is_stored(store, site, day), days))
     stored = tuple(day for day, is_there in zip(days, there, strict=True) if is_there)
     missing = tuple(day for day, is_there in zip(days, there, strict=True) if not is_there)
+    if names is not None:
+        _known(store, site, stored, names)
     return Samples(site, start, end, names, stored, missing, store)
+
+
+def _known(store: Store, site: str, days: Sequence[date], points: Collection[str]) -> None:
+    """Refuse a point that is in no day, by the footers, newest first; a footer that names no points says nothing."""
+    unknown, seen = set(points), set[str]()
+    for day in reversed(days):
+        each = PointDays.from_text(day_footer(store, site, day).about.get("points", ""))
+        if each is None:
+            return
+        seen.update(each.names)
+        unknown -= seen
+        if not unknown:
+            return
+    if seen:
+        wrong = min(unknown)
+        like = get_close_matches(wrong, seen, 1)
+        hint = f"; is {like[0]!r} meant?" if like else ""
+        raise UsageError(f"no stored day from {days[0]} to {days[-1]} of site {site!r} knows a point {wrong!r}{hint}")
 
 
 def _first_ms(instant: datetime) -> int:

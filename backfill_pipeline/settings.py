@@ -161,8 +161,8 @@ class Settings(BaseModel):
         ge=0,
         le=366,
         alias="BACKFILL_NEW_DAYS",
-        description="how many of the newest ready days the sensor for new days begins with: a whole number from 0 (the "
-        "sensor is off) to 366",
+        description="how many of the newest ready days the sensor for new days begins with: a whole number from 0 (it "
+        "and `healing` are off) to 366",
     )
     days_per_run: int = Field(
         30,

@@ -1,13 +1,18 @@
 """`deploy/` stands: what it configures loads in Dagster, Kubernetes jobs render closed, and no secret is written down.
 
-There is no cluster and no Docker here: the Compose file and the image are read, not run.
+The Compose file and a run's Kubernetes job are held against the schemas that their makers publish. There is no cluster
+and no Docker here: the Compose file and the image are read, not run.
 """
 
 import re
 
 import dagster as dg
+import kubernetes_validate
 import pytest
+import sqlalchemy as sa
 import yaml
+from check_jsonschema import main as check_jsonschema
+from click.testing import CliRunner
 from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.job import DagsterK8sJobConfig, UserDefinedDagsterK8sConfig, construct_dagster_k8s_job
 from kubernetes.client import ApiClient
@@ -19,6 +24,7 @@ from backfill_pipeline_tests.test_architecture import ROOT
 DEPLOY = ROOT.parent / "deploy"
 VALUES = yaml.safe_load((DEPLOY / "helm-values.yaml").read_text(encoding="utf-8"))
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+KUBERNETES = "1.35"
 NAMES = {field.alias for field in Settings.model_fields.values()}
 ROLES = ("webserver", "daemon", "worker")
 
@@ -49,31 +55,35 @@ def test_the_instance_for_several_hosts_loads(tmp_path, monkeypatch):
     }
 
 
-def test_the_charts_instance_loads(tmp_path, monkeypatch):
-    """What the values say of monitoring, retries and limits is what Dagster takes."""
+def test_the_charts_instance_is_that_of_several_hosts(tmp_path, monkeypatch):
+    """What the values say of monitoring, retries, limits and ticks is `deploy/dagster.yaml` again; Dagster takes it."""
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    daemon = VALUES["dagsterDaemon"]
-    config = {
-        "run_monitoring": snake(daemon["runMonitoring"]),
-        "run_retries": snake(daemon["runRetries"]),
-        **VALUES["additionalInstanceConfig"],
-    }
+    config = VALUES["additionalInstanceConfig"]
     (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         assert instance.run_monitoring_enabled
         assert instance.run_retries_max_retries == 3
         assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 4
+    ours = yaml.safe_load((DEPLOY / "dagster.yaml").read_text(encoding="utf-8"))
+    ours["run_monitoring"]["start_timeout_seconds"] = 300  # a pod may have to wait for a node
+    assert config == {name: ours[name] for name in config}
+    # The chart would write these a second time into the same file.
+    daemon = VALUES["dagsterDaemon"]
+    assert [daemon[name]["enabled"] for name in ("runCoordinator", "runMonitoring", "runRetries")] == [False] * 3
+    assert daemon["sensors"] == {"useThreads": False}
 
 
 def test_a_kubernetes_run_is_closed_and_knows_secrets_by_name():
-    """The job as Dagster's launcher renders it: not root, read-only, bounded, secrets from a reference."""
+    """The job as Dagster's launcher renders it: as Kubernetes' schema asks, not root, read-only, bounded, no secret."""
     launcher = VALUES["runLauncher"]["config"]["k8sRunLauncher"]
     (deployment,) = VALUES["dagster-user-deployments"]["deployments"]
+    # Else the launcher lets the code server's limit of memory win over the run's own.
+    assert deployment["includeConfigInLaunchedRuns"] == {"enabled": False}
     own = launcher["runK8sConfig"]
     context = K8sContainerContext(
-        env_secrets=[one["name"] for one in deployment["envSecrets"]],
-        volumes=deployment["volumes"],
-        volume_mounts=[snake(one) for one in deployment["volumeMounts"]],
+        env_secrets=[one["name"] for one in launcher["envSecrets"]],
+        volumes=launcher["volumes"],
+        volume_mounts=[snake(one) for one in launcher["volumeMounts"]],
         resources=launcher["resources"],
         run_k8s_config=UserDefinedDagsterK8sConfig.from_dict(
             {"container_config": own["containerConfig"], "pod_spec_config": own["podSpecConfig"]}
@@ -82,23 +92,64 @@ def test_a_kubernetes_run_is_closed_and_knows_secrets_by_name():
     image = deployment["image"]
     job = construct_dagster_k8s_job(
         DagsterK8sJobConfig(
-            dagster_home="/opt/dagster/dagster_home", job_image=f"{image['repository']}:{image['tag']}"
+            dagster_home=VALUES["global"]["dagsterHome"],
+            instance_config_map="backfill-dagster-instance",
+            postgres_password_secret=VALUES["global"]["postgresqlSecretName"],
+            job_image=f"{image['repository']}:{image['tag']}",
         ),
         ["dagster", "api", "execute_run"],
         "run",
         context.run_k8s_config,
-        env_vars=deployment["env"],
     )
-    pod = ApiClient().sanitize_for_serialization(job)["spec"]["template"]["spec"]
+    told = ApiClient().sanitize_for_serialization(job)
+    kubernetes_validate.validate(told, KUBERNETES, strict=True)
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(told | {"spec": {**told["spec"], "templates": {}}}, KUBERNETES, strict=True)
+    pod = told["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert container["resources"]["limits"]["memory"] == "1280Mi"
     assert container["envFrom"] == [{"secretRef": {"name": "backfill-settings"}}]
+    said = {one["name"]: one.get("value") for one in container["env"]}
+    assert said["BACKFILL_STORE"] == "s3://bucket/prefix"
+    assert said["DAGSTER_PG_PASSWORD"] is None  # from the secret
     assert {one["name"] for one in pod["volumes"]} >= {"private", "tmp"}
     mounted = {one["mountPath"] for one in container["volumeMounts"]}
-    assert mounted >= {"/opt/dagster/dagster_home/.dagster", "/tmp"}  # noqa: S108 - in the container
+    assert mounted >= {"/opt/dagster/.dagster", "/tmp"}  # noqa: S108 - in the container
+
+
+def test_every_pod_of_the_chart_is_closed():
+    """Code server, daemon and webserver: our image, not root, read-only but for two folders, bounded, and probed."""
+    (deployment,) = VALUES["dagster-user-deployments"]["deployments"]
+    daemon, webserver = VALUES["dagsterDaemon"], VALUES["dagsterWebserver"]
+    for one in (deployment, daemon, webserver):
+        assert one["image"] == deployment["image"]
+        assert one["podSecurityContext"]["runAsNonRoot"] is True
+        assert one["securityContext"]["readOnlyRootFilesystem"] is True
+        assert one["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert one["resources"]["limits"]["memory"]
+        assert {mount["mountPath"] for mount in one["volumeMounts"]} == {"/opt/dagster/.dagster", "/tmp"}  # noqa: S108
+    assert daemon["livenessProbe"]["exec"]["command"] == ["dagster-daemon", "liveness-check"]
+    port = webserver["service"]["port"]
+    assert port > 1023  # a user other than root may not listen below
+    assert {webserver[f"{name}Probe"]["httpGet"]["port"] for name in ("readiness", "liveness")} == {port}
+
+
+def test_the_charts_storage_finds_its_driver():
+    """The driver that the image holds is named: without a name SQLAlchemy takes one that is not there."""
+    url = sa.make_url(f"{VALUES['postgresql']['postgresqlScheme']}://user@host/database")
+    assert url.get_dialect().import_dbapi().__name__ == "psycopg2"
+
+
+def test_the_compose_file_is_one():
+    """By the schema that Compose publishes; a word too much is refused."""
+    words = ["--builtin-schema", "vendor.compose-spec"]
+    found = CliRunner().invoke(check_jsonschema, [*words, str(DEPLOY / "compose.yaml")])
+    assert found.exit_code == 0, found.output
+    wrong = CliRunner().invoke(check_jsonschema, [*words, str(DEPLOY / "helm-values.yaml")])
+    assert wrong.exit_code == 1
 
 
 @pytest.mark.parametrize("role", ROLES)

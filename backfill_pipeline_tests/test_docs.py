@@ -11,6 +11,7 @@ from backfill_pipeline_tests.test_architecture import ROOT
 
 TOP = ROOT.parent
 README = (TOP / "README.md").read_text(encoding="utf-8")
+GUARDS = (TOP / "docs" / "guards.md").read_text(encoding="utf-8")
 PAGES = sorted({TOP / "README.md", *(TOP / "docs").glob("*.md")})
 
 
@@ -31,7 +32,7 @@ def test_every_section_of_the_instance_is_explained():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_page_names_a_command_that_is_not_there(page):
     """Each `backfill ...` that a page tells to type is a command."""
-    named = set(re.findall(r"(?:^|`|&& +)backfill ([a-z]+)\b", page.read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"(?:^|`|&& +)backfill ([a-z-]+)\b", page.read_text(encoding="utf-8"), re.MULTILINE))
     assert named <= set(backfill.commands)
 
 
@@ -42,3 +43,18 @@ def test_every_path_that_a_page_names_is_there(page):
         r"`((?:docs|backfill_pipeline|backfill_pipeline_tests|benchmarks)/[\w./-]*)`", page.read_text("utf-8")
     )
     assert [path for path in named if not (TOP / path).exists()] == []
+
+
+def test_every_guard_has_a_test_that_exists():
+    """Each test that `docs/guards.md` names is there, and each of its lines names one."""
+    tests = {
+        name
+        for path in ROOT.with_name("backfill_pipeline_tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    lines = [line for line in GUARDS.splitlines() if line.startswith("| ") and not line.startswith(("| what", "| #"))]
+    named = [re.findall(r"`(test_\w+)`", line) for line in lines]
+    assert all(named)
+    assert {name for names in named for name in names} <= tests
+    numbered = [int(number) for number in re.findall(r"^\| (\d+) \|", GUARDS, re.MULTILINE)]
+    assert numbered == list(range(1, 28))

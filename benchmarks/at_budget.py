@@ -59,7 +59,8 @@ def measure(sites: int, days: int) -> None:
         ledger = f"sqlite:///{(Path(folder) / 'budget.sqlite').as_posix()}"
         stop = threading.Event()
         client = AceClient(url, DEFAULT_KEY, open_budget(ledger, key_id="bench", per_minute=PER_MINUTE, stop=stop))
-        fetcher, store = Fetcher(client, spool=Path(folder) / "spool", max_page_size=PAGE), LocalStore(Path(folder))
+        fetcher = Fetcher(client, spool=Path(folder) / "spool", max_page_size=PAGE, requests_per_minute=PER_MINUTE)
+        store = LocalStore(Path(folder))
         began = time.monotonic()
         work = Work(fetcher, lambda day, facts: put_day(store, day, facts=facts), names, wanted, at_once=4, stop=stop)
         stored = sum(isinstance(result, Stored) for result in work.results())

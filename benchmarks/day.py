@@ -73,7 +73,7 @@ def measure(name: str, days: list[date]) -> None:
         ledger = f"sqlite:///{(Path(folder) / 'budget.sqlite').as_posix()}"
         budget = open_budget(ledger, key_id="bench", per_minute=scenario.per_minute)
         client = AceClient(url, DEFAULT_KEY, budget, retries=Retries())
-        fetcher = Fetcher(client, spool=Path(folder) / "spool")
+        fetcher = Fetcher(client, spool=Path(folder) / "spool", requests_per_minute=scenario.per_minute)
         started = time.monotonic()
         for day, expected in zip(fetcher.days(SITE, days), truth, strict=True):
             if day.rows is None:

@@ -3,31 +3,44 @@
 Events are made inside Postgres, as many as fit into a few minutes: each site-day has its materialisation, the newest
 `--checked` days also their four checks. Printed: bytes an event, and the time of what looks at them.
 
-    python benchmarks/scale.py                     # 1,000 sites x 1 year, its own Postgres server
-    python benchmarks/scale.py --sites 100 --years 10
+    python -m benchmarks.scale                     # 1,000 sites x 1 year, its own Postgres server
+    python -m benchmarks.scale --years 10          # 3.65 million site-days: ten minutes, 6 GB of disk
+    python -m benchmarks.scale --database URL      # measured again in a database that was filled before
 """
 
 import argparse
 import json
+import os
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
+import requests
 import sqlalchemy as sa
 from dagster._core.remote_representation.external_data import RepositorySnap
 
+from backfill_pipeline.control.gateway import Gateway
+from backfill_pipeline.control.metrics import metrics_text
+from backfill_pipeline.control.service import Control
 from backfill_pipeline.orchestration.adopt import adopt
 from backfill_pipeline.orchestration.build import build_defs
 from backfill_pipeline.orchestration.checks import CHECKS
 from backfill_pipeline.orchestration.home import postgres_storage
 from backfill_pipeline.orchestration.partitions import asset_key
-from backfill_pipeline.orchestration.sensors import SENSOR, read_past
+from backfill_pipeline.orchestration.past import read_asked
+from backfill_pipeline.orchestration.sensors import HEALING, SENSOR
 from backfill_pipeline.settings import Settings
-from backfill_pipeline_tests.services import postgres_server
+from backfill_pipeline_tests.journeys.stack import TOP, kill
+from backfill_pipeline_tests.services import free_port, postgres_server
 
 NOW = datetime(2025, 6, 1, 13, tzinfo=UTC)
 NEWEST = NOW.date() - timedelta(days=1)
@@ -116,19 +129,118 @@ def fill(storage: Any, instance: dg.DagsterInstance, sites: list[str], days: int
         to.execute(sa.text("ANALYZE"))
 
 
+def healed(repository: dg.RepositoryDefinition, instance: dg.DagsterInstance) -> None:
+    """Ticks of the sensor `healing` until each site has had its turn, the pauses left out."""
+    sensor, cursor, begun, ticks = repository.get_sensor_def(HEALING), None, [], []
+    while len(begun) < 2 or begun[-1] > begun[-2]:
+        context = dg.build_sensor_context(instance, repository_def=repository, sensor_name=HEALING, cursor=cursor)
+        started = time.perf_counter()
+        kept = json.loads(sensor.evaluate_tick(context).cursor)
+        ticks.append(time.perf_counter() - started)
+        begun.append(kept["site"])
+        cursor = json.dumps(kept | {"not_before": "2000-01-01T00:00:00+00:00"})
+    print(f"{'  its ticks; the longest':58} {len(ticks):3}; {max(ticks):.2f} s", flush=True)
+
+
+PAGES = {
+    "the list of all assets": """{assetNodes{assetKey{path} groupName isPartitioned}}""",
+    "days of a site, by state (its partitions page)": """{assetNodeOrError(assetKey:{path:["timeseries",SITE]}){...on
+      AssetNode{partitionStats{numMaterialized numFailed numPartitions}
+      assetPartitionStatuses{...on TimePartitionStatuses{ranges{status startKey endKey}}}}}}""",
+    "the newest 50 events of a site": """{assetOrError(assetKey:{path:["timeseries",SITE]}){...on
+      Asset{assetMaterializations(limit:50){timestamp partition}}}}""",
+    "newest event of every site (the catalogue)": "{assetsLatestInfo(assetKeys:ALL){latestMaterialization{partition}}}",
+    "days by state of every site (the graph)": "{assetNodes{partitionStats{numMaterialized numFailed numPartitions}}}",
+}
+"""What Dagster's pages ask the webserver for."""
+
+
+def ask_webserver(home: Path, sites: Sequence[str]) -> None:
+    """Start Dagster's webserver on the installation of this process's variables, and time what its pages ask for."""
+    port = free_port()
+    with (home / "webserver.log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "dagster_webserver", "-p", str(port), "-w", str(home / "workspace.yaml")],
+            stdout=log, stderr=subprocess.STDOUT, cwd=home,
+        )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+
+    def up() -> None:
+        while True:
+            with suppress(requests.ConnectionError):
+                if requests.get(f"{url}/server_info", timeout=5).ok:
+                    return
+            time.sleep(0.2)
+
+    def page(question: str) -> None:
+        keys = ",".join(f'{{path:["timeseries",{json.dumps(site)}]}}' for site in sites)
+        asked = question.replace("SITE", json.dumps(sites[0])).replace("ALL", f"[{keys}]")
+        answer = requests.post(f"{url}/graphql", json={"query": asked}, timeout=1800).json()
+        if "errors" in answer:
+            raise SystemExit(str(answer["errors"])[:500])
+
+    try:
+        told("webserver: until it answers", up)
+        for name, question in PAGES.items():
+            told(f"webserver: {name}", lambda question=question: page(question))
+            told("  the same, asked again", lambda question=question: page(question))
+        family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+        print(f"webserver and code server: {sum(one.memory_info().rss for one in family) / 1e6:,.0f} MB")
+    finally:
+        kill(server)
+
+
+def ask_commands(settings: Settings, sites: Sequence[str], some: int) -> None:
+    """What `backfill start`, `status` and `/metrics` take, the two last for some of the sites alone."""
+    gateway = Gateway(settings)
+    me = psutil.Process()
+    days = [settings.first_day + timedelta(days=n) for n in range((NEWEST - settings.first_day).days + 1)]
+
+    def start() -> None:
+        stored = gateway.days_stored(sites)
+        gateway.launch(sites, days, skip=stored)
+
+    told(f"backfill start: all {len(sites)} sites, {len(days)} days, all stored", start)
+    told("backfill start --force: the same, all to do", lambda: gateway.launch(sites, days))
+    told("  and what of it the newest one is (read by each status)", gateway.newest)
+    before = me.memory_info().rss
+    few = settings.model_copy(update={"sites": tuple(sites[:some])})
+    gateway.sites = lambda: list(sites[:some])  # type: ignore[method-assign]
+    gateway.launch(sites[:some], days)
+    control = Control(gateway, few, all_sites=lambda: sites[:some])
+    told(f"backfill status and all figures: {some} sites, first time", control.status)
+    told(f"/metrics: {some} sites, after it", lambda: metrics_text(control))
+    events = some * len(days)
+    print(f"memory for them: {(me.memory_info().rss - before) / events:,.0f} bytes an event, {events:,} events")
+
+
 def main() -> None:
     """Fill a server of its own, and measure."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--sites", type=int, default=1000)
     arguments.add_argument("--years", type=float, default=1)
     arguments.add_argument("--checked", type=int, default=30, help="days with checks")
+    arguments.add_argument("--database", help="a database that was filled before, by the same --sites and --years")
+    arguments.add_argument("--some", type=int, default=20, help="sites whose every event is read")
     asked = arguments.parse_args()
     sites = [f"site-{number:04}" for number in range(asked.sites)]
     days = round(asked.years * 365)
-    with tempfile.TemporaryDirectory() as folder, postgres_server() as url:
-        settings = Settings(
-            sites=tuple(sites), store=folder, home=Path(folder), first_day=NEWEST - timedelta(days=days - 1)
-        )
+    server = nullcontext(asked.database) if asked.database else postgres_server()
+    with tempfile.TemporaryDirectory() as folder, server as url:
+        home, first = Path(folder), NEWEST - timedelta(days=days - 1)
+        for name in ("dagster.yaml", "workspace.yaml"):
+            shutil.copy(TOP / name, home)
+        os.environ |= {
+            "DAGSTER_HOME": folder,
+            "ACE_API_KEY": "made-up",
+            "ACE_API_URL": "http://127.0.0.1:1",
+            "ACE_SITES": ",".join(sites),
+            "BACKFILL_STORE": folder,
+            "BACKFILL_FIRST_DAY": str(first),
+            "BACKFILL_RUN_STORAGE": url,
+            "PYTHONPATH": str(TOP),
+        }
+        settings = Settings.load(folder=home)
         defs = told(f"definitions of {len(sites)} sites", lambda: build_defs(settings, now=lambda: NOW))
         repository = told("  as a repository", defs.get_repository_def)
         told("  as the webserver and daemon get them", lambda: RepositorySnap.from_def(repository))
@@ -138,10 +250,11 @@ def main() -> None:
         instance._run_storage = storage.run_storage  # noqa: SLF001
         for one in (storage.event_log_storage, storage.run_storage):
             one.register_instance(instance)
-        told(
-            f"making {len(sites) * days:,} materialisations, {len(sites) * min(asked.checked, days) * 4:,} checks",
-            lambda: fill(storage, instance, sites, days, min(asked.checked, days)),
-        )
+        if not asked.database:
+            told(
+                f"making {len(sites) * days:,} materialisations, {len(sites) * min(asked.checked, days) * 4:,} checks",
+                lambda: fill(storage, instance, sites, days, min(asked.checked, days)),
+            )
         with storage.event_log_storage.index_connection() as to:
             for kind in ("ASSET_MATERIALIZATION", "ASSET_CHECK_EVALUATION"):
                 statement = sa.text(
@@ -163,19 +276,25 @@ def main() -> None:
             "all events of one site (status, figures)",
             lambda: instance.fetch_materializations(asset_key(sites[0]), limit=10_000).records,
         )
-        for back in (0, 6, 29):
+        for back in (0, 6, 29, 89):
             told(
-                f"what became of the newest {back + 1} days (the sensor)",
-                lambda back=back: read_past(instance, sites, NEWEST - timedelta(days=back), NEWEST, None),
+                f"which of the newest {back + 1} days were asked for (new_days)",
+                lambda back=back: read_asked(instance, sites, NEWEST - timedelta(days=back), NEWEST),
             )
         sensor = repository.get_sensor_def(SENSOR)
         context = dg.build_sensor_context(instance, repository_def=repository, sensor_name=SENSOR)
-        told("a whole tick of the sensor, first one", lambda: sensor.evaluate_tick(context))
-        told("a whole tick of the sensor, the next", lambda: sensor.evaluate_tick(context))
+        told("a whole tick of new_days, first one", lambda: sensor.evaluate_tick(context))
+        context = dg.build_sensor_context(
+            instance, repository_def=repository, sensor_name=SENSOR, cursor=context.cursor
+        )
+        told("a whole tick of new_days, the next", lambda: sensor.evaluate_tick(context))
+        told(f"a round of healing over {len(sites)} sites, days new for a month", lambda: healed(repository, instance))
         told(
             "adopting a day of each site that is not there",
             lambda: list(adopt(instance, settings, sites, [NOW.date()])),
         )
+        ask_webserver(home, sites)
+        ask_commands(settings, sites, min(asked.some, len(sites)))
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ from backfill_pipeline.errors import (
 )
 from backfill_pipeline.settings import Settings
 
-LIST_SIZE = 5_000
-"""Items a page of the point and site lists: one or two requests a site (ace-api.md section 3)."""
+LIST_SIZE = 10_000
+"""Items a page of the point and site lists: one request for all but the largest sites (ace-api.md section 3)."""
 
 DECODERS = 2
 """Threads that decode: enough to keep up, and few, since each keeps its working memory."""
@@ -158,6 +158,15 @@ class AceClient:
         rows = sum(-(-86_400 // s) for s in seconds) + 1440 * (len(enabled) - len(seconds))
         return PointList(site, tuple(sorted(enabled)), rows, float(median(seconds)) if seconds else None)
 
+    def known_points(self, site: str) -> frozenset[str]:
+        """The names of all points of a site, configured or not.
+
+        Raises:
+            BackfillError: what `configured_points` raises.
+        """
+        items = self._listed(f"{_site_path(site)}/points", f"all points of site {site!r}")
+        return frozenset(str(item["name"]) for item in items)
+
     def page(self, site: str, window: Window, size: int, cursor: str | None) -> Page:
         """One page of raw samples, decoded; not tried again when it fails.
 
@@ -192,6 +201,11 @@ class AceClient:
         if status == requests.codes.not_found:
             return _EMPTY
         return self._decoders.submit(decode_page, body, size).result()
+
+    @property
+    def waited(self) -> float:
+        """Seconds that this thread's last request waited for the budget."""
+        return getattr(self._local, "waited", 0.0)
 
     def clock_ahead(self, now: Callable[[], float] = time.time) -> float | None:
         """Seconds that this machine's clock is ahead of the API's, to a second; None when the API names no time.
@@ -264,7 +278,7 @@ class AceClient:
         self, path: str, query: Mapping[str, str], what: str, *, rows: int, most: int, no_data_is_empty: bool
     ) -> tuple[int, Body]:
         """Send one request, within the budget; its status (200, or 404 where that means no data) and body."""
-        self.budget.acquire()
+        self._local.waited = self.budget.acquire()
         read_s = (30 + rows * 0.0005) * self._patience
         started = self._clock()
         try:

@@ -1,25 +1,23 @@
 """Decoding: the bytes of an answer -> a `Page` of columns.
 
-The vendor writes each row alike, so rows are found by their ends, and what stands between the fixed bytes of all of
-them is read together by numpy and Arrow, without a Python object per sample (`_together`). A row that is written
-otherwise is read by itself, and a page that is no list of rows as a whole (`_any`). One set of rules for values and
-times (`ace-api.md` section 5) is behind all three: how a page is written decides how fast it is read, never what it
-says.
+The vendor writes each row alike, so one compiled pass reads them without a Python object per sample (`ace/scan.py`),
+and what it only finds - values, times and rows that are written otherwise - is read here, different tokens once each
+(`_together`). A page that is no list of rows as a whole is read row by row (`_any`). One set of rules for values and
+times (`ace-api.md` section 5) is behind both: how a page is written decides how fast it is read, never what it says.
 
-Put here: what an answer's text means. Keep out: whether a page makes progress (`core/paging.py`) and which of its rows
-are kept (`core/clean.py`).
+Put here: what an answer's text means. Keep out: loops over bytes (`ace/scan.py`), whether a page makes progress
+(`core/paging.py`) and which of its rows are kept (`core/clean.py`).
 """
 
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from backfill_pipeline.core.rows import NO_TIME, Fault, Page
@@ -36,29 +34,12 @@ _TIME = re.compile(
     r"(Z|z|[+-][0-9]{2}:?[0-9]{2})?"
 )
 _EPOCH_NUMBER = re.compile(r"[0-9]{10,19}(\.[0-9]+)?")
-_JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _SPACE = " \t\r\n"
-_DAY_US = 86_400_000_000
-
-_TIME_SIZES = (28, 21, 29, 22, 25, 26, 34, 27, 31, 30, 13, 16, 10, 4)
-"""Bytes of a time's token, the documented two first: also with Z, an offset, milliseconds, as epoch, null."""
-
-_VALUE_REACH = 48
-"""A value's key is looked for in so many bytes before the value's end; a longer value makes its row one of its own."""
 
 _Columns = tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.float64], NDArray[np.uint8]]
 """Code, time, value and fault of rows."""
 
 _APART = ",\n"
-
-_PIECE = 4_000_000
-"""Bytes of a page that are worked on at once."""
-
-_TAIL = 96
-"""The last bytes of a row, gathered once, with a lane to spare: a time, its key, and `_VALUE_REACH` more."""
-
-_TIME_PATTERN = b"0000-00-00T00:00:00.000000"
-
 
 _ROW_LEAST = 24
 """No row is shorter: keys, marks and a name alone take more bytes."""
@@ -68,6 +49,9 @@ _PARTS_A_ROW = 32
 
 _MOST = 500_000
 """Rows of the largest page that the API knows."""
+
+_MORE = 2
+"""Times the rows that were asked for: an answer with more is read row by row, if at all."""
 
 _SHORT = 4_096
 """Bytes that what stands after the rows, and an answer that only says something, stay below."""
@@ -150,198 +134,45 @@ def _row_by_row(rows: Sequence[Mapping[str, Any]], names: dict[str, int]) -> "_C
 def _together(body: Body, rows: int = _MOST) -> Page | None:
     """The rows of a page that are written as the vendor writes them, together; None for a page of another shape.
 
-    Every byte of the answer is accounted for: what is between the rows, each row's fixed bytes, and its name, value
-    and time as JSON of their own. So a page read here is whole JSON and means what `_any` would say.
+    Every byte of the answer is accounted for: what is around the rows as JSON of its own, the rows by the scanner, and
+    what that only found as JSON of its own. So a page read here is whole JSON and means what `_any` would say.
     """
     end = body.rfind(b"]")
     begin = body.find(b"[", 0, 64) + 1
     if not begin or end <= begin or body[begin : begin + 1] != b"{" or body[end - 1 : end] != b"}":
         return None
-    if len(body) - end > _SHORT or len(body) < 2 * _TAIL:  # too long for what it should say, or too short to look at
+    if len(body) - end > _SHORT:  # too long for what it should say
         return None
+    from backfill_pipeline.ace.scan import scan  # noqa: PLC0415 - a compiler, which only who decodes should load
+
     try:
         answer = json.loads(body[:begin] + body[end:])
         if not isinstance(answer, dict) or answer.get("point_samples") != []:
             return None
         cursor, has_more = _continuation(answer)
-        known: dict[str, int] = {}
-        codes: dict[str, int] = {}
-        pieces = [_Rows(body, first, last, codes) for first, last in _pieces(body, begin, end)]
-        if not any(piece.alike.any() for piece in pieces):
+        found = scan(body, begin, end, min((end - begin) // _ROW_LEAST, _MORE * rows) + 1)
+        if found is None or 2 * len(found.odd_rows) > len(found.code):
             return None
-        if not all(piece.alike.all() for piece in pieces):
-            _bounded(body, _parts(rows))
-        columns = [piece.read(known) for piece in pieces]
+        known = {name: code for code, name in enumerate(_strings(body, *found.names.T).to_pylist())}
+        code, time_us, value, fault = found.code, found.time_us, found.value, found.fault
+        if len(found.odd_times):
+            row, start, stop = found.odd_times.T
+            tokens, which = _distinct(body, start, stop)
+            time_us[row] = np.array([_time(token) for token in tokens], np.int64)[which]
+        if len(found.odd_values):
+            row, start, stop = found.odd_values.T
+            tokens, which = _distinct(body, start, stop)
+            judged = [_value(token) for token in tokens]
+            value[row] = np.array([number for number, _ in judged])[which]
+            fault[row] = np.array([why for _, why in judged], np.uint8)[which]
+        if len(found.odd_rows):
+            row, start, stop = found.odd_rows.T
+            spans = zip(start.tolist(), stop.tolist(), strict=True)
+            text = b"[" + b",".join(body[first:last] for first, last in spans) + b"]"
+            code[row], time_us[row], value[row], fault[row] = _row_by_row(parsed(text, _parts(rows)), known)
     except (ValueError, RecursionError):  # something in it is no JSON: `_any` says what is wrong with the whole
         return None
-    code, time_us, value, fault = (np.concatenate(column) for column in zip(*columns, strict=True))
     return _page(list(known), code, time_us, value, fault, cursor, has_more)
-
-
-def _pieces(body: Body, begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """Parts of the rows' text, cut between rows, so that what is worked out of each stays in the processor's cache."""
-    between = b"}, {" if b"}, {" in body[begin : begin + 2_000] else b"},{"
-    while end - begin > _PIECE:
-        cut = body.rfind(between, begin, begin + _PIECE)
-        if cut < 0:
-            raise ValueError("these are no rows")
-        yield begin, cut + 1
-        begin = cut + len(between) - 1
-    yield begin, end
-
-
-class _Rows:
-    """Where the rows of a page and their parts stand: `{"name": NAME, "value": VALUE, "time": TIME}`.
-
-    `alike[n]` says which rows are written so; the other methods speak of these rows only, in order. Tokens are parsed
-    as JSON of their own when they are read.
-    """
-
-    def __init__(self, body: Body, begin: int, end: int, codes: dict[str, int]) -> None:
-        space = b" " if body[begin + 8 : begin + 9] == b" " else b""
-        opening = b'{"name":' + space
-        value_key, time_key = (b"," + space + key + space for key in (b'"value":', b'"time":'))
-        between = b"}," + space + b"{"
-        text = np.frombuffer(body, np.uint8)
-        marks = text[begin:end] == ord("}")
-        if np.count_nonzero(marks) * _ROW_LEAST > end - begin:
-            raise ValueError("these are no rows")
-        stop = _places(marks) + begin
-        alike = _reads(_gathered(body, stop, 16), 0, between + opening[1:])
-        if not alike[:-1].all():
-            stop = stop[_reads(_gathered(body, stop, 16), 0, between) | (stop == end - 1)]
-            alike = _reads(_gathered(body, stop, 16), 0, between + opening[1:])
-        self._body, self._time_key, self._codes = body, len(time_key), codes
-        self._start = np.append(begin, stop[:-1] + len(between) - 1)
-        self._stop = stop
-        self._tail = _gathered(body, stop - _TAIL, _TAIL + 8)
-        alike = np.append(body.startswith(opening, begin), alike[:-1]) & (stop >= _TAIL)
-        self._value_at, self._value_end = np.zeros_like(stop), np.full_like(stop, -1)
-        unknown = np.arange(len(stop))
-        for size in _TIME_SIZES:
-            tail = self._tail if len(unknown) == len(stop) else self._tail[unknown]
-            place = _TAIL - size - len(time_key)
-            found = _reads(tail, place, time_key)
-            if found.any():
-                rows = unknown[found]
-                # The last colon before a value's end is the one of its key, unless the value itself holds one.
-                near = (tail if found.all() else tail[found])[:, place - 1 : place - _VALUE_REACH - 1 : -1]
-                self._value_end[rows] = stop[rows] - size - len(time_key)
-                self._value_at[rows] = self._value_end[rows] - np.argmax(near == ord(":"), axis=1) + len(space)
-                unknown = unknown[~found]
-            if not len(unknown):
-                break
-        key_at = self._value_at - len(value_key)
-        key = _gathered(body, key_at, 16)
-        name_at = self._start + len(opening)
-        alike &= _reads(key, 0, value_key) & (key_at > name_at)
-        self._quoted = (key[:, len(value_key)] == ord('"')) & (text[self._value_end - 1] == ord('"'))
-        self.alike = alike
-        self._name_at, self._name_end = name_at, key_at
-        self._chosen: Any = slice(None) if alike.all() else alike
-
-    def read(self, known: dict[str, int]) -> "_Columns":
-        """Code, time, value and fault of each row; names not yet in `known` are added to it."""
-        if self.alike.all():
-            return self._names(known), self._times(), *self._values()
-        code, time_us, value, fault = _row_by_row(self._others(), known)
-        if not self.alike.any():
-            return code, time_us, value, fault
-        at = np.argsort(~self.alike, kind="stable").argsort()  # those that are alike first, then the others
-        values, faults = self._values()
-        return (
-            np.append(self._names(known), code)[at],
-            np.append(self._times(), time_us)[at],
-            np.append(values, value)[at],
-            np.append(faults, fault)[at],
-        )
-
-    def _others(self) -> list[dict[str, Any]]:
-        """The rows that are written otherwise, each parsed by itself."""
-        places = zip(self._start[~self.alike].tolist(), self._stop[~self.alike].tolist(), strict=True)
-        rows = [json.loads(self._body[start : stop + 1]) for start, stop in places]
-        if not all(isinstance(row, dict) for row in rows):
-            raise ValueError("a row is no object")
-        return rows
-
-    def _names(self, known: dict[str, int]) -> NDArray[np.int32]:
-        """Each row's code, -1 where the name is none; names not yet in `known` are added to it."""
-        encoded = _strings(self._body, self._name_at[self._chosen], self._name_end[self._chosen]).dictionary_encode()
-        tokens = encoded.dictionary.to_pylist()
-        new = [token for token in tokens if token not in self._codes]
-        for token, name in zip(new, _parsed(new), strict=True):
-            self._codes[token] = known.setdefault(name, len(known)) if isinstance(name, str) and name else -1
-        codes = np.array([self._codes[token] for token in tokens], np.int32)
-        which: NDArray[np.int32] = encoded.indices.to_numpy()
-        return codes[which]
-
-    def _times(self) -> NDArray[np.int64]:
-        """Each row's Unix microseconds, or `NO_TIME`."""
-        end = self._stop[self._chosen]
-        start = self._value_end[self._chosen] + self._time_key
-        tail = self._tail[self._chosen]
-        time_us = np.full(len(start), NO_TIME, np.int64)
-        for size in (28, 21):
-            rows = np.flatnonzero(end - start == size)
-            if len(rows):
-                time_us[rows] = _plain_times((tail if len(rows) == len(tail) else tail[rows])[:, _TAIL - size : _TAIL])
-        odd = np.flatnonzero(time_us == NO_TIME)
-        if len(odd):
-            tokens, which = _distinct(self._body, start[odd], end[odd])
-            time_us[odd] = np.array([_time(token) for token in tokens], np.int64)[which]
-        return time_us
-
-    def _values(self) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-        """Each row's number, or NaN and why it is none."""
-        start, end = self._value_at[self._chosen], self._value_end[self._chosen]
-        quoted = self._quoted[self._chosen] & (end - start > 1)
-        inner = _strings(self._body, start + quoted, end - quoted)
-        fault = np.zeros(len(start), np.uint8)
-        try:
-            number = inner.cast(pa.float64())
-        except pa.ArrowInvalid:
-            good = pc.match_substring_regex(inner, f"^{_NUMBER.pattern}$")
-            number = pc.if_else(good, inner, "nan").cast(pa.float64())
-        value = number.to_numpy(zero_copy_only=False).copy()
-        if not quoted.all():
-            bare = np.flatnonzero(~quoted)
-            good = pc.match_substring_regex(inner.take(pa.array(bare)), f"^{_JSON_NUMBER.pattern}$")
-            value[bare[~good.to_numpy(zero_copy_only=False)]] = np.nan
-        odd = np.flatnonzero(~np.isfinite(value))
-        if len(odd):
-            tokens, which = _distinct(self._body, start[odd], end[odd])
-            judged = [_value(token) for token in tokens]
-            value[odd] = np.array([number for number, _ in judged])[which]
-            fault[odd] = np.array([why for _, why in judged], np.uint8)[which]
-        return value, fault
-
-
-def _gathered(body: Body, at: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
-    """The `size` bytes from each position on: uint8[n, size]; of positions outside of the body, other bytes."""
-    places: NDArray[np.void] = np.ndarray((len(body) - size + 1,), f"V{size}", body, strides=(1,))
-    found: NDArray[np.uint8] = places[at.clip(0, len(places) - 1)].view(np.uint8).reshape(-1, size)
-    return found
-
-
-def _places(marks: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Where few of many are true: as `flatnonzero`, eight at a time."""
-    whole = len(marks) // 8 * 8
-    lanes = marks[:whole].view("<u8")
-    some = np.flatnonzero(lanes != 0)
-    lane = lanes[some]
-    if (np.bitwise_count(lane) > 1).any():
-        return np.flatnonzero(marks)
-    return np.append(some * 8 + np.bitwise_count(lane - 1) // 8, np.flatnonzero(marks[whole:]) + whole)
-
-
-def _reads(block: NDArray[np.uint8], place: int, expected: bytes) -> NDArray[np.bool_]:
-    """Which rows of bytes read `expected`, of at most 16 bytes, from `place` on."""
-    same = np.ones(len(block), bool)
-    for first in range(0, len(expected), 8):
-        part = expected[first : first + 8]
-        lane = np.ndarray((len(block),), "<u8", block, place + first, (block.shape[1],))
-        same &= (lane & int.from_bytes(b"\xff" * len(part), "little")) == int.from_bytes(part, "little")
-    return same
 
 
 def _distinct(body: Body, start: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[list[Any], NDArray[np.int32]]:
@@ -391,37 +222,6 @@ def _strings(body: Body, start: NDArray[np.int64], end: NDArray[np.int64]) -> An
     bounds[-1] = end[-1]
     gaps = pa.StringArray.from_buffers(2 * len(start), pa.py_buffer(bounds), pa.py_buffer(body))
     return gaps.take(pa.array(np.arange(0, 2 * len(start), 2, dtype=np.int64)))
-
-
-def _plain_times(tokens: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Unix microseconds of tokens `"YYYY-MM-DDTHH:MM:SS[.ffffff]"`, `NO_TIME` for what is of another shape."""
-    size = tokens.shape[1]
-    pattern = np.frombuffer(b'"' + _TIME_PATTERN[: size - 2] + b'"', np.uint8)
-    tokens = np.ascontiguousarray(tokens)
-    whole = tokens.view(f"V{size}").ravel()
-    first_of_run = np.flatnonzero(np.append(True, whole[1:] != whole[:-1]))  # thousands of points share a timestamp
-    # Against the pattern, a digit leaves 0 to 9 and a mark leaves 0.
-    digits = tokens[first_of_run] ^ pattern
-    wrong = digits > np.where(pattern == ord("0"), np.uint8(9), np.uint8(0))
-    good = ~wrong.any(axis=1) if wrong.any() else np.ones(len(digits), bool)
-    pairs = digits[:, :-1] * np.uint8(10) + digits[:, 1:]  # the number of two digits that begins at each place
-
-    def number(*places: int) -> NDArray[np.int64]:
-        total = pairs[:, places[0] + 1].astype(np.int64)
-        for place in places[1:]:
-            total = total * 100 + pairs[:, place + 1]
-        return total
-
-    year_month, day, hour, minute, second = number(0, 2, 5), number(8), number(11), number(14), number(17)
-    micros = number(20, 22, 24) if size > 21 else np.int64(0)  # noqa: PLR2004 - the shorter form
-    year, month = np.divmod(year_month, 100)
-    good &= (year >= 1) & (month >= 1) & (month <= 12) & (hour < 24) & (minute < 60) & (second < 60)  # noqa: PLR2004
-    first = (year * 12 + month - 1 - 1970 * 12).astype("datetime64[M]")
-    days = first.astype("datetime64[D]").astype(np.int64)
-    good &= (day >= 1) & (day <= (first + 1).astype("datetime64[D]").astype(np.int64) - days)
-    days += day - 1
-    time_us: NDArray[np.int64] = days * _DAY_US + ((hour * 60 + minute) * 60 + second) * 1_000_000 + micros
-    return np.repeat(np.where(good, time_us, NO_TIME), np.diff(np.append(first_of_run, len(tokens))))
 
 
 def _value(value: object) -> tuple[float, Fault]:

@@ -10,17 +10,19 @@ caller encodes the day before. Put here: threads and their order. Keep out: what
 `core/paging.py`), which rows count (`core/clean.py`), what an answer means (`ace/client.py`).
 """
 
+import math
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backfill_pipeline.ace.client import AceClient, PointList
 from backfill_pipeline.ace.spool import DaySpool, Kept, sweep
@@ -28,7 +30,7 @@ from backfill_pipeline.core.clean import kept, merged
 from backfill_pipeline.core.day import Window, day_window, iso
 from backfill_pipeline.core.paging import Walk
 from backfill_pipeline.core.rows import NO_TIME, Chunk, Counts, DayRows, Page
-from backfill_pipeline.core.windows import DayPlan, SitePace
+from backfill_pipeline.core.windows import FEW, HANDS, DayPlan, SitePace
 from backfill_pipeline.errors import (
     BackfillError,
     BudgetLostError,
@@ -105,6 +107,7 @@ class Fetcher:
         spool: folder for finished windows.
         max_page_size: the largest page that may be asked for.
         max_windows: windows of a site that may be asked for at once.
+        requests_per_minute: the budget; no more is asked for at once than keeps it used.
         accept_marks: whether data whose times all lie on five-minute marks is believed to be raw.
         log: takes a line for each window and each failure.
         now: Unix seconds.
@@ -118,6 +121,7 @@ class Fetcher:
         spool: Path,
         max_page_size: int = 100_000,
         max_windows: int = 8,
+        requests_per_minute: float = math.inf,
         accept_marks: bool = False,
         log: Callable[[str], None] = lambda _line: None,
         now: Callable[[], float] = time.time,
@@ -131,6 +135,8 @@ class Fetcher:
         self.log = log
         self.now = now
         self.clock = clock
+        self.sharing = 0
+        self._rate = requests_per_minute / 60
         self._paces: dict[str, SitePace] = {}
 
     def days(self, site: str, days: Sequence[date], *, stop: threading.Event | None = None) -> Iterator[FetchedDay]:
@@ -152,10 +158,11 @@ class Fetcher:
         stop = stop or threading.Event()
         sweep(self.spool, self.now())
         points = self.client.configured_points(site)
-        pace = self._paces.setdefault(site, SitePace(self.sizes, self.max_windows))
+        pace = self._paces.setdefault(site, SitePace(self.sizes, self.max_windows, rate=self._rate))
         run = _SiteRun(self, points, pace, deque(days), stop)
         conductor = threading.Thread(target=run.conduct, name=f"fetch-{site}", daemon=True)
         conductor.start()
+        self.sharing += 1
         try:
             while (item := run.out.get()) is not None:
                 if isinstance(item, BaseException):
@@ -163,6 +170,7 @@ class Fetcher:
                 yield item
                 del item  # the caller may let go of the day while the next one is waited for
         finally:
+            self.sharing -= 1
             run.end.set()
             while conductor.is_alive():
                 try:
@@ -181,6 +189,7 @@ class _DayWork:
         self.started = started
         self.kept: list[Kept] = []
         self.in_flight = 0
+        self.walks: set[Walk] = set()
         self.requests = 0
         self.retries = 0
         self.throttled = 0
@@ -189,6 +198,25 @@ class _DayWork:
     @property
     def over(self) -> bool:
         return not self.in_flight and (self.error is not None or self.plan.exhausted)
+
+
+@dataclass
+class _Place:
+    """What became of asking at one place of a walk.
+
+    Attributes:
+        size: page size to ask with next.
+        broken: answers that broke the contract.
+        doubts: pages that may have been aggregated.
+        strange: whether a page had no known name.
+        listed: whether all points of the site were listed for it.
+    """
+
+    size: int
+    broken: int = 0
+    doubts: int = 0
+    strange: bool = False
+    listed: bool = False
 
 
 class _SiteRun:
@@ -207,11 +235,17 @@ class _SiteRun:
         self.out: queue.Queue[FetchedDay | BaseException | None] = queue.Queue(maxsize=1)
         self.lock = threading.Lock()
         self.under_way: deque[_DayWork] = deque()
+        self.known: frozenset[str] = frozenset(points.names)  # names that are the site's for sure
+        self.flying: dict[Future[None], _DayWork] = {}
+        self.given = 0  # windows that walks have given away since windows were last handed out
+        self.wire = threading.Semaphore(owner.max_windows)  # requests that may be on their way at once
+        self.woken = threading.Event()  # there is something for the conductor to do
+        self.off_marks = False  # whether a page has shown times between five-minute marks
 
     def conduct(self) -> None:
         """Keep windows in flight until every day is given out; errors go to the caller."""
         try:
-            with ThreadPoolExecutor(self.owner.max_windows, thread_name_prefix="window") as pool:
+            with ThreadPoolExecutor(self.owner.max_windows + HANDS, thread_name_prefix="window") as pool:
                 try:
                     self._conduct(pool)
                 except BaseException:
@@ -223,23 +257,22 @@ class _SiteRun:
             self.out.put(None)
 
     def _conduct(self, pool: ThreadPoolExecutor) -> None:
-        flying: dict[Future[None], _DayWork] = {}
         while True:
-            self._launch(pool, flying)
+            self.woken.clear()
+            self._launch(pool)
             while self.under_way and self.under_way[0].over:
                 work = self.under_way[0]
                 self._give(self._finished(work))
                 self.under_way.popleft()
-                self._launch(pool, flying)
-            done: set[Future[None]] = set()
-            if flying:
-                done, _ = wait(flying, timeout=1.0, return_when=FIRST_COMPLETED)
-            elif self.under_way or self.waiting:
-                self.end.wait(0.02)  # until the caller has taken a day
-            else:
+                self._launch(pool)
+            if not (self.flying or self.under_way or self.waiting):
                 return
-            for future in done:
-                work = flying.pop(future)
+            if self.flying:
+                self.woken.wait(1.0)
+            else:
+                self.end.wait(0.02)  # until the caller has taken a day
+            for future in [one for one in self.flying if one.done()]:
+                work = self.flying.pop(future)
                 with self.lock:
                     work.in_flight -= 1
                 self._note(work, future)
@@ -255,14 +288,22 @@ class _SiteRun:
         except BackfillError as error:
             work.error = work.error or error
 
-    def _launch(self, pool: ThreadPoolExecutor, flying: "dict[Future[None], _DayWork]") -> None:
+    def _launch(self, pool: ThreadPoolExecutor) -> None:
         """Hand out windows, of the earliest day first, until as many are in flight as the pace allows."""
-        while len(flying) < max(1, int(self.pace.at_once)) and not (self.stop.is_set() or self.end.is_set()):
+        self.given = 0
+        while self._free() and not (self.stop.is_set() or self.end.is_set()):
             found = self._next()
             if found is None:
                 return
             work, window = found
-            flying[pool.submit(self._fetch, work, window)] = work
+            future = pool.submit(self._fetch, work, window)
+            self.flying[future] = work
+            future.add_done_callback(lambda _: self.woken.set())
+
+    def _free(self) -> int:
+        """Windows that may be asked for beside those in flight."""
+        with self.lock:
+            return max(0, self.pace.side_by_side(self.owner.sharing) - len(self.flying))
 
     def _next(self) -> tuple[_DayWork, Window] | None:
         for work in list(self.under_way):
@@ -270,23 +311,37 @@ class _SiteRun:
                 # While nothing is known of the site, one window at a time: the second would be a guess.
                 if work.error is not None or (work.in_flight and not self.pace.seconds):
                     continue
-                window = work.plan.next_window(self.pace)
+            free = self._free()
+            with self.lock:
+                window = work.plan.next_window(self.pace, free)
                 if window is not None:
                     work.in_flight += 1
                     return work, window
-        # Days that the caller has not taken yet count: a slow store must not fill the memory.
-        ahead = len(self.under_way) + self.out.qsize()
-        if ahead < AHEAD and self.waiting and (self.pace.seconds or not self.under_way):
+        if self._may_open() and (self.pace.seconds or not self.under_way) and not self._will_share():
             self.under_way.append(self._open(self.waiting.popleft()))
             return self._next()
         return None
+
+    def _may_open(self) -> bool:
+        """Whether a further day may be begun: those that the caller has not taken yet count, since memory does."""
+        return bool(self.waiting) and len(self.under_way) + self.out.qsize() < AHEAD
+
+    def _will_share(self) -> bool:
+        """Whether walks of the days under way give a part away before a further day is begun.
+
+        Where answers are slow: a day is then done sooner. At the budget nothing is, and a cut costs part of a page.
+        """
+        with self.lock:
+            return self.pace.side_by_side(self.owner.sharing) > FEW and any(
+                self.pace.share_s(walk.window.end - walk.reached, 2) for work in self.under_way for walk in work.walks
+            )
 
     def _open(self, day: date) -> _DayWork:
         owner, points = self.owner, self.points
         source = f"{owner.client.url} {points.sha256}"
         spool = DaySpool(owner.spool, points.site, day, source)
         done = list(spool.get(owner.now()))
-        plan = DayPlan(day, [part.window for part in done], expected_rows=points.rows_a_day)
+        plan = DayPlan(day, [part.window for part in done])
         work = _DayWork(day, plan, spool, owner.clock())
         work.kept = done
         if done:
@@ -302,26 +357,49 @@ class _SiteRun:
             self._keep(work, _Part(walk.window.start, self.owner.accept_marks), walk.window.end)
 
     def _walk(self, work: _DayWork, walk: Walk) -> Walk:
-        """All pages of one window; its end moves nearer when more came than its pages were meant to hold.
+        """All pages of one window; its far part goes back to the plan when others are free to take it.
 
         What lies before the second that the walk has reached is kept page by page, so that a death costs no more than
         the pages in flight.
         """
         part = _Part(walk.window.start, self.owner.accept_marks)
+        with self.lock:
+            work.walks.add(walk)
         size = self.pace.size
-        planned = max(1, round(self.pace.density * walk.window.seconds / size))  # pages
         while not walk.finished:
             page, size = self._page(work, walk, part, size)
-            part.add(*kept(page, walk.window, work.day, self.index))
+            part.add(page, *kept(page, walk.window, work.day, self.index))
+            free = self._free()
             with self.lock:
+                self.off_marks |= not part.on_marks
                 self._learn(walk, page)
+                if not walk.finished and free > self.given:
+                    self._share(work, walk, free - self.given)
                 if not walk.finished:
-                    self._shorten(work, walk, self.pace.fitting_s(planned))
                     size = min(size, self.pace.size) if size > self.pace.size else self.pace.size
             if walk.rows and (walk.finished or walk.reached > part.start):
                 end = walk.window.end if walk.finished else walk.reached
                 part = self._keep(work, part, end)
+        with self.lock:
+            work.walks.discard(walk)
         return walk
+
+    def _share(self, work: _DayWork, walk: Walk, free: int) -> None:
+        """Give away what others may ask for at the same time: `free` of them, among all that walk now."""
+        self.woken.set()
+        begin = self._may_open() and self.pace.side_by_side(self.owner.sharing) <= FEW
+        if begin or (not self.given and any(not one.plan.exhausted for one in list(self.under_way))):
+            return  # the conductor finds enough for them
+        others = math.ceil(free / max(1, len(self.flying)))
+        length = self.pace.share_s(walk.window.end - walk.reached, others + 1)
+        rest = walk.shorten(walk.reached + length) if length else None
+        if rest is not None:
+            self._give_back(work, rest, others)
+
+    def _give_back(self, work: _DayWork, rest: Window, others: int = 1) -> None:
+        work.plan.give_back(rest)
+        self.given += others
+        self.woken.set()
 
     def _keep(self, work: _DayWork, part: "_Part", end: int) -> "_Part":
         """Spool what `part` has before `end` (Unix seconds); the part that goes on from there."""
@@ -332,7 +410,7 @@ class _SiteRun:
         if len(later):  # counted with the part that they will be stored in
             there = Counts(fetched=len(later), kept=len(later))
             counts += Counts(fetched=-len(later), kept=-len(later))
-            rest.add(later, there)
+            rest.keep(later, there)
         window = Window(part.start, end)
         done = Kept(window, whole, counts, self.owner.now(), part.on_marks, len(part.instants))
         work.spool.put(done)
@@ -346,57 +424,90 @@ class _SiteRun:
 
         The one place where samples are asked for again.
         """
-        site = self.points.site
-        broken = 0
+        place, what = _Place(size), f"{self.points.site} {work.day} {walk.window}"
+        found = None
+        while found is None:  # None: to be asked again at once, with a smaller size, or knowing more names
+            if place.strange and not place.listed:  # not within the attempt: the list is tried again by itself
+                place.listed = True
+                self.known |= self.owner.client.known_points(self.points.site)
+            found = self.owner.client.retries.run(
+                what, lambda failures: self._attempt(work, walk, part, place, failures)
+            )
+        return found, place.size
 
-        def attempt(failures: int) -> tuple[Page, int] | None:
-            # It must not name itself: the circle would keep the day's rows until Python looks for circles.
-            nonlocal size, broken
-            if self.stop.is_set() or self.end.is_set():
-                raise StoppedError(f"site {site!r}: stopped; finished windows are kept for next time")
-            started = self.owner.clock()
-            asked = size
-            try:
+    def _attempt(self, work: _DayWork, walk: Walk, part: "_Part", place: "_Place", failures: int) -> Page | None:
+        """Ask once; None to be asked again at once, with what `place` then says."""
+        if self.stop.is_set() or self.end.is_set():
+            raise StoppedError(f"site {self.points.site!r}: stopped; finished windows are kept for next time")
+        client, asked = self.owner.client, place.size
+        try:
+            with self.wire:
+                started = self.owner.clock()
                 with self.lock:
                     work.requests += 1
-                page = self.owner.client.page(site, walk.window, asked, walk.cursor)
-                walk.accept(page, asked)
-                part.judge(page, walk.window, site, work.day)
-            except RequestRefusedError as error:
-                smaller = self.pace.size_refused(asked) if "page_size" in error.fields else None
-                if smaller is None:
-                    raise
-                size = smaller
-                self._failed(work)
+                page = client.page(self.points.site, walk.window, asked, walk.cursor)
+                seconds = self.owner.clock() - started - client.waited
+            if not self._believed(work, walk, part, place, page):
                 return None
-            except ThrottledError:
-                self._failed(work)
-                with self.lock:
-                    work.throttled += 1
-                    self.pace.throttled()
+            walk.accept(page, asked)  # the last of all: what it takes is not asked for again
+        except RequestRefusedError as error:
+            smaller = self.pace.size_refused(asked) if "page_size" in error.fields else None
+            if smaller is None:
                 raise
-            except PageFailedError as error:
-                self._failed(work)
-                if error.size_related:
-                    with self.lock:
-                        size = self.pace.page_failed(asked, failures + 1)
-                        if failures:
-                            self._shorten(work, walk, (walk.window.end - walk.reached) / 2)
-                raise
-            except ContractError as error:
-                self._failed(work)
-                broken += 1
-                if broken < BELIEVED:
-                    raise PageFailedError(str(error), size_related=False) from error
-                raise
+            place.size = smaller
+            self.owner.sizes = [size for size in self.owner.sizes if size < asked]  # the list is one for all sites
+            self._failed(work)
+            return None
+        except ThrottledError:
+            self._failed(work)
             with self.lock:
-                self.pace.page_came(asked, len(page), self.owner.clock() - started)
-            return page, asked
+                work.throttled += 1
+                self.pace.throttled()
+            raise
+        except PageFailedError as error:
+            self._failed(work)
+            if error.size_related:
+                with self.lock:
+                    place.size = self.pace.page_failed(asked, failures + 1)
+                    if failures and (rest := walk.shorten((walk.reached + walk.window.end) // 2)):
+                        self._give_back(work, rest)
+            raise
+        except ContractError as error:
+            self._failed(work)
+            place.broken += 1
+            if place.broken < BELIEVED:
+                raise PageFailedError(str(error), size_related=False) from error
+            raise
+        with self.lock:
+            self.pace.page_came(asked, len(page), seconds)
+        return page
 
-        found = None
-        while found is None:  # None: the API refused the size, and is asked with a smaller one at once
-            found = self.owner.client.retries.run(f"{site} {work.day} {walk.window}", attempt)
-        return found
+    def _believed(self, work: _DayWork, walk: Walk, part: "_Part", place: "_Place", page: Page) -> bool:
+        """Whether a page may be what it seems; False when the site's names are to be listed first.
+
+        Raises:
+            ContractError: it is of another site, or aggregated.
+            PageFailedError: it may be aggregated, and is to be asked for again.
+        """
+        site, day = self.points.site, work.day
+        if self._is_strange(page):
+            if not place.listed:
+                place.strange = True
+                return False
+            raise _of_another_site(page, walk.window, site, day)
+        if self.off_marks and place.doubts < BELIEVED - 1 and not self.owner.accept_marks and _lies_on_marks(page):
+            place.doubts += 1
+            raise PageFailedError(
+                f"site {site!r}, {day} {walk.window}: every time of the page lies on a five-minute mark, which the "
+                "site's others do not",
+                size_related=False,
+            )
+        part.judge(page, walk.window, site, day)
+        return True
+
+    def _is_strange(self, page: Page) -> bool:
+        """Whether the page has names, none of which is a known point of the site, although it has points."""
+        return bool(page.names and self.known) and self.known.isdisjoint(page.names)
 
     def _failed(self, work: _DayWork) -> None:
         with self.lock:
@@ -406,13 +517,6 @@ class _SiteRun:
         covered = walk.window.end - walk.window.start if walk.finished else walk.reached - walk.window.start
         if covered > 0 and (walk.finished or page.has_more):
             self.pace.learn_density(walk.rows, covered, _burst(page))
-
-    def _shorten(self, work: _DayWork, walk: Walk, seconds: float) -> None:
-        """Give the rest of a window back to the plan when much more is left of it than `seconds`."""
-        if walk.window.end - walk.reached > 1.5 * seconds:
-            rest = walk.shorten(walk.reached + max(60, int(seconds)))
-            if rest is not None:
-                work.plan.give_back(rest)
 
     def _finished(self, work: _DayWork) -> FetchedDay:
         """Put a day's windows together."""
@@ -480,8 +584,18 @@ class _Part:
         self._chunks: list[Chunk] = []
         self._accept = accept_marks
 
-    def add(self, chunk: Chunk, counts: Counts) -> None:
-        """Take in rows of a page that was judged."""
+    def add(self, page: Page, chunk: Chunk, counts: Counts) -> None:
+        """Take in a page that was judged: its kept rows, and what its times show."""
+        self.keep(chunk, counts)
+        times = _times(page)
+        self.on_marks &= not bool((times % MARK_US).any())
+        if self.on_marks:
+            self.instants.update(np.unique(times).tolist())
+        elif len(times):
+            self.instants = {int(times[0])}
+
+    def keep(self, chunk: Chunk, counts: Counts) -> None:
+        """Take in rows."""
         self._chunks.append(chunk)
         self.counts += counts
 
@@ -500,28 +614,44 @@ class _Part:
             ContractError: enough different times, all on the marks, to show an aggregated answer; or rows from before
                 what earlier pages had reached.
         """
-        times = page.time_us[page.time_us != NO_TIME]
+        times = _times(page)
         if ((times < self.start * 1_000_000) & (times >= window.start * 1_000_000)).any():
             raise ContractError(
                 f"site {site!r}, {day} {window}: a page holds rows from before {iso(self.start)}, which earlier pages "
                 "had passed: the API's rows are out of order"
             )
-        self.on_marks &= not bool((times % MARK_US).any())
-        if self.on_marks:
-            self.instants.update(np.unique(times).tolist())
-            if len(self.instants) >= MARKS_TO_JUDGE and not self._accept:
-                raise _aggregated(site, day, len(self.instants))
-        elif len(times):
-            self.instants = {int(times[0])}
+        if self.on_marks and not self._accept and not (times % MARK_US).any():
+            instants = len(self.instants.union(np.unique(times).tolist()))
+            if instants >= MARKS_TO_JUDGE:
+                raise _aggregated(site, day, instants)
+
+
+def _times(page: Page) -> NDArray[np.int64]:
+    times: NDArray[np.int64] = page.time_us[page.time_us != NO_TIME]
+    return times
 
 
 def _burst(page: Page) -> int:
     """Most rows in one minute of the page."""
-    times = page.time_us[page.time_us != NO_TIME]
+    times = _times(page)
     if not len(times):
         return 0
     minutes = (times - times.min()) // 60_000_000
     return int(np.unique(minutes, return_counts=True)[1].max())
+
+
+def _lies_on_marks(page: Page) -> bool:
+    """Whether the page has several times, all on five-minute marks; a single one tells nothing."""
+    times = np.unique(_times(page))
+    return len(times) > 1 and not (times % MARK_US).any()
+
+
+def _of_another_site(page: Page, window: Window, site: str, day: date) -> ContractError:
+    return ContractError(
+        f"site {site!r}, {day} {window}: none of the {len(page.names):,} points of a page ({page.names[0]!r:.200}) is "
+        "a point of this site, configured or not, so the API sent samples of another site; ask ACE, then fetch the day "
+        "again"
+    )
 
 
 def _aggregated(site: str, day: date, instants: int) -> ContractError:

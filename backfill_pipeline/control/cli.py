@@ -286,16 +286,24 @@ def report(first: date, last: date, sites: tuple[str, ...], *, points: str | Non
 @click.option("--from", "first", type=DayType(), required=True, help="First day, YYYY-MM-DD.")
 @click.option("--to", "last", type=DayType(), required=True, help="Last day, included.")
 @click.option("--site", required=True, help="The site.")
+@click.option("--lacking", is_flag=True, help="Tell which days lack points of now, and what filling them in takes.")
 @json_option
-def points(first: date, last: date, site: str, *, as_json: bool) -> None:
+def points(first: date, last: date, site: str, *, lacking: bool, as_json: bool) -> None:
     """Tell which points appeared, vanished, were renamed, fell silent, went flat or changed interval, and when.
+
+    With --lacking: which stored days were fetched before points were configured, and the requests and hours that it
+    takes to fetch them again; it asks the API, and starts nothing.
 
     Example: backfill points --site ses_falls_city --from 2025-01-01 --to 2025-12-31
     """
-    from backfill_pipeline.control.reporting import arrived, point_changes  # noqa: PLC0415 - as above
+    from backfill_pipeline.control.reporting import arrived, filling, point_changes  # noqa: PLC0415 - as above
     from backfill_pipeline.coverage.canvas import plain  # noqa: PLC0415
     from backfill_pipeline.coverage.report import about  # noqa: PLC0415
 
+    if lacking:
+        filled = filling(Settings.load(), first, last, site)
+        click.echo(json.dumps(filled.facts()) if as_json else "\n".join(filled.lines()))
+        return
     found = point_changes(arrived(Settings.load(), [site], first, last), site)
     if as_json:
         facts = [
@@ -341,6 +349,23 @@ def check(*, as_json: bool) -> None:
     from backfill_pipeline.control.checking import run_check  # noqa: PLC0415 - Arrow takes long to import
 
     sys.exit(run_check(Settings.load(), as_json=as_json))
+
+
+@backfill.command("probe-api")
+@click.option("--site", help="The site to ask about; the first of ACE_SITES otherwise.")
+@click.option("--day", type=DayType(), help="A day with samples; the newest that is ready otherwise.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the report to this file, as JSON.")
+@json_option
+def probe_api(site: str | None, day: date | None, out: Path | None, *, as_json: bool) -> None:
+    """Ask the API some fifteen cheap questions, and tell which of the facts that this pipeline stands on hold there.
+
+    The report has no key, no name and no value in it.
+
+    Example: backfill probe-api --out facts.json
+    """
+    from backfill_pipeline.control.asking import run_probe  # noqa: PLC0415 - takes long to import
+
+    run_probe(Settings.load(), site, day, out=out, as_json=as_json)
 
 
 @backfill.command()

@@ -47,6 +47,23 @@ appear after another that has a larger number."""
 
 _LINE = 500
 
+_KEPT = (
+    "dagster/row_count",
+    "path",
+    "bytes",
+    "state",
+    "thin",
+    "samples_fetched",
+    "requests",
+    "retries",
+    "throttled",
+    "duration_s",
+    "put_s",
+    "replaced",
+    "rows_before",
+)
+"""What is kept in memory of a materialisation: millions of them may be."""
+
 
 class State(StrEnum):
     """What Dagster says of a backfill."""
@@ -111,7 +128,7 @@ class DayEvent:
         at: Unix seconds.
         run_id: of the run that told it; empty when none did.
         error: why it failed; None when it was stored.
-        about: what its materialisation says, by name; empty for a failed one.
+        about: the figures of its materialisation, by name; empty for a failed one.
     """
 
     site: str
@@ -357,7 +374,7 @@ class _Events:
         for record in self._stored.new(instance.fetch_materializations, site):
             made = record.asset_materialization
             if made is not None and made.partition is not None:
-                about = {name: value.value for name, value in made.metadata.items()}
+                about = {name: made.metadata[name].value for name in _KEPT if name in made.metadata}
                 fresh.append(DayEvent(site, parse_day(made.partition), record.timestamp, record.run_id, None, about))
         for record in self._failed.new(instance.fetch_observations, site):
             seen = record.asset_observation

@@ -5,7 +5,7 @@ Put here: which figures there are, and what they mean. Keep out: how events are 
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from backfill_pipeline.ace.budget import SharedBudget, open_budget
 from backfill_pipeline.ace.client import key_id
+from backfill_pipeline.control.ranges import checked_sites
 from backfill_pipeline.control.service import Control
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.core.newdays import newest_ready
@@ -26,15 +27,19 @@ PHASES = {"fetch": "duration_s", "put": "put_s"}
 """Where a day's time went, and the name under which its materialisation says so."""
 
 
-def metrics_text(control: Control, used: Callable[[], int | None]) -> str:
+def metrics_text(control: Control, used: Callable[[], int | None], sites: Sequence[str] = ()) -> str:
     """All figures in Prometheus's text format.
 
     Args:
         control: knows the days.
         used: gives the requests of the key that left in the last minute; None when that is not known.
+        sites: those of which days are told, and nothing of the newest backfill; none: all.
+
+    Raises:
+        UsageError: no such site.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures(control, used))
+    registry.register(_Figures(control, used, sites))
     return generate_latest(registry).decode()
 
 
@@ -67,9 +72,12 @@ class BudgetMeter:
 
 
 class _Figures(Collector):
-    def __init__(self, control: Control, used: Callable[[], int | None]) -> None:
+    def __init__(self, control: Control, used: Callable[[], int | None], sites: Sequence[str]) -> None:
         self.control = control
         self.used = used
+        self.of_all = not sites
+        known = sorted({*control.settings.sites, *control.gateway.sites()})
+        self.sites = checked_sites(sites, known) if sites else known
 
     def collect(self) -> Iterator[Metric]:
         gateway, settings = self.control.gateway, self.control.settings
@@ -88,7 +96,7 @@ class _Figures(Collector):
         failures = CounterMetricFamily("backfill_day_failures", "Days that failed, each time", labels=site)
         seconds = CounterMetricFamily("backfill_seconds", "Seconds by phase of stored days", labels=["site", "phase"])
         last_ready = newest_ready(datetime.now(UTC), settings.raw_lag_hours)
-        for name in sorted({*settings.sites, *gateway.sites()}):
+        for name in self.sites:
             events = gateway.events(name)
             newest = {event.day: event for event in events if event.error is None}
             failed = {event.day for event in events if event.error is not None} - newest.keys()
@@ -117,6 +125,8 @@ class _Figures(Collector):
             yield GaugeMetricFamily("backfill_budget_used", about, value=float(used))
         alive = gateway.daemon_is_alive()
         yield GaugeMetricFamily("backfill_daemon_alive", "1: Dagster's daemon gives signs of life", value=float(alive))
+        if not self.of_all:
+            return  # the newest backfill would be read with all its sites
         status = self.control.status()
         at_work = status.word == "in_progress"
         yield GaugeMetricFamily("backfill_running", "1: a backfill is at work", value=float(at_work))

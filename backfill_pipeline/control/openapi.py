@@ -76,10 +76,11 @@ def openapi(version: str) -> dict[str, Any]:
             },
             "/metrics": {
                 "get": {
-                    "summary": "Figures for Prometheus",
+                    "summary": "Figures for Prometheus, of all sites or of those named",
+                    "parameters": [_SITES],
                     "responses": {
                         "200": {"description": "Figures", "content": {"text/plain": {"schema": _TEXT}}},
-                        **_errors({}),
+                        **_errors({"400": "No such site"}),
                     },
                 }
             },
@@ -112,6 +113,8 @@ def _errors(meanings: dict[str, str]) -> dict[str, Any]:
 
 
 _ID = {"name": "backfill_id", "in": "query", "required": False, "schema": {"type": "string"}}
+
+_SITES = {"name": "site", "in": "query", "required": False, "schema": {"type": "array", "items": {"type": "string"}}}
 
 _START = {
     "type": "object",

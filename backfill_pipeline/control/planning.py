@@ -355,7 +355,9 @@ def _site(
         [probe.samples * probe.kept for probe in full], [probe.samples * probe.kept for probe in survey.probes]
     )
     requests, a_day = _requests(settings, survey, todo)
-    side_by_side = max(1.0, min(settings.max_windows, AHEAD * a_day))
+    pace = _pace(settings, survey)
+    pace.at_once, pace.page_s = pace.most_at_once, survey.page_s or 0.0
+    side_by_side = max(1.0, min(pace.side_by_side(settings.sites_at_once), AHEAD * a_day))
     each = (survey.page_s or 0.0) / side_by_side
     void = empty * survey.empty_bytes
     return SiteForecast(
@@ -416,13 +418,22 @@ def _requests(settings: Settings, survey: Survey, todo: Sequence[date]) -> tuple
     """Requests of all days, and those that a day takes which has samples."""
     runs = list(_runs(todo, settings.days_per_run))
     by_size = sorted(survey.probes, key=lambda probe: probe.samples)
-    likely, a_day = _rehearsed(runs, survey, None)
-    bounds = [_rehearsed(runs, survey, probe)[0] for probe in (by_size[0], by_size[-1])] if by_size else [likely] * 2
+    likely, a_day = _rehearsed(settings, runs, survey, None)
+    bounds = (
+        [_rehearsed(settings, runs, survey, probe)[0] for probe in (by_size[0], by_size[-1])]
+        if by_size
+        else [likely] * 2
+    )
     lists = len(runs) * survey.list_requests
     return Span(min(*bounds, likely) + lists, likely + lists, max(*bounds, likely) + lists), a_day
 
 
-def _rehearsed(runs: Sequence[slice], survey: Survey, always: Probe | None) -> tuple[float, float]:
+def _pace(settings: Settings, survey: Survey) -> SitePace:
+    rate = settings.requests_per_minute / 60
+    return SitePace(survey.pace.sizes, survey.pace.most_at_once, survey.pace.size, rate=rate)
+
+
+def _rehearsed(settings: Settings, runs: Sequence[slice], survey: Survey, always: Probe | None) -> tuple[float, float]:
     """Sample requests of all runs, and of a day, if each day is as its probe, or all as one."""
 
     def profile_of(probe: Probe | None) -> Profile:
@@ -438,9 +449,8 @@ def _rehearsed(runs: Sequence[slice], survey: Survey, always: Probe | None) -> t
         days = survey.days[run]
         shape = tuple(map(id, days))
         if shape not in known:
-            pace = SitePace(survey.pace.sizes, survey.pace.most_at_once, survey.pace.size)
-            expected = survey.points.rows_a_day
-            known[shape] = rehearsed(list(map(profile_of, days)), pace, expected_rows=expected, ahead=AHEAD)
+            pace, page_s = _pace(settings, survey), survey.page_s or 0.0
+            known[shape] = rehearsed(list(map(profile_of, days)), pace, page_s=page_s, ahead=AHEAD)
         asked += sum(known[shape])
         weight += sum(map(pages, days))
         last = max(last, known[shape][-1])

@@ -420,6 +420,7 @@ class _Visit:
                 spool=Path(folder),
                 max_page_size=self.pace.size,
                 max_windows=self.settings.max_windows,
+                requests_per_minute=self.settings.requests_per_minute,
                 accept_marks=self.settings.accept_marks,
             )
             (fetched,) = fetcher.days(self.points.site, [day])

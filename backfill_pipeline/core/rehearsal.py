@@ -4,15 +4,16 @@ Put here: what `ace/fetch.py` does with `DayPlan` and `SitePace`, counted instea
 comes from (`control/planning.py`).
 """
 
+import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backfill_pipeline.core.day import DAY_MS, Window
-from backfill_pipeline.core.windows import SHORTEST_S, DayPlan, SitePace
+from backfill_pipeline.core.windows import FEW, DayPlan, SitePace
 
 DAY_S = DAY_MS // 1000
 
@@ -37,75 +38,102 @@ def profile(counts: NDArray[np.int64], start: int) -> Profile:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(whole, dtype=np.int64)])
 
 
-def rehearsed(days: Sequence[Profile], pace: SitePace, *, expected_rows: int, ahead: int = 2) -> list[int]:
+def rehearsed(days: Sequence[Profile], pace: SitePace, *, page_s: float = 0.0, ahead: int = 2) -> list[int]:
     """The sample requests of each day, when they are fetched in this order by one fetcher to which nothing is known.
 
-    Windows are handed out as a fetch does it: several at once, so that what one of them teaches comes too late for the
-    others.
+    Windows are walked side by side, a page of each in turn.
 
     Args:
         days: what each day holds.
         pace: what is known of the site; it learns on.
-        expected_rows: rows a day as the points are configured.
+        page_s: seconds that a page takes.
         ahead: days that are under way at once.
     """
     asked = [0] * len(days)
-    plans = [DayPlan(_ANY_DAY, expected_rows=expected_rows) for _ in days]
-    flying: deque[tuple[int, Window]] = deque()
+    plans = [DayPlan(_ANY_DAY) for _ in days]
+    flying: deque[_Walk] = deque()
     under_way = range(0)
 
-    def handed_out() -> tuple[int, Window] | None:
+    def free() -> int:
+        return max(0, pace.side_by_side() - len(flying))
+
+    def may_begin() -> bool:
+        return len(under_way) < ahead and under_way.stop < len(days)
+
+    def handed_out() -> _Walk | None:
         nonlocal under_way
         for day in under_way:
-            if pace.seconds or not any(other == day for other, _ in flying):
-                window = plans[day].next_window(pace)
+            if pace.seconds or not any(walk.day == day for walk in flying):
+                window = plans[day].next_window(pace, free())
                 if window is not None:
-                    return day, window
-        if len(under_way) < ahead and under_way.stop < len(days) and (pace.seconds or not under_way):
+                    return _Walk(day, days[day], window)
+        if may_begin() and (pace.seconds or not under_way) and not _will_share(pace, flying):
             under_way = range(under_way.start, under_way.stop + 1)
             return handed_out()
         return None
 
     while True:
-        while len(flying) < max(1, int(pace.at_once)) and (found := handed_out()) is not None:
+        while free() and (found := handed_out()) is not None:
             flying.append(found)
         if not flying:
             return asked
-        day, window = flying.popleft()
-        pages, seen = _walked(days[day], window, plans[day], pace)
-        asked[day] += pages
-        if not seen:  # nothing at all is asked for twice
-            pace.learn_density(0, window.seconds, 0)
-            asked[day] += pages
-        while under_way and plans[under_way.start].exhausted and all(other != under_way.start for other, _ in flying):
+        walk = flying.popleft()
+        finished = walk.step(pace, page_s)
+        asked[walk.day] += 2 if finished and not walk.seen else 1  # nothing at all is asked for twice
+        if not finished:
+            others = 0 if may_begin() and pace.side_by_side() <= FEW else free() - 1
+            rest = walk.shared(pace, math.ceil(others / (len(flying) + 1)))
+            if rest is not None:
+                plans[walk.day].give_back(rest)
+            flying.append(walk)
+        while under_way and plans[under_way.start].exhausted and all(one.day != under_way.start for one in flying):
             under_way = range(under_way.start + 1, under_way.stop)
 
 
-def _walked(rows: Profile, window: Window, plan: DayPlan, pace: SitePace) -> tuple[int, int]:
-    """The pages of one window, and its rows; what is too much for it goes back to the plan."""
-    size = pace.size
-    planned = max(1, round(pace.density * window.seconds / size))
-    start, end = window.start, window.end
-    first = seen = int(rows[start])
-    pages = 0
-    while True:
-        last = min(int(rows[end]), seen + size)
-        pages += 1
-        pace.page_came(size, last - seen, 0.0)
-        begun = start if seen == first else _second(rows, seen + 1)
-        finished = last - seen < size
-        reached = end if finished else _second(rows, last)
-        if reached > start:
-            pace.learn_density(last - first, reached - start, _burst(rows, begun, reached, seen, last))
-        seen = last
-        if finished:
-            return pages, seen - first
-        fitting = pace.fitting_s(planned)
-        if end - reached > 1.5 * fitting:
-            nearer = reached + max(SHORTEST_S, int(fitting))
-            if nearer < end:
-                plan.give_back(Window(nearer, end))
-                end = nearer
+def _will_share(pace: SitePace, flying: "Iterable[_Walk]") -> bool:
+    return pace.side_by_side() > FEW and any(walk.length(pace, 1) for walk in flying)
+
+
+class _Walk:
+    """A window being walked."""
+
+    def __init__(self, day: int, rows: Profile, window: Window) -> None:
+        self.day = day
+        self.rows = rows
+        self.start, self.reached, self.end = window.start, window.start, window.end
+        self._first = self._at = int(rows[window.start])
+
+    @property
+    def seen(self) -> int:
+        """Rows so far."""
+        return self._at - self._first
+
+    def step(self, pace: SitePace, page_s: float) -> bool:
+        """Take the next page; whether it was the last."""
+        size, rows = pace.size, self.rows
+        last = min(int(rows[self.end]), self._at + size)
+        pace.page_came(size, last - self._at, page_s)
+        begun = self.start if self._at == self._first else _second(rows, self._at + 1)
+        finished = last - self._at < size
+        self.reached = self.end if finished else _second(rows, last)
+        if self.reached > self.start:
+            burst = _burst(rows, begun, self.reached, self._at, last)
+            pace.learn_density(last - self._first, self.reached - self.start, burst)
+        self._at = last
+        return finished
+
+    def length(self, pace: SitePace, free: int) -> int:
+        """Seconds that it would keep; 0: all."""
+        return pace.share_s(self.end - self.reached, free + 1)
+
+    def shared(self, pace: SitePace, free: int) -> Window | None:
+        """Give away what so many others may ask for at the same time."""
+        length = self.length(pace, free)
+        nearer = self.reached + length
+        if not length or not self.reached + 1 < nearer < self.end:
+            return None
+        rest, self.end = Window(nearer, self.end), nearer
+        return rest
 
 
 def _second(rows: Profile, count: int) -> int:

@@ -1,7 +1,8 @@
 """Which windows of a day to ask for next, how large a page, and how many at once: pure planning.
 
-A window costs at least one request, and cursors are sequential inside a window. So the plan is windows that each fit
-one page, nearly full, several at once: the fewest requests, and none waiting for another. What a site's answers teach
+Cursors are sequential inside a window, and the last page of a window is not full. So a day is cut into no more windows
+than have to be asked for at once to keep the budget used: one, if answers come as fast as the budget lets requests
+leave. A cut lies a little before a page would be full, as far as the site's density tells. What a site's answers teach
 (`SitePace`) carries over from day to day; `DayPlan` says what of one day is still to be asked for.
 
 Put here: sizes, lengths, numbers at once, and how they grow and shrink on what came back. Keep out: threads, clocks,
@@ -18,8 +19,9 @@ from backfill_pipeline.core.day import Window, day_window
 SHORTEST_S = 60
 """The shortest window of our own choosing, in seconds."""
 
-FIRST_AT_ONCE = 4
-"""Windows at once before anything is known of a site: what the API was seen to bear (ace-api.md section 4)."""
+FIRST_AT_ONCE = 3
+"""Windows at once before anything is known of a site: with the first page that comes, the four that the API was seen to
+bear (ace-api.md section 4); with a page of each, eight."""
 
 TRIES_AT_ONE_SIZE = 2
 """Failures in a row at one page size before a smaller one is tried: one failure is chance, two are a reason."""
@@ -30,11 +32,17 @@ SMALLEST = 500
 SLOW = 3.0
 """A page this many times slower than the site's best, for its size, counts as a server under strain."""
 
-WASTE = 0.03
-"""The share of a window's pages that may stay empty, if a longer window can help it."""
+SPARE = 1.25
+"""Windows at once, by what keeps the budget used: a failed page waits, and answers differ."""
 
-MOST_PAGES = 8
-"""Pages of one window at most, unless a burst alone fills more: what a death in mid-window costs."""
+SHORTEST_SHARE = 3
+"""Pages that must be left of a window before others take a part of it."""
+
+HANDS = 3
+"""Windows at once more, whose newest page is being worked on while those of others are asked for."""
+
+FEW = 2
+"""Windows at once, up to which another day is begun before a day's own windows are cut."""
 
 MEMORY = 0.9
 """How much of the density learnt so far outlives the next window."""
@@ -48,7 +56,9 @@ class SitePace:
         sizes: page sizes that the API takes, ascending, none larger than may be asked for.
         most_at_once: ceiling for windows at once.
         size: page size to ask for next.
-        at_once: windows at once (a float: it grows by parts).
+        at_once: windows at once that the server bears (a float: it grows by parts).
+        rate: requests a second that the budget lets leave.
+        page_s: seconds that a page takes, without what it waits for the budget.
         rows, seconds: what the density rests on; seconds 0 means that it is unknown.
         burst: most rows seen in one minute: no window can be filled better than to within one burst.
     """
@@ -60,6 +70,8 @@ class SitePace:
     rows: float = 0.0
     seconds: float = 0.0
     burst: int = 0
+    rate: float = math.inf
+    page_s: float = 0.0
     _good: int = field(default=0, repr=False)
     _patience: int = field(default=8, repr=False)
     _trial: bool = field(default=False, repr=False)
@@ -81,15 +93,18 @@ class SitePace:
         self.seconds = self.seconds * MEMORY + seconds
         self.burst = max(burst, int(self.burst * MEMORY))
 
-    def pages(self, rows: float) -> int:
-        """Pages that a window of a span with `rows` rows should hold.
+    def side_by_side(self, sites: int = 1) -> int:
+        """Windows to walk at once: what the server bears, and no more than keeps the budget used.
 
-        The last page of a window is not full, by up to a burst: a window of several pages wastes less. But its pages
-        come one after the other, so no window holds more than its share of what can be asked for at once.
+        A few more than may be asked for at once, since some are being decoded while others are on their way.
+
+        Args:
+            sites: sites that share the budget.
         """
-        frugal = math.ceil(self.burst / (WASTE * self.size))
-        share = math.ceil(rows / self.size / max(1.0, self.at_once))
-        return max(1, min(frugal, share, MOST_PAGES if self.burst <= self.size else frugal))
+        borne = int(self.at_once) + (HANDS if self.at_once > HANDS else 0)
+        if not self.page_s or math.isinf(self.rate):
+            return max(1, borne)
+        return max(1, min(borne, math.ceil(SPARE * self.rate * self.page_s / max(1, sites))))
 
     def fitting_s(self, pages: int = 1) -> float:
         """Seconds of this site that fit into so many pages, less one burst so that they do not overflow.
@@ -103,8 +118,18 @@ class SitePace:
             rows = 10 * max(self.size, self.burst)
         return max(rows / self.density, SHORTEST_S)
 
+    def share_s(self, seconds: int, shares: int) -> int:
+        """Seconds that one of `shares` equal shares of a span takes, in nearly full pages; 0: it is left whole."""
+        pages = self.density * seconds / self.size
+        if shares < 2 or pages < SHORTEST_SHARE:  # noqa: PLR2004 - two are the fewest that share
+            return 0
+        fitting = self.fitting_s(math.ceil(pages / shares))
+        return int(fitting) if fitting < seconds else 0
+
     def page_came(self, size: int, rows: int, seconds: float) -> None:
         """Take in a page that arrived whole after `seconds` seconds."""
+        if rows:
+            self.page_s = seconds if not self.page_s else 0.8 * self.page_s + 0.2 * seconds
         unit = seconds / (1 + rows / 10_000)
         self._best = unit if not self._best else min(unit, self._best * 1.01)
         if unit > SLOW * self._best and seconds > 1:
@@ -160,13 +185,10 @@ class DayPlan:
     Args:
         day: the UTC day.
         done: windows that need not be asked for again.
-        expected_rows: how many rows the day may hold at most, judged by its points; used while the site's density
-            is unknown.
     """
 
-    def __init__(self, day: date, done: Iterable[Window] = (), *, expected_rows: int = 0) -> None:
+    def __init__(self, day: date, done: Iterable[Window] = ()) -> None:
         self.day = day
-        self._expected = expected_rows
         self._open = [day_window(day)]
         for window in done:
             self._open = [part for whole in self._open for part in _without(whole, window)]
@@ -188,32 +210,23 @@ class DayPlan:
                 joined.append(part)
         self._open = joined
 
-    def next_window(self, pace: SitePace) -> Window | None:
-        """Hand out the earliest window still open, as long as one page of `pace` is expected to hold."""
+    def next_window(self, pace: SitePace, free: int = 1) -> Window | None:
+        """Hand out the earliest window still open: all of it, or its share if more of them may be asked for at once.
+
+        While nothing is known of the site that is all of it: its first page tells how dense it is.
+
+        Args:
+            pace: what is known of the site.
+            free: windows that may be asked for at once from now on, this one included.
+        """
         if not self._open:
             return None
         span = self._open.pop(0)
-        length = self._length(span, pace)
-        if length >= span.seconds:
+        length = pace.share_s(span.seconds, free - len(self._open))
+        if not length:
             return span
         self._open.insert(0, Window(span.start + length, span.end))
         return Window(span.start, span.start + length)
-
-    def _length(self, span: Window, pace: SitePace) -> int:
-        if pace.seconds:
-            pages = pace.pages(pace.density * sum(part.seconds for part in (span, *self._open)))
-            fitting = pace.fitting_s(pages)
-        elif self._expected <= pace.size:
-            return span.seconds
-        else:
-            # Unknown ground: a probe that is well below a page even if every point reports as often as it may.
-            pages, fitting = 1, max(600.0, pace.size / 2 * 86_400 / self._expected)
-        if fitting >= span.seconds:
-            return span.seconds
-        if pages > 1:
-            return max(SHORTEST_S, int(fitting))
-        parts = -int(-span.seconds // fitting)  # equal shares, so that no sliver is left for a request of its own
-        return max(SHORTEST_S, -(-span.seconds // parts))
 
 
 def _without(whole: Window, part: Window) -> list[Window]:

@@ -32,8 +32,11 @@ UNKNOWN = "#3182bd"
 
 SILENT = (255, 255, 255)
 NO_DAY = (217, 217, 217)
-NOT_CONFIGURED = (240, 228, 210)
+NOT_CONFIGURED = (220, 199, 156)
 FLAT = (230, 159, 0)
+
+NOT_SHOWN = "#f0f0f0"
+"""The frame of a day that was not asked about."""
 
 GREY = "#5c5c5c"
 _CELL, _GAP = 13, 2
@@ -46,7 +49,7 @@ _NAME = 40
 
 
 def calendar(site: str, table: Sequence[SiteDay]) -> Canvas:
-    """A site's days as a calendar: a column a week, Monday on top; a band a year.
+    """A site's days as a calendar: a column a week, Monday on top; a band a year, its other days as faint frames.
 
     Args:
         site: the site.
@@ -68,10 +71,14 @@ def calendar(site: str, table: Sequence[SiteDay]) -> Canvas:
             begins = (date(year, month, 1) - first).days + offset
             column = begins // 7 + (begins % 7 > 0)  # the first whole week, so that names stand over their own days
             canvas.text(_LEFT + column * _STEP, top - 8, f"{date(year, month, 1):%b}", size=10, colour=GREY)
-        for one in table:
-            if one.day.year == year:
-                place = (one.day - first).days + offset
-                _day(canvas, _LEFT + place // 7 * _STEP, top + place % 7 * _STEP, one)
+        of_year = {(one.day - first).days: one for one in table if one.day.year == year}
+        for number_of_day in range((date(year, 12, 31) - first).days + 1):
+            place = number_of_day + offset
+            x, y = _LEFT + place // 7 * _STEP, top + place % 7 * _STEP
+            if number_of_day in of_year:
+                _day(canvas, x, y, of_year[number_of_day])
+            else:
+                canvas.box(x, y, _CELL, _CELL, "none", edge=NOT_SHOWN)
     _legend(canvas, canvas.height - 30)
     return canvas
 

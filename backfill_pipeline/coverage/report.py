@@ -19,17 +19,40 @@ from backfill_pipeline.coverage.changes import PointChange
 from backfill_pipeline.coverage.picture import calendar, points_map
 from backfill_pipeline.coverage.table import SiteDay, State, to_arrow
 
+MOST_REPLACED = 200
+"""Replaced days that a page lists, the newest first."""
+
 MOST_CHANGES = 2000
 """Changes that a page lists; `backfill points` has all."""
 
 _STYLE = """
+:root { color-scheme: light; background: #fff }
 body { font: 15px/1.45 Helvetica, Arial, sans-serif; color: #1b1b1b }
 body { margin: 24px auto; max-width: 900px; padding: 0 12px }
-svg { max-width: 100%; height: auto; display: block; margin: 18px 0 }
+.wide { overflow-x: auto } svg { max-width: 100%; min-width: 700px; height: auto; display: block; margin: 18px 0 }
 table { border-collapse: collapse; margin: 12px 0; font-size: 14px } th, td { padding: 3px 10px; text-align: left }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } tr { border-bottom: 1px solid #ddd }
-td { overflow-wrap: anywhere } .grey { color: #5c5c5c }
+td { overflow-wrap: anywhere; min-width: 8em } td.n, td.d { white-space: nowrap; min-width: 0 } .grey { color: #5c5c5c }
 """.strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A day that was fetched again and changed.
+
+    Attributes:
+        site: its site.
+        day: its day.
+        at: when it was replaced, aware.
+        before: rows that it had.
+        rows: rows that it has since.
+    """
+
+    site: str
+    day: date
+    at: datetime
+    before: int
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -43,6 +66,7 @@ class Report:
         each: what each of its points did, by day.
         changes: of its points.
         note: what the reader has to know of where it comes from.
+        replaced: days that were fetched again and changed, in that order.
     """
 
     table: Sequence[SiteDay]
@@ -51,6 +75,7 @@ class Report:
     each: Mapping[date, PointDays] = field(default_factory=dict)
     changes: Sequence[PointChange] = ()
     note: str = ""
+    replaced: Sequence[Replaced] = ()
 
     def by_site(self) -> dict[str, list[SiteDay]]:
         """The table by site."""
@@ -90,7 +115,7 @@ def html(report: Report) -> str:
     """The page; whatever sites and points are called, it holds no markup but its own."""
     first, last = report.table[0].day, report.table[-1].day
     span = f"{first}" if first == last else f"{first} to {last}"
-    drawn = "\n".join(canvas.to_svg(label) for label, canvas in report.canvases().items())
+    drawn = "\n".join(_wide(canvas.to_svg(label)) for label, canvas in report.canvases().items())
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -107,6 +132,7 @@ footers and the recorded failures. {_text(report.note)}</p>
 {_sites(report)}
 {drawn}
 {_failed(report)}
+{_replaced(report)}
 {_changes(report)}
 </body>
 </html>
@@ -121,16 +147,32 @@ def _sites(report: Report) -> str:
         total = sum(one.rows or 0 for one in days)
         cells = "".join(f'<td class="n">{states[state]:,}</td>' for state in State)
         rows.append(f'<tr><td>{_text(site)}</td>{cells}<td class="n">{total:,}</td></tr>')
-    return f'<table><tr><th>site, days</th>{head}<th class="n">rows</th></tr>{"".join(rows)}</table>'
+    return _table(f'<th>site, days</th>{head}<th class="n">rows</th>', "".join(rows))
 
 
 def _failed(report: Report) -> str:
     told = [one for one in report.table if one.state is State.FAILED]
-    rows = "".join(f"<tr><td>{_text(o.site)}</td><td>{o.day}</td><td>{_text(o.note)}</td></tr>" for o in told[:200])
+    rows = "".join(
+        f'<tr><td>{_text(o.site)}</td><td class="d">{o.day}</td><td>{_text(o.note)}</td></tr>' for o in told[:200]
+    )
     more = f"<p>and {len(told) - 200:,} more</p>" if len(told) > 200 else ""  # noqa: PLR2004 - as above
     if not told:
         return ""
-    return f"<h2>Failed days</h2><table><tr><th>site</th><th>day</th><th>why</th></tr>{rows}</table>{more}"
+    return f"<h2>Failed days</h2>{_table('<th>site</th><th>day</th><th>why</th>', rows)}{more}"
+
+
+def _replaced(report: Report) -> str:
+    if not report.replaced:
+        return ""
+    rows = "".join(
+        f'<tr><td>{_text(o.site)}</td><td class="d">{o.day}</td><td class="n">{o.before:,}</td>'
+        f'<td class="n">{o.rows:,}</td><td class="d">{o.at.astimezone(UTC):%Y-%m-%d %H:%M}</td></tr>'
+        for o in reversed(report.replaced[-MOST_REPLACED:])
+    )
+    left = len(report.replaced) - MOST_REPLACED
+    more = f"<p>and {left:,} before these</p>" if left > 0 else ""
+    head = '<th>site</th><th>day</th><th class="n">rows before</th><th class="n">rows after</th><th>replaced, UTC</th>'
+    return f"<h2>Replaced days</h2>{_table(head, rows)}{more}"
 
 
 def _changes(report: Report) -> str:
@@ -140,17 +182,27 @@ def _changes(report: Report) -> str:
     if not report.changes:
         return f"{title}<p>No change that the stored days tell of.</p>"
     rows = "".join(
-        f"<tr><td>{one.day}</td><td>{one.change}</td><td>{_text(one.point)}</td><td>{_text(about(one))}</td></tr>"
+        f'<tr><td class="d">{one.day}</td><td class="d">{one.change}</td><td>{_text(one.point)}</td>'
+        f"<td>{_text(about(one))}</td></tr>"
         for one in report.changes[:MOST_CHANGES]
     )
     left = len(report.changes) - MOST_CHANGES
     more = f"<p>and {left:,} more: <code>backfill points</code> has all</p>" if left > 0 else ""
-    return f"{title}<table><tr><th>from</th><th>what</th><th>point</th><th></th></tr>{rows}</table>{more}"
+    return f"{title}{_table('<th>from</th><th>what</th><th>point</th><th></th>', rows)}{more}"
 
 
 def about(one: PointChange) -> str:
     """What there is to say of a change beyond its name."""
     return f"until {one.until}" if one.until else one.note
+
+
+def _table(head: str, rows: str) -> str:
+    return _wide(f"<table><tr>{head}</tr>{rows}</table>")
+
+
+def _wide(inner: str) -> str:
+    """On a small screen it keeps a size that can be read, and is scrolled by itself."""
+    return f'<div class="wide">{inner}</div>'
 
 
 def _text(text: str) -> str:

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import dagster as dg
 import requests
-from dagster._core.storage.tags import SENSOR_NAME_TAG
 
-from backfill_pipeline.core.newdays import FAILED_AGAIN_H
+from backfill_pipeline.core.healing import FAILED_AGAIN_H
 from backfill_pipeline.orchestration.failures import STOPPED_ALL
-from backfill_pipeline.orchestration.sensors import ATTEMPT_TAG, SENSOR
+from backfill_pipeline.orchestration.past import ATTEMPT_TAG
 from backfill_pipeline.settings import Settings
 
 AGAIN_S = 24 * 3600
@@ -89,10 +88,8 @@ class Alerts:
 
 def is_for_good(run: dg.DagsterRun, error: str) -> bool:
     """Whether a failed run is one for a person: nobody will ask again by himself, or no further day can succeed."""
-    if STOPPED_ALL in error or run.tags.get(SENSOR_NAME_TAG) != SENSOR:
-        return True
     attempt = run.tags.get(ATTEMPT_TAG, "")
-    return attempt.isdecimal() and int(attempt) > len(FAILED_AGAIN_H)
+    return STOPPED_ALL in error or not attempt.isdecimal() or int(attempt) > len(FAILED_AGAIN_H)
 
 
 def tell_failed_run(alerts: Alerts, run: dg.DagsterRun, error: str) -> bool:

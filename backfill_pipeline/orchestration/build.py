@@ -17,7 +17,7 @@ from backfill_pipeline.orchestration.assets import OBJECTS, timeseries_assets
 from backfill_pipeline.orchestration.coverage import COVERAGE_JOB, coverage_asset, coverage_sensor
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.resources import AceResource
-from backfill_pipeline.orchestration.sensors import new_days_sensor
+from backfill_pipeline.orchestration.sensors import healing_sensor, new_days_sensor
 from backfill_pipeline.settings import Settings
 
 JOB = "backfill_job"
@@ -60,6 +60,7 @@ def build_defs(
         ],
         sensors=[
             new_days_sensor(settings, sites, JOB, now=now),
+            healing_sensor(settings, sites, JOB, now=now),
             coverage_sensor(sites),
             failed_run_sensor(settings),
         ],

@@ -46,6 +46,7 @@ class AceResource(dg.ConfigurableResource[None]):
             spool=settings.private / "spool",
             max_page_size=settings.max_page_size,
             max_windows=settings.max_windows,
+            requests_per_minute=settings.requests_per_minute,
             accept_marks=settings.accept_marks,
             log=log,
         )

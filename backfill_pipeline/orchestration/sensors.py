@@ -1,46 +1,38 @@
-"""The sensor for new days: asks for each site's days once they are ready, and again for those that came back thin.
+"""The sensors that ask for days: `new_days` for those that nobody asked for, `healing` again for thin and failed ones.
 
 What became of a day is read from Dagster's own events and runs at each tick, so that nothing is asked for twice whoever
-asked first. The cursor is one date. Put here: how a day's past is read from Dagster, how an ask becomes a run.
-Keep out: what is due (`core/newdays.py`).
+asked first; a cursor holds a date, or a site and an instant. Put here: how an ask becomes a run, and how much a tick
+looks at. Keep out: what is due (`core/`), how a day's past is read (`past.py`).
 """
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
-from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-    PARTITION_NAME_TAG,
-    PRIORITY_TAG,
-    SENSOR_NAME_TAG,
-)
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG as RANGE_END_TAG
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG as RANGE_START_TAG
+from dagster._core.storage.tags import PARTITION_NAME_TAG, PRIORITY_TAG
 
-from backfill_pipeline.core.day import days_between, parse_day, partition_key
-from backfill_pipeline.core.newdays import Ask, NewDays, Past, newest_ready, plan_new_days
+from backfill_pipeline.core.day import parse_day, partition_key
+from backfill_pipeline.core.healing import SHARE, Again, most_at_once, pause, plan_healing
+from backfill_pipeline.core.newdays import Ask, NewDays, newest_ready, plan_new_days
 from backfill_pipeline.errors import UsageError
-from backfill_pipeline.orchestration.failures import observed_error
 from backfill_pipeline.orchestration.partitions import asset_key
+from backfill_pipeline.orchestration.past import ATTEMPT_TAG, REMEMBERED, read_asked, read_asks, read_due
 from backfill_pipeline.settings import Settings
 
 SENSOR = "new_days"
+HEALING = "healing"
 EVERY_S = 300
 """Seconds between two ticks: days become ready once a day."""
 
 MOST_RUNS = 4
-"""Runs of the sensor that may be queued or at work at once."""
+"""Runs of each sensor that may be queued or at work at once."""
 
-ATTEMPT_TAG = "backfill/attempt"
-
-_UNDER_WAY = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
-_ASKED = 100
-_EVENTS_A_DAY = 20
+EVENTS_A_TICK = 4000
+"""Events that a tick of `healing` reads before it leaves the other sites to the next one: about two seconds."""
 
 
 def new_days_sensor(
@@ -59,30 +51,77 @@ def new_days_sensor(
         name=SENSOR,
         job_name=job_name,
         minimum_interval_seconds=EVERY_S,
-        default_status=dg.DefaultSensorStatus.RUNNING if settings.new_days else dg.DefaultSensorStatus.STOPPED,
-        description=f"Asks for each site's days {settings.raw_lag_hours:g} hours after they end, and again, at growing "
-        "distances, for days that failed or came back empty or thin.",
+        default_status=_status(settings),
+        description=f"Asks for each site's days {settings.raw_lag_hours:g} hours after they end.",
     )
     def new_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         plan = _planned(context, settings, sites, now())
         context.update_cursor(plan.since.isoformat())
-        requests = [_request(ask) for ask in plan.asks]
-        said = (
-            f"all days before {plan.since} are settled; {plan.in_flight} site-days at work, {plan.waiting} asked for "
-            f"later, {plan.given_up} given up"
-        )
-        context.log.info(said)
-        return dg.SensorResult(run_requests=requests, skip_reason=None if requests else dg.SkipReason(said))
+        said = f"all days before {plan.since} were asked for; {plan.in_flight} site-days at work"
+        return _result(context, plan.asks, said, priority=2)  # a day does not wait for a year's backfill
 
     return new_days
+
+
+def healing_sensor(
+    settings: Settings, sites: Sequence[str], job_name: str, *, now: Callable[[], datetime]
+) -> dg.SensorDefinition:
+    """The sensor that asks again; on by default unless `BACKFILL_NEW_DAYS` is 0. Arguments as of `new_days_sensor`."""
+
+    @dg.sensor(
+        name=HEALING,
+        job_name=job_name,
+        minimum_interval_seconds=EVERY_S,
+        default_status=_status(settings),
+        description="Asks again, at growing distances and for at most "
+        f"{SHARE:.0%} of the budget, for days that failed or came back empty or thin, whoever asked for them first.",
+    )
+    def healing(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        at, per_minute = now(), settings.requests_per_minute
+        begin, not_before = _healed_until(context.cursor)
+        if at < not_before:
+            return dg.SensorResult(skip_reason=dg.SkipReason(f"has had its share of the budget until {not_before}"))
+        asks = read_asks(context.instance, sites, context.repository_def, at - REMEMBERED)
+        if asks.again >= MOST_RUNS:
+            return dg.SensorResult(skip_reason=dg.SkipReason(f"{asks.again} runs are to end first"))
+        most, events, looked = most_at_once(per_minute), 0, 0
+        due: list[tuple[datetime, Again]] = []
+        order = _from(sites, begin)
+        for site in order:
+            found, read = read_due(context.instance, site, asks, at)
+            due += [one for one in found if one[1].day >= settings.first_day and settings.ready_at(one[1].day) <= at]
+            events, looked = events + read, looked + 1
+            if events >= EVENTS_A_TICK or sum(one.requests for _, one in due) >= most:
+                break
+        waiting = [one for _, one in sorted(due, key=lambda found: found[0])]
+        plan, cost = plan_healing(waiting, most=most, days_per_ask=settings.days_per_run, room=MOST_RUNS - asks.again)
+        goes_on = order[looked % len(order)] if order else ""
+        not_before = at + pause(cost, per_minute)
+        context.update_cursor(json.dumps({"site": goes_on, "not_before": not_before.isoformat()}))
+        said = (
+            f"looked at {looked} of {len(sites)} sites: {len(due)} site-days due, about {cost} requests asked for now"
+        )
+        return _result(context, plan, said, priority=1)  # neither: its share is bounded, and small
+
+    return healing
+
+
+def _status(settings: Settings) -> dg.DefaultSensorStatus:
+    return dg.DefaultSensorStatus.RUNNING if settings.new_days else dg.DefaultSensorStatus.STOPPED
 
 
 def _planned(context: dg.SensorEvaluationContext, settings: Settings, sites: Sequence[str], now: datetime) -> NewDays:
     newest = newest_ready(now, settings.raw_lag_hours)
     since = _since(context.cursor) or newest - timedelta(days=max(settings.new_days, 1) - 1)
     since = max(settings.first_day, min(since, newest + timedelta(days=1)))
-    past, own = read_past(context.instance, sites, since, newest, context.repository_def)
-    return plan_new_days(past, sites, since, newest, now=now, days_per_ask=settings.days_per_run, room=MOST_RUNS - own)
+    earliest = datetime(since.year, since.month, since.day, tzinfo=UTC)
+    asks = read_asks(context.instance, sites, context.repository_def, earliest)
+    asked = read_asked(context.instance, sites, since, newest)
+    for site, days in asks.ended.items():
+        asked.setdefault(site, set()).update(days)
+    return plan_new_days(
+        asked, asks.flying, sites, since, newest, days_per_ask=settings.days_per_run, room=MOST_RUNS - asks.new
+    )
 
 
 def _since(cursor: str | None) -> date | None:
@@ -93,115 +132,35 @@ def _since(cursor: str | None) -> date | None:
         return None
 
 
-def _request(ask: Ask) -> dg.RunRequest:
-    names = " ".join(ask.sites)
-    which = hashlib.sha256(names.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    first, last = partition_key(ask.first), partition_key(ask.last)
-    days = (
-        {PARTITION_NAME_TAG: first}
-        if first == last
-        else {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
-    )
-    return dg.RunRequest(
-        run_key=f"{first} {last} {which} {ask.attempt}",
-        asset_selection=[asset_key(site) for site in ask.sites],
-        tags=days | {ATTEMPT_TAG: str(ask.attempt), PRIORITY_TAG: "1"},  # a day does not wait for a year's backfill
-    )
-
-
-def read_past(
-    instance: dg.DagsterInstance, sites: Sequence[str], first: date, last: date, repository: Any
-) -> tuple[dict[tuple[str, date], Past], int]:
-    """What became of each site-day, and how many of the sensor's own runs are under way.
-
-    Args:
-        instance: where events and runs are.
-        sites: site names.
-        first: first day.
-        last: last day, included.
-        repository: its asset graph tells which days a backfill asks for; None: backfills are not looked at.
-    """
-    days, known = list(days_between(first, last)), set(sites)
-    ended: dict[tuple[str, date], dict[str, float]] = defaultdict(dict)  # when each ask ended, by run
-    stored: dict[tuple[str, date], bool] = {}
-    for site in sites:
-        for at in range(0, len(days), _ASKED):
-            keys = [partition_key(day) for day in days[at : at + _ASKED]]
-            filters = dg.AssetRecordsFilter(asset_key=asset_key(site), asset_partitions=keys)
-            limit = len(keys) * _EVENTS_A_DAY
-            for record in instance.fetch_materializations(filters, limit=limit).records:  # newest first
-                made = record.asset_materialization
-                if made is not None and made.partition is not None:
-                    one = (site, parse_day(made.partition))
-                    stored.setdefault(one, _is_thin(made))
-                    ended[one].setdefault(record.run_id, record.timestamp)
-    for site, day, record in _failures(instance, days):
-        if site in known:
-            ended[site, day].setdefault(record.run_id, record.timestamp)
-    flying = set(_in_backfills(instance, sites, repository)) if repository is not None else set()
-    own = 0
-    for run in instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY)):
-        own += run.tags.get(SENSOR_NAME_TAG) == SENSOR
-        flying.update(_covered(run, sites))
-    # An ask that left no event, since its process was killed or it was cancelled, is an ask all the same.
-    earliest = datetime(first.year, first.month, first.day, tzinfo=UTC)
-    asked = dg.RunsFilter(tags={SENSOR_NAME_TAG: SENSOR}, statuses=FINISHED_STATUSES, created_after=earliest)
-    for kept in instance.get_run_records(asked):
-        at_end = kept.end_time or kept.update_timestamp.timestamp()
-        for one in _covered(kept.dagster_run, sites):
-            ended[one].setdefault(kept.dagster_run.run_id, at_end)
-    past = {}
-    for one in {*ended, *flying}:
-        times = ended.get(one, {})
-        last_end = datetime.fromtimestamp(max(times.values()), UTC) if times else None
-        past[one] = Past(len(times), last_end, one in stored, stored.get(one, False), one in flying)
-    return past, own
-
-
-def _failures(instance: dg.DagsterInstance, days: Sequence[date]) -> Iterator[tuple[str, date, dg.EventLogRecord]]:
-    """The failures of these days, of whatever site, newest first: few days fail, so all sites are one question."""
-    for at in range(0, len(days), _ASKED):
-        keys = [partition_key(day) for day in days[at : at + _ASKED]]
-        began = datetime(days[at].year, days[at].month, days[at].day, tzinfo=UTC).timestamp()
-        filters = dg.EventRecordsFilter(
-            dg.DagsterEventType.ASSET_OBSERVATION, asset_partitions=keys, after_timestamp=began
-        )
-        for record in instance.event_log_storage.get_event_records(filters):
-            seen = record.asset_observation
-            failure = observed_error(seen) if seen is not None else None
-            if failure is not None:
-                yield failure.site, parse_day(failure.day), record
-
-
-def _is_thin(made: dg.AssetMaterialization) -> bool:
-    about = {name: value.value for name, value in made.metadata.items()}
-    return about.get("state") == "empty" or about.get("thin") is True
-
-
-def _covered(run: dg.DagsterRun, sites: Iterable[str]) -> Iterator[tuple[str, date]]:
-    """The site-days that a run asks for."""
-    one = run.tags.get(PARTITION_NAME_TAG)
-    first, last = run.tags.get(ASSET_PARTITION_RANGE_START_TAG, one), run.tags.get(ASSET_PARTITION_RANGE_END_TAG, one)
-    if first is None or last is None:
-        return
+def _healed_until(cursor: str | None) -> tuple[str, datetime]:
+    """The site to go on with, and from when; a cursor that cannot be read counts as none."""
     try:
-        days = list(days_between(parse_day(first), parse_day(last)))
-    except UsageError:  # a run of somebody else's partitions
-        return
-    for site in sites:
-        if run.asset_selection is None or asset_key(site) in run.asset_selection:
-            yield from ((site, day) for day in days)
+        kept = json.loads(cursor or "")
+        return str(kept["site"]), datetime.fromisoformat(kept["not_before"]).astimezone(UTC)
+    except (ValueError, TypeError, KeyError):
+        return "", datetime.min.replace(tzinfo=UTC)
 
 
-def _in_backfills(instance: dg.DagsterInstance, sites: Sequence[str], repository: Any) -> Iterator[tuple[str, date]]:
-    """The site-days of backfills that are not over: their runs may not be there yet."""
-    under_way = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
-    for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=under_way)):
-        if not backfill.is_asset_backfill:
-            for site in sites:
-                yield from ((site, parse_day(key)) for key in backfill.partition_names or ())
-            continue
-        data = backfill.get_asset_backfill_data(repository.asset_graph)
-        for site in sites:
-            subset = data.get_target_partitions_subset(asset_key(site))
-            yield from ((site, parse_day(key)) for key in subset.get_partition_keys())
+def _from(sites: Sequence[str], begin: str) -> list[str]:
+    """All sites, `begin` first; from the first one on when there is none of that name any more."""
+    at = sites.index(begin) if begin in sites else 0
+    return [*sites[at:], *sites[:at]]
+
+
+def _result(context: dg.SensorEvaluationContext, asks: Sequence[Ask], said: str, *, priority: int) -> dg.SensorResult:
+    context.log.info(said)
+    requests = list(_requests(asks, priority))
+    return dg.SensorResult(run_requests=requests, skip_reason=None if requests else dg.SkipReason(said))
+
+
+def _requests(asks: Sequence[Ask], priority: int) -> Iterator[dg.RunRequest]:
+    for ask in asks:
+        names = " ".join(ask.sites)
+        which = hashlib.sha256(names.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        first, last = partition_key(ask.first), partition_key(ask.last)
+        days = {PARTITION_NAME_TAG: first} if first == last else {RANGE_START_TAG: first, RANGE_END_TAG: last}
+        yield dg.RunRequest(
+            run_key=f"{first} {last} {which} {ask.attempt}",
+            asset_selection=[asset_key(site) for site in ask.sites],
+            tags=days | {ATTEMPT_TAG: str(ask.attempt), PRIORITY_TAG: str(priority)},
+        )

@@ -10,8 +10,9 @@ import json
 import sys
 import threading
 import time
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -250,6 +251,8 @@ class _Handler(BaseHTTPRequestHandler):
             }[self.api.bad_key]
 
     def _paginated(self, name: str, query: dict[str, str]) -> Any:
+        if self.api.world.site(name) is None:  # a guess: nobody has seen it
+            raise _Answer(404, _NO_RESULT)
         start, end = _bounds(query)
         size = _choice(query, "page_size", PAGE_SIZE, 10_000, "Number of records per page")
         raw = query.get("raw_data", "false").lower() in ("true", "1")
@@ -257,9 +260,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._before(struck, size)
         headers: dict[str, str] = {}
         source = self.api.world.window(name, start, end)
+        if any(fault.kind == "other_site" for fault in struck):
+            other = next(site.name for site in self.api.world.sites if site.name != name)
+            source = self.api.world.window(other, start, end)
         if not raw or any(fault.kind == "bucketed" for fault in struck):
-            source = _bucketed(source)
-        answer = _paged(list(source), size, query.get("cursor"), fixed=self.api.fixed_cursor)
+            source = list(_bucketed(source))
+        answer = _paged(source, size, query.get("cursor"), fixed=self.api.fixed_cursor)
         time.sleep(self.api.latency_s + self.api.latency_per_row_s * len(answer["point_samples"]))
         for fault in struck:
             if fault.kind == "no_data" and not answer["point_samples"]:
@@ -309,9 +315,9 @@ def _paged(rows: Sequence[Sample], size: int, cursor: str | None, *, fixed: bool
     at, offset = _position(cursor)
     begin = 0
     if at is not None:
-        same = [n for n, row in enumerate(rows) if row[0] == at]
-        later = next((n for n, row in enumerate(rows) if row[0] > at), len(rows))
-        begin = same[offset] if offset < len(same) else later
+        first = bisect_left(rows, at, key=lambda row: row[0])
+        later = bisect_right(rows, at, key=lambda row: row[0])
+        begin = min(first + offset, later)
     page = rows[begin : begin + size]
     more = begin + size < len(rows)
     following = None
@@ -322,7 +328,7 @@ def _paged(rows: Sequence[Sample], size: int, cursor: str | None, *, fixed: bool
     return {"point_samples": [_row(row) for row in page], "next_cursor": following, "has_more": more}
 
 
-def _bucketed(rows: Iterator[Sample]) -> Iterator[Sample]:
+def _bucketed(rows: Iterable[Sample]) -> Iterator[Sample]:
     """The aggregated series: one row per point and five minutes, on the mark."""
     seen: dict[tuple[int, str], str] = {}
     for at, name, value in rows:

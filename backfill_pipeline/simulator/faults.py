@@ -42,6 +42,7 @@ KINDS = {
     "offset": "times with +00:00",
     "epoch_ms": "times as epoch milliseconds",
     "bucketed": "aggregated data although raw was asked for",
+    "other_site": "samples of another site of the key",
 }
 """Kind of fault -> what it does."""
 

@@ -10,7 +10,8 @@ import json
 import math
 import random
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -28,6 +29,10 @@ _ODD_VALUES = ("null", '"NaN"', '"active"', '""', '"inf"', '"1,5"')
 def midnight_us(day: date) -> int:
     """The day's first instant, Unix microseconds."""
     return (datetime(day.year, day.month, day.day, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+
+
+def _at(row: Sample) -> int:
+    return row[0]
 
 
 class Site(Protocol):
@@ -208,15 +213,16 @@ class World:
         """The site of that name."""
         return next((site for site in self.sites if site.name == name), None)
 
-    def window(self, name: str, start_us: int, end_us: int) -> Iterator[Sample]:
+    def window(self, name: str, start_us: int, end_us: int) -> list[Sample]:
         """The samples of `start_us <= t < end_us`, in the API's order."""
         site = self.site(name)
         day = (_EPOCH + timedelta(microseconds=start_us)).date()
+        found: list[Sample] = []
         while site is not None and midnight_us(day) < end_us:
-            for row in site.samples(day):
-                if start_us <= row[0] < end_us:
-                    yield row
+            rows = site.samples(day)
+            found += rows[bisect_left(rows, start_us, key=_at) : bisect_left(rows, end_us, key=_at)]
             day += timedelta(days=1)
+        return found
 
     def truth(self, name: str, day: date) -> list[tuple[int, str, float]]:
         """What the day's object should hold: (Unix ms, point, value), sorted by point and time.

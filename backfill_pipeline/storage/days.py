@@ -107,11 +107,19 @@ def day_footer(store: Store, site: str, day: date) -> Footer:
         FileNotFoundError: the day is not stored.
         DamagedObjectError: its object is no Parquet file, or a cut one.
     """
+    return read_footer(day_end(store, site, day))
+
+
+def day_end(store: Store, site: str, day: date) -> bytes:
+    """The end of a stored day's object, with its whole footer.
+
+    Raises:
+        FileNotFoundError: the day is not stored.
+        DamagedObjectError: its object is no Parquet file.
+    """
     key = object_key(site, day)
     end = store.get(key, last=_END)
-    if footer_bytes(end) > len(end):
-        end = store.get(key, last=footer_bytes(end))
-    return read_footer(end)
+    return store.get(key, last=footer_bytes(end)) if footer_bytes(end) > len(end) else end
 
 
 def wrong_object(store: Store, site: str, day: date, size: int | None = None) -> list[str] | None:

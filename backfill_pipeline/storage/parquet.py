@@ -31,6 +31,10 @@ ROW_GROUP_ROWS = 65_536
 _DICTIONARY_BYTES = 131_072
 """A row group's values that are more different than this holds are written plain: with an index each would grow."""
 
+_STRINGS = ("point_name", "site_name")
+_WRITTEN = pa.schema([f.with_type(pa.dictionary(pa.int32(), pa.string())) if f.name in _STRINGS else f for f in SCHEMA])
+"""The contract's columns as they are handed to the writer: it need not find out again which names repeat."""
+
 _END = 8
 """Bytes after the footer: its length and the format's mark."""
 
@@ -109,11 +113,10 @@ def encode(day: DayRows, *, facts: Mapping[str, str] | None = None, encoding: En
         "points_configured": str(len(day.points)),
         **(facts or {}),
     }
-    schema = SCHEMA.with_metadata({key: value.encode("utf-8", "surrogatepass") for key, value in about.items()})
     sink, rows, digest, points = pa.BufferOutputStream(), 0, DataHash(), PointSummary(day.points)
     with pq.ParquetWriter(
         sink,
-        schema,
+        _WRITTEN,
         compression=encoding.codec,
         version="2.6",
         use_dictionary=["point_name", "site_name", "value"],
@@ -122,14 +125,15 @@ def encode(day: DayRows, *, facts: Mapping[str, str] | None = None, encoding: En
         write_statistics=True,
         write_page_index=True,
         write_page_checksum=True,
+        store_schema=False,  # a reader is to see strings, not that we had them as dictionaries
         sorting_columns=[pq.SortingColumn(1), pq.SortingColumn(0)],
     ) as writer:
         for group in _row_groups(day, encoding.row_group_rows, points):
             writer.write_table(group, row_group_size=len(group))
             digest.update(group)
             rows += len(group)
-        # Added last: what belongs to the schema is written twice, since Arrow keeps a copy of it in the footer.
-        writer.add_key_value_metadata({"data_sha256": digest.hexdigest(), **_figures(day, points)})
+        about |= {"data_sha256": digest.hexdigest(), **_figures(day, points)}
+        writer.add_key_value_metadata({key: value.encode("utf-8", "surrogatepass") for key, value in about.items()})
     data = sink.getvalue().to_pybytes()
     return Encoded(data, rows, hashlib.sha256(data).hexdigest(), state)
 
@@ -258,8 +262,11 @@ class DataHash:
             return
         self._times.update(table["timestamp"].to_numpy().astype("<i8", copy=False).tobytes())
         self._values.update(table["value"].to_numpy().astype("<f8", copy=False).tobytes())
-        runs = pc.run_end_encode(table["point_name"].combine_chunks(), run_end_type=pa.int64())
-        names = runs.values.cast(pa.binary()).to_pylist()
+        names = table["point_name"].combine_chunks()
+        as_codes = pa.types.is_dictionary(names.type)
+        runs = pc.run_end_encode(names.indices if as_codes else names, run_end_type=pa.int64())
+        distinct = names.dictionary.take(runs.values) if as_codes else runs.values
+        names = distinct.cast(pa.binary()).to_pylist()
         counts = np.diff(runs.run_ends.to_numpy(), prepend=0).tolist()
         if self._runs and self._runs[-1][0] == names[0]:
             counts[0] += self._runs.pop()[1]
@@ -318,4 +325,4 @@ def _table(site: str, names: Any, code: NDArray[np.int32], ms: NDArray[np.int64]
     here, number = np.unique(code, return_inverse=True)
     points = pa.DictionaryArray.from_arrays(pa.array(number.astype(np.int32)), names.take(pa.array(here)))
     sites = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(code), np.int32)), pa.array([site]))
-    return pa.table([pa.array(ms), points.cast(pa.string()), pa.array(value), sites.cast(pa.string())], schema=SCHEMA)
+    return pa.table([pa.array(ms), points, pa.array(value), sites], schema=_WRITTEN)

@@ -15,7 +15,7 @@ from backfill_pipeline.ace.ledgers import SqliteLedger
 from backfill_pipeline.errors import BudgetLostError, SettingError, StoppedError
 from backfill_pipeline_tests.services import postgres_server, redis_server
 
-SPAN, MARGIN, MOST = 1.0, 0.1, 10
+SPAN, MARGIN, MOST = 1.0, 0.3, 10
 
 
 @contextmanager

@@ -78,8 +78,9 @@ def test_all_sites_that_are_not_archived_are_found(simulator):
     assert [site.name for site in client_of(simulator).sites()] == ["Büro 1/north", "a.b"]
 
 
-def test_all_points_are_listed_over_several_pages(simulator):
+def test_all_points_are_listed_over_several_pages(simulator, monkeypatch):
     """More points than a page holds: all of them, sorted, in two requests, and counted against the total."""
+    monkeypatch.setattr("backfill_pipeline.ace.client.LIST_SIZE", 5_000)
     client = client_of(simulator)
     points = client.configured_points("a.b")
     assert len(points.names) == 6009
@@ -123,6 +124,8 @@ def test_a_day_over_the_wire_is_the_worlds_day(simulator, tmp_path, size):
         "zulu",
         "offset",
         "epoch_ms",
+        "other_site:share=0.2,times=2",
+        "bucketed:share=0.2,after=2,times=2",
     ],
 )
 def test_no_fault_that_ends_costs_or_adds_a_row(tmp_path, fault):
@@ -140,6 +143,7 @@ def test_no_fault_that_ends_costs_or_adds_a_row(tmp_path, fault):
         ("wrong_key", ContractError),
         ("null_samples", ContractError),
         ("bucketed", ContractError),
+        ("other_site", ContractError),
         ("status:code=502", PageFailedError),
         ("truncate", PageFailedError),
         ("max_page:rows=1", RequestRefusedError),
@@ -231,6 +235,23 @@ def test_no_error_of_the_network_names_the_key():
     with pytest.raises(BackfillError, match="ACE_API_URL") as caught:
         client.sites()
     assert "hush" not in str(caught.value)
+
+
+def test_a_larger_page_may_take_longer(simulator, monkeypatch):
+    """The time-out for reading fits the size that is asked for: more than 60 s for the largest usual page."""
+    client, waits = client_of(simulator), []
+    session = client._session()
+    honest = session.get
+
+    def get(*args, timeout, **options):
+        waits.append(timeout[1])
+        return honest(*args, timeout=timeout, **options)
+
+    monkeypatch.setattr(session, "get", get)
+    for size in (500, 100_000):
+        client.page(SITE, Window(0, 60), size, None)
+    assert 30 <= waits[0] < 40
+    assert waits[1] > 60
 
 
 def test_a_client_is_opened_by_the_settings(simulator, tmp_path):

@@ -1,7 +1,9 @@
 """A day, whole: whatever the API does, the rows that come out are the rows that it holds."""
 
 import gc
+import math
 import threading
+import time
 import weakref
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -25,6 +27,7 @@ from backfill_pipeline.errors import (
     StoppedError,
     ThrottledError,
 )
+from backfill_pipeline.settings import PAGE_SIZES
 from backfill_pipeline_tests.builders import Row, answer, page_of
 
 DAY = date(2025, 10, 12)
@@ -42,13 +45,21 @@ class FakeClient:
     url: str = "fake"
     largest: int = 10**6
     asked: list[tuple[int, int, int, str | None]] = field(default_factory=list)
+    configured: list[str] | None = None
+    lists: int = 0
+    waited: float = 0.0
 
     def __post_init__(self) -> None:
         self.retries = Retries(Backoff(tries=10, first_s=0, most_s=0))
         self.lock = threading.Lock()
 
     def configured_points(self, site: str) -> PointList:
-        return PointList(site, tuple(sorted({name for _, name, _ in self.rows} | {"silent"})), self.rows_a_day)
+        found = {name for _, name, _ in self.rows} | {"silent"} if self.configured is None else self.configured
+        return PointList(site, tuple(sorted(found)), self.rows_a_day)
+
+    def known_points(self, site: str) -> frozenset[str]:
+        self.lists += 1
+        return frozenset({name for _, name, _ in self.rows} | set(self.configured or ()))
 
     def page(self, site, window, size, cursor):
         with self.lock:
@@ -98,13 +109,52 @@ def test_a_day_is_whole_at_any_page_size(tmp_path, size):
 
 
 def test_a_known_site_costs_hardly_more_than_the_least_possible(tmp_path):
-    """From the second day on, windows fill pages: at most a tenth above the least, a sweep being 4 % of a page."""
+    """Without a limit, as many windows as may be: at most a seventh above the least, a sweep being 4 % of a page."""
     days = [DAY, DAY + timedelta(days=1)]
     rows = [row for day in days for row in sweeps(40, 60, day)]
     client = FakeClient(rows)
     _, second = fetch(client, tmp_path, days, max_page_size=1_000)
     assert rows_of(second) == truth(rows, days[1])
-    assert second.requests <= -(-57_600 // 1_000) * 1.1
+    assert second.requests <= -(-57_600 // 1_000) * 1.15
+
+
+def test_at_the_budget_a_day_costs_the_least_possible(tmp_path):
+    """Where answers come faster than the budget lets requests leave, all pages but the last are full."""
+    days = [DAY, DAY + timedelta(days=1)]
+    rows = [row for day in days for row in sweeps(40, 60, day)]
+    fetched = fetch(FakeClient(rows), tmp_path, days, max_page_size=1_000, requests_per_minute=50)
+    assert [day.requests for day in fetched] == [58, 58]
+
+
+def test_where_answers_are_slow_the_first_day_is_shared_as_well(tmp_path):
+    """Nothing is known at first; after one page the others take their part of the same day, at hardly more requests."""
+    client = FakeClient(sweeps(40, 300))
+    honest, at_once, most = client.page, set(), []
+
+    def page(*asked):
+        at_once.add(threading.get_ident())
+        most.append(len(at_once))
+        time.sleep(0.05)
+        try:
+            return honest(*asked)
+        finally:
+            at_once.discard(threading.get_ident())
+
+    client.page = page
+    (day,) = fetch(client, tmp_path, max_page_size=500)
+    assert rows_of(day) == truth(client.rows)
+    assert max(most) >= 6
+    assert day.requests <= -(-11_520 // 500) + 4
+
+
+@pytest.mark.parametrize("size", [50, 500, 100_000])
+def test_no_page_is_asked_for_twice_and_none_off_the_list(tmp_path, size):
+    """Where nothing fails, each place of the day is asked for once, with sizes that the API takes."""
+    client = FakeClient(sweeps(30, 900))
+    fetch(client, tmp_path, max_page_size=size)
+    places = [cursor or start for start, _, _, cursor in client.asked]
+    assert len(places) == len(set(places))
+    assert {size for *_, size, _ in client.asked} <= set(PAGE_SIZES)
 
 
 def test_a_small_day_is_one_request(tmp_path):
@@ -131,15 +181,18 @@ faults = st.sampled_from(
     st.lists(st.tuples(st.integers(0, 86_399_999_999), st.integers(1, 40)), max_size=12, unique_by=lambda s: s[0]),
     st.lists(st.one_of(st.none(), faults), max_size=12),
     st.sampled_from([3, 10, 100, 1_000]),
+    st.sampled_from([50, math.inf]),
 )
-def test_any_faults_that_end_leave_the_truth(tmp_path_factory, found, script, size):
+def test_any_faults_that_end_leave_the_truth(tmp_path_factory, found, script, size, per_minute):
     """For any sweeps and any sequence of failures that ends, every sample arrives once."""
     rows = sorted((START + time, f"p{n:02}", float(n)) for time, points in found for n in range(points))
     # At most two answers of a broken form: the third at one place would be believed, and fail the day.
     broken = [number for number, fault in enumerate(script) if isinstance(fault, ContractError)]
     script = [fault for number, fault in enumerate(script) if number not in broken[2:]]
     client = FakeClient(rows, list(script))
-    (day,) = fetch(client, tmp_path_factory.mktemp("day"), max_page_size=size, accept_marks=True)
+    (day,) = fetch(
+        client, tmp_path_factory.mktemp("day"), max_page_size=size, accept_marks=True, requests_per_minute=per_minute
+    )
     assert day.error is None
     assert rows_of(day) == truth(rows)
 
@@ -150,6 +203,16 @@ def test_a_size_the_api_refuses_is_stepped_down_at_once(tmp_path):
     (day,) = fetch(client, tmp_path)
     assert rows_of(day) == truth(client.rows)
     assert sum(size > 500 for _, _, size, _ in client.asked) <= 5
+
+
+def test_a_size_that_is_refused_for_one_site_is_not_asked_for_another(tmp_path):
+    """The API's list of sizes is one for all sites."""
+    client = FakeClient(sweeps(5, 600), largest=500)
+    fetcher = Fetcher(client, spool=tmp_path)
+    list(fetcher.days("north", [DAY]))
+    client.asked.clear()
+    list(fetcher.days("south", [DAY]))
+    assert {size for _, _, size, _ in client.asked} == {500}
 
 
 def test_an_empty_day_is_asked_twice_and_said_to_be_empty(tmp_path):
@@ -217,6 +280,50 @@ def test_aggregated_data_is_not_taken_for_raw(tmp_path):
     assert "ACE_ACCEPT_MARKS" in str(day.error)
     (day,) = fetch(FakeClient(rows, rows_a_day=100), tmp_path, accept_marks=True)
     assert rows_of(day) == truth(rows)
+
+
+def test_a_page_of_another_site_is_asked_for_again_and_never_taken(tmp_path):
+    """None of its names is a point of the site: asked again; where it stays so, the day fails and names the point."""
+    client = FakeClient(sweeps(40, 600))
+    honest, foreign = client.page, [(time, f"other/{name}", value) for time, name, value in client.rows]
+    wrong = iter([False, True, True, False, True])
+    client.page = lambda *asked: (
+        answer(foreign, asked[1].start, asked[1].end, asked[2], asked[3]) if next(wrong, False) else honest(*asked)
+    )
+    (day,) = fetch(client, tmp_path, max_page_size=1_000)
+    assert rows_of(day) == truth(client.rows)
+    assert set(day.rows.counts.dropped) == set()
+    client.page = lambda _site, window, size, cursor: answer(foreign, window.start, window.end, size, cursor)
+    (day,) = fetch(client, tmp_path / "again", max_page_size=1_000)
+    assert isinstance(day.error, ContractError)
+    assert "samples of another site" in str(day.error)
+    assert "'other/p0" in str(day.error)
+
+
+@pytest.mark.parametrize("configured", [["p000"], ["silent"], []])
+@pytest.mark.parametrize("size", [3, 1_000])
+def test_points_that_are_not_configured_are_no_other_site(tmp_path, configured, size):
+    """Few or none are configured, so most pages hold others alone: known by the full list, which is read once."""
+    client = FakeClient(sweeps(30, 7_200), configured=configured)
+    (day,) = fetch(client, tmp_path, max_page_size=size, max_windows=1)
+    assert day.error is None
+    assert rows_of(day) == [row for row in truth(client.rows) if row[0] in configured]
+    assert day.rows.counts.fetched == len(client.rows)
+    assert client.lists <= 1
+
+
+def test_a_page_that_is_refused_leaves_the_walk_where_it_was(tmp_path):
+    """An aggregated page among raw ones is asked for again from the same place: no row of it is lost, none is taken."""
+    client = FakeClient(sweeps(20, 60))
+    honest = client.page
+    marks = sorted({(time // 300_000_000 * 300_000_000, name, -1.0) for time, name, _ in client.rows})
+    turn = iter(range(10**6))
+    client.page = lambda *asked: (
+        answer(marks, asked[1].start, asked[1].end, asked[2], asked[3]) if next(turn) % 5 == 3 else honest(*asked)
+    )
+    (day,) = fetch(client, tmp_path, max_page_size=500, max_windows=1)
+    assert day.error is None
+    assert rows_of(day) == truth(client.rows)
 
 
 def test_what_was_spooled_is_not_asked_for_again(tmp_path):

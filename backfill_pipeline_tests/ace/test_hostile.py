@@ -42,7 +42,14 @@ def answering(parts: Iterator[bytes], *, status: int = 200, packed: bool = False
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with served(Handler) as client:
+        yield client
+
+
+@contextmanager
+def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[AceClient]:
+    """A client of a server that answers so."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
@@ -88,6 +95,46 @@ def test_a_page_without_end_is_cut_off(kind):
                 client.page("site", WINDOW, 1_000, None)
 
         assert peak_of(ask) < 12 * MB
+
+
+LENGTHS = {
+    "longer than the body": {"Content-Length": "5000"},
+    "shorter than the body": {"Content-Length": "60"},
+    "no number": {"Content-Length": "many"},
+    "chunks without a last one": {"Transfer-Encoding": "chunked"},
+}
+
+
+@pytest.mark.parametrize("kind", LENGTHS)
+def test_a_length_that_is_not_the_bodys_is_no_answer(kind):
+    """Whatever the header says: a body that is not whole is a failure, and the next answer is read by itself."""
+    whole = HEAD + ROW + TAIL
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            headers = LENGTHS[kind] if len(asked) == 1 else {"Content-Length": str(len(whole))}
+            body = whole if "Content-Length" in headers else b"%x\r\n%b\r\n" % (len(whole) - 9, whole[:-9])
+            self.send_response(200)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+            if len(asked) == 1 and kind != "shorter than the body":
+                self.close_connection = True
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with served(Handler) as client:
+        with pytest.raises(PageFailedError) if kind != "no number" else suppress(PageFailedError):
+            client.page("site", WINDOW, 1_000, None)
+        with suppress(PageFailedError):  # what was left over of the first answer is no answer either
+            client.page("site", WINDOW, 1_000, None)
+        assert len(client.page("site", WINDOW, 1_000, None)) == 1
 
 
 def test_a_bomb_in_gzip_is_cut_off():

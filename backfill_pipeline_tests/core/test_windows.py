@@ -1,13 +1,15 @@
 """The plan of a day: whole, without overlap, in as few windows as the pages allow."""
 
+import math
 from datetime import date
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backfill_pipeline.core.day import Window, day_window
-from backfill_pipeline.core.windows import SHORTEST_S, DayPlan, SitePace
+from backfill_pipeline.core.windows import HANDS, SHORTEST_S, DayPlan, SitePace
 
 DAY = date(2025, 10, 12)
 WHOLE = day_window(DAY)
@@ -21,9 +23,9 @@ def pace_of(density: float = 0.0, burst: int = 0, size: int = 100_000) -> SitePa
     return pace
 
 
-def all_windows(plan: DayPlan, pace: SitePace) -> list[Window]:
+def all_windows(plan: DayPlan, pace: SitePace, at_once: int = 1) -> list[Window]:
     windows = []
-    while (window := plan.next_window(pace)) is not None:
+    while (window := plan.next_window(pace, max(1, at_once - len(windows)))) is not None:
         windows.append(window)
     return windows
 
@@ -33,48 +35,51 @@ def all_windows(plan: DayPlan, pace: SitePace) -> list[Window]:
     st.floats(0, 500),
     st.integers(0, 9_000),
     st.lists(st.tuples(st.integers(0, 86_399), st.integers(1, 30_000)), max_size=5),
+    st.integers(1, 9),
 )
-def test_windows_cover_the_day_exactly_once(density, burst, done_spans):
+def test_windows_cover_the_day_exactly_once(density, burst, done_spans, at_once):
     """Whatever is done already and however dense the site, the windows fill the rest without gap or overlap."""
     done, end = [], 0
     for start, length in sorted(done_spans):
         if start >= end:
             end = min(start + length, 86_400)
             done.append(Window(WHOLE.start + start, WHOLE.start + end))
-    windows = all_windows(DayPlan(DAY, done, expected_rows=10**6), pace_of(density, burst))
+    windows = all_windows(DayPlan(DAY, done), pace_of(density, burst), at_once)
     parts = sorted([*done, *windows])
     assert parts[0].start == WHOLE.start
     assert parts[-1].end == WHOLE.end
     assert all(a.end == b.start for a, b in pairwise(parts))
 
 
-def test_windows_of_a_known_site_fill_their_pages():
-    """The measured site (4,581 rows every 300 s) takes 14 pages of 100,000, the least, or 27 of 50,000 and one more."""
-    for size, spare in ((100_000, 0), (50_000, 1)):
-        windows = all_windows(DayPlan(DAY), pace_of(4_581 / 300, burst=4_581, size=size))
-        sweeps = [-(-window.seconds // 300) for window in windows]
-        requests = sum(-(-count * 4_581 // size) for count in sweeps)
-        assert requests <= -(-4_581 * 288 // size) + spare
+@pytest.mark.parametrize(
+    ("size", "at_once", "spare"), [(100_000, 1, 0), (100_000, 8, 1), (50_000, 1, 0), (50_000, 8, 1)]
+)
+def test_windows_of_a_known_site_fill_their_pages(size, at_once, spare):
+    """The measured site (4,581 rows every 300 s) takes the least possible, and where eight go side by side one more."""
+    windows = all_windows(DayPlan(DAY), pace_of(4_581 / 300, burst=4_581, size=size), at_once)
+    assert (len(windows) > 1) == (at_once > 1)
+    sweeps = [-(-window.seconds // 300) for window in windows]
+    requests = sum(-(-count * 4_581 // size) for count in sweeps)
+    assert requests <= -(-4_581 * 288 // size) + spare
 
 
-def test_a_small_site_is_asked_for_its_whole_day_at_once():
-    """A site whose points cannot fill a page costs one request a day."""
-    assert all_windows(DayPlan(DAY, expected_rows=60_000), pace_of()) == [WHOLE]
+def test_shares_are_of_alike_length():
+    """So that those who walk side by side end at about the same time."""
+    windows = all_windows(DayPlan(DAY), pace_of(4_581 / 300, burst=4_581, size=50_000), 7)
+    assert len(windows) == 7
+    assert max(window.seconds for window in windows) * 4_581 / 300 <= 4 * 50_000
 
 
-def test_a_large_unknown_site_is_probed_first():
-    """While nothing is known of a large site the first window is a small part of the day."""
-    window = DayPlan(DAY, expected_rows=6_600_000).next_window(pace_of())
-    assert window is not None
-    assert window.start == WHOLE.start
-    assert window.seconds * 6_600_000 / 86_400 <= 50_000
+def test_an_unknown_site_is_asked_for_its_whole_day():
+    """Its first page, a full one, tells how dense it is; the walk then gives away what others can take."""
+    assert all_windows(DayPlan(DAY), pace_of(), 8) == [WHOLE]
 
 
 def test_a_silent_site_is_asked_for_whole_days():
     """After a day without samples the next one is a single window."""
     pace = pace_of()
     pace.learn_density(0, 86_400, 0)
-    assert all_windows(DayPlan(DAY, expected_rows=10**7), pace) == [WHOLE]
+    assert all_windows(DayPlan(DAY), pace, 8) == [WHOLE]
 
 
 def test_a_window_given_back_is_handed_out_again():
@@ -93,9 +98,27 @@ def test_bursts_larger_than_pages_make_windows_of_many_pages():
     """Where one sweep fills several pages, a window's last page is the only one that is not full."""
     pace = SitePace([50], 8)
     pace.learn_density(4_581 * 12, 3_600, 4_581)
-    pages = pace.pages(4_581 * 288)
-    assert pace.fitting_s(pages) * pace.density >= 10 * 4_581
-    assert pace.fitting_s(pages) >= SHORTEST_S
+    assert pace.fitting_s() * pace.density >= 10 * 4_581
+    assert min(window.seconds for window in all_windows(DayPlan(DAY), pace, 8)) >= SHORTEST_S
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "page_s", "sites", "wanted"),
+    [
+        (50, 0.01, 1, 1),
+        (50, 1.0, 1, 2),
+        (50, 1.0, 4, 1),
+        (50, 7.0, 1, 8),
+        (50, 7.0, 4, 2),
+        (math.inf, 0.01, 1, 8 + HANDS),
+    ],
+)
+def test_no_more_is_asked_for_at_once_than_keeps_the_budget_used(per_minute, page_s, sites, wanted):
+    """Each window more costs a page that is not full: with slow answers it is worth it, at the budget it is not."""
+    pace = SitePace(SIZES, 8, rate=per_minute / 60)
+    for _ in range(20):
+        pace.page_came(100_000, 50_000, page_s)
+    assert pace.side_by_side(sites) == wanted
 
 
 def test_one_failure_keeps_the_page_size_and_two_step_it_down():

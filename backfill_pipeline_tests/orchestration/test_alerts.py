@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import dagster as dg
 import pytest
 
-from backfill_pipeline.core.newdays import FAILED_AGAIN_H
+from backfill_pipeline.core.healing import FAILED_AGAIN_H
 from backfill_pipeline.core.rows import Counts, DayRows
 from backfill_pipeline.errors import KeyRefusedError, PageFailedError
 from backfill_pipeline.orchestration.alerts import Alerts, tell_failed_run
@@ -103,16 +103,15 @@ def test_a_refused_key_is_told_once_whatever_the_runs(hook, tmp_path):
 
 
 def test_a_run_that_will_be_tried_again_is_not_told(hook, tmp_path):
-    """The sensor's own runs are told at their last attempt alone; somebody's own run at once."""
+    """The sensors' own runs are told at their last attempt alone; somebody's own run at once."""
     url, got, _ = hook
     wrong = {("north", date(2025, 1, 2)): PageFailedError("it broke")}
     with Runs(tmp_path, FakeFetcher(wrong)) as runs:
         run, error = failed(runs)
-        own = {"dagster/sensor_name": "new_days"}
         last = str(len(FAILED_AGAIN_H) + 1)
         for tags, expected in (
-            (own | {"backfill/attempt": "1"}, False),
-            (own | {"backfill/attempt": last}, True),
+            ({"backfill/attempt": "1"}, False),
+            ({"backfill/attempt": last}, True),
         ):
             asked = dg.DagsterRun(run.job_name, tags=tags)
             assert tell_failed_run(alerts_of(tmp_path, url), asked, error) is expected
@@ -136,3 +135,20 @@ def test_a_silent_site_is_told_once_by_the_asset(hook, tmp_path):
     (event,) = done.get_asset_materialization_events()
     assert "is silent" in event.materialization.metadata["needs_a_person"].value[0]
     assert [(one["kind"], one["site"]) for one in got] == [("silent", "north")]
+
+
+def test_the_sensor_tells_what_the_step_said(hook, tmp_path):
+    """Dagster's own word for a failed run names no day: the sensor sends what the run's step raised."""
+    url, got, _ = hook
+    wrong = {("north", date(2025, 1, 2)): PageFailedError("it broke")}
+    with Runs(tmp_path, FakeFetcher(wrong), alert_url=url) as runs:
+        done = runs.run("2025-01-01", "2025-01-02")
+        event = next(e for e in done.all_events if e.event_type is dg.DagsterEventType.RUN_FAILURE)
+        context = dg.build_run_status_sensor_context("alerts", event, runs.instance, done.dagster_run)
+        sensor = runs.defs.get_repository_def().get_sensor_def("alerts")
+        assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+        for _ in range(2):
+            sensor(context.for_run_failure())
+    (one,) = got
+    assert one["kind"] == "run failed"
+    assert "north 2025-01-02 (PageFailedError: it broke)" in one["text"]

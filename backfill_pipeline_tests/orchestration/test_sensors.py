@@ -1,17 +1,19 @@
-"""The sensor for new days, tick by tick over a real instance: its runs are executed, and the clock moves on."""
+"""The sensors, tick by tick over a real instance: their runs are executed, and the clock moves on."""
 
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import pytest
-from dagster._core.storage.tags import SENSOR_NAME_TAG
+from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+from dagster._core.execution.asset_backfill import AssetBackfillData
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.test_utils import freeze_time
 
-from backfill_pipeline.core.newdays import FAILED_AGAIN_H, THIN_AGAIN_H
+from backfill_pipeline.core.healing import AT_ONCE_MIN, FAILED_AGAIN_H, SHARE, THIN_AGAIN_H
 from backfill_pipeline.errors import ContractError
 from backfill_pipeline.orchestration.build import JOB
-from backfill_pipeline.orchestration.partitions import asset_key
-from backfill_pipeline.orchestration.sensors import SENSOR
+from backfill_pipeline.orchestration.partitions import asset_key, day_partitions
+from backfill_pipeline.orchestration.sensors import HEALING, SENSOR
 from backfill_pipeline_tests.orchestration.fakes import FakeFetcher, Runs, day_rows
 
 BEGIN = datetime(2025, 6, 1, 13, tzinfo=UTC)
@@ -23,36 +25,44 @@ def ago(days: int) -> date:
 
 
 class Ticks(Runs):
-    """Runs with a sensor whose clock is moved by hand."""
+    """Runs with both sensors, whose clock is moved by hand."""
 
     def __init__(self, folder, fetcher, *sites, **fields):
         self.time = BEGIN
-        self.cursor = None
+        self.cursors = {SENSOR: None, HEALING: None}
         super().__init__(folder, fetcher, *sites, now=lambda: self.time, **fields)
 
-    def tick(self):
+    def tick(self, name=SENSOR):
         """One evaluation, as the daemon makes it: its run requests."""
+        repository = self.defs.get_repository_def()
         context = dg.build_sensor_context(
-            self.instance, cursor=self.cursor, repository_def=self.defs.get_repository_def(), sensor_name=SENSOR
+            self.instance, cursor=self.cursors[name], repository_def=repository, sensor_name=name
         )
         with freeze_time(self.time):
-            data = self.defs.get_repository_def().get_sensor_def(SENSOR).evaluate_tick(context)
-        self.cursor = data.cursor
+            data = repository.get_sensor_def(name).evaluate_tick(context)
+        self.cursors[name] = data.cursor or self.cursors[name]
         assert bool(data.run_requests) != bool(data.skip_message)
         return data.run_requests
 
     def execute(self, request):
-        tags = request.tags | {SENSOR_NAME_TAG: SENSOR, "dagster/run_key": request.run_key}
         with freeze_time(self.time):
             self.defs.resolve_job_def(JOB).execute_in_process(
-                instance=self.instance, tags=tags, asset_selection=request.asset_selection, raise_on_error=False
+                instance=self.instance,
+                tags=request.tags | {"dagster/run_key": request.run_key},
+                asset_selection=request.asset_selection,
+                raise_on_error=False,
             )
+
+    def backfilled(self, first, last):
+        """What somebody's backfill brings."""
+        with freeze_time(self.time):
+            return self.run(str(first), str(last))
 
     def live(self, *, hours, every=1):
         """Let time pass, executing what is asked for: the hours at which something was."""
         keys, at = [], []
         for hour in range(0, hours, every):
-            for request in self.tick():
+            for request in [*self.tick(), *self.tick(HEALING)]:
                 self.execute(request)
                 keys.append(request.run_key)
                 at.append(hour)
@@ -68,7 +78,7 @@ def test_ready_days_are_asked_for_once_and_sites_share_a_run(tmp_path):
         assert runs.live(hours=60) == [0, 0, 23, 47]
         days = [ago(number) for number in (3, 2, 1, 0)] + [TODAY + timedelta(days=1)]
         assert sorted(fetcher.asked) == sorted((site, day) for site in ("north", "south") for day in days)
-        assert runs.cursor == str(TODAY + timedelta(days=2))
+        assert runs.cursors[SENSOR] == str(TODAY + timedelta(days=2))
 
 
 def test_queued_runs_and_stored_days_are_not_asked_for(tmp_path):
@@ -88,7 +98,7 @@ def test_a_tick_that_is_made_again_asks_for_the_same(tmp_path):
     """A daemon that dies before it keeps the cursor repeats its tick: the run keys are the same, so Dagster skips."""
     with Ticks(tmp_path, FakeFetcher(), new_days=5) as runs:
         before = [request.run_key for request in runs.tick()]
-        runs.cursor = None
+        runs.cursors[SENSOR] = None
         assert [request.run_key for request in runs.tick()] == before
 
 
@@ -97,7 +107,7 @@ def test_no_cursor_gets_it_stuck(tmp_path, cursor):
     """A cursor of another form, or of another time, costs nothing but a look at days that are stored."""
     with Ticks(tmp_path, FakeFetcher(), "north", first_day=ago(6)) as runs:
         runs.live(hours=1)
-        runs.cursor = cursor
+        runs.cursors[SENSOR] = cursor
         assert runs.live(hours=48) == [22, 46]
 
 
@@ -110,7 +120,7 @@ def test_thin_days_are_asked_for_again_on_a_back_off_that_ends(tmp_path):
         assert fetcher.asked.count(("north", empty)) == 1 + len(THIN_AGAIN_H)
         others = [day for _, day in fetcher.asked if day != empty]
         assert others == [TODAY + timedelta(days=number) for number in range(len(others))]
-        assert runs.cursor > str(empty)
+        assert runs.cursors[SENSOR] > str(empty)
 
 
 def test_late_data_replaces_a_thin_day(tmp_path):
@@ -135,7 +145,7 @@ def test_a_day_that_fails_is_asked_for_again_until_the_back_off_ends(tmp_path):
         runs.live(hours=12 * 24, every=4)
         assert fetcher.asked.count(("north", ago(1))) == 1 + len(FAILED_AGAIN_H)
         assert fetcher.asked.count(("south", ago(1))) == 1
-        assert runs.cursor > str(ago(1))
+        assert runs.cursors[SENSOR] > str(ago(1))
 
 
 def test_a_run_that_leaves_no_trace_counts_as_an_ask(tmp_path):
@@ -143,16 +153,15 @@ def test_a_run_that_leaves_no_trace_counts_as_an_ask(tmp_path):
     with Ticks(tmp_path, FakeFetcher(), "north", new_days=1) as runs:
         (request,) = runs.tick()
         run = runs.instance.create_run_for_job(
-            runs.defs.resolve_job_def(JOB),
-            tags=request.tags | {SENSOR_NAME_TAG: SENSOR},
-            status=dg.DagsterRunStatus.STARTED,
+            runs.defs.resolve_job_def(JOB), tags=request.tags, status=dg.DagsterRunStatus.STARTED
         )
         assert not runs.tick()
         with freeze_time(runs.time):
             runs.instance.report_run_failed(run)
-        assert not runs.tick()
+        assert not runs.tick() + runs.tick(HEALING)
         runs.time += timedelta(hours=1)
-        (again,) = runs.tick()
+        assert not runs.tick()
+        (again,) = runs.tick(HEALING)
         assert again.tags["backfill/attempt"] == "2"
 
 
@@ -164,14 +173,149 @@ def test_no_more_runs_wait_than_are_bounded(tmp_path):
         for request in requests[:3]:
             runs.instance.create_run_for_job(
                 runs.defs.resolve_job_def(JOB),
-                tags=request.tags | {SENSOR_NAME_TAG: SENSOR},
+                tags=request.tags,
                 status=dg.DagsterRunStatus.STARTING,
             )
         assert [r.run_key for r in runs.tick()] == [requests[3].run_key]
 
 
-def test_it_is_on_unless_it_is_set_off(tmp_path):
-    """On by default; `BACKFILL_NEW_DAYS=0`, as the demo has it, turns it off."""
+def test_days_of_any_backfill_are_healed_and_the_good_ones_left_alone(tmp_path):
+    """Years back, and by somebody else: thin, empty and failed days are asked for again; a day that grew says so."""
+    first = date(2025, 1, 1)
+    thin, empty, bad = (
+        first + timedelta(days=number) for number in (0, 8, 12)
+    )  # the first was not told thin: none was stored around it yet
+    points = {thin: 1, empty: 0}
+    wrong = {("north", bad): ContractError("the sums disagree")}
+    fetcher = FakeFetcher(wrong, make=lambda site, day: day_rows(site, day, points=points.get(day, 3)))
+    with Ticks(tmp_path, fetcher, "north", new_days=1) as runs:
+        runs.live(hours=1)
+        runs.backfilled(first, first + timedelta(days=14))
+        fetcher.asked.clear()
+        points.clear()
+        wrong.clear()
+        asked = runs.live(hours=14)
+        assert asked == [1, 12, 12]
+        assert sorted(fetcher.asked) == [("north", thin), ("north", empty), ("north", bad)]
+        filters = dg.AssetRecordsFilter(asset_key=asset_key("north"), asset_partitions=[str(thin)])
+        (newest,) = runs.instance.fetch_materializations(filters, limit=1).records
+        about = {name: value.value for name, value in newest.asset_materialization.metadata.items()}
+        assert (about["rows_before"], about["dagster/row_count"], about["replaced"]) == (144, 432, True)
+        fetcher.asked.clear()
+        runs.live(hours=20 * 24, every=6)
+        assert min(day for _, day in fetcher.asked) >= TODAY
+
+
+def test_days_before_a_sites_first_data_are_let_be(tmp_path):
+    """Many honestly empty days are asked for as often as the back-off says, within the share, and never again."""
+    first, empties = date(2025, 1, 1), 5
+    fetcher = FakeFetcher(make=lambda site, day: day_rows(site, day, points=0))
+    with Ticks(tmp_path, fetcher, "north", new_days=1, requests_per_minute=1) as runs:
+        runs.cursors[SENSOR] = "2025-06-01"
+        runs.backfilled(first, first + timedelta(days=empties - 1))
+        fetcher.asked.clear()
+        begin = runs.time
+        for _ in range(25 * 4):
+            for request in runs.tick(HEALING):
+                runs.execute(request)
+            runs.time += timedelta(hours=6)
+            minutes = (runs.time - begin) / timedelta(minutes=1)
+            assert 2 * len(fetcher.asked) <= SHARE * minutes + AT_ONCE_MIN
+        asked = {day: fetcher.asked.count(("north", day)) for _, day in fetcher.asked}
+        assert asked == dict.fromkeys(asked, len(THIN_AGAIN_H))
+        assert len(asked) == empties
+
+
+def test_what_a_backfill_has_yet_to_bring_is_left_to_it(tmp_path):
+    """A day that failed is not asked for while a run that holds it is at work; a cancelled run's days never are."""
+    wrong = {("north", ago(9)): ContractError("the sums disagree")}
+    with Ticks(tmp_path, FakeFetcher(wrong), "north", new_days=1) as runs:
+        runs.live(hours=1)
+        runs.backfilled(ago(9), ago(9))
+        runs.time += timedelta(hours=2)
+        tags = {"dagster/asset_partition_range_start": str(ago(12)), "dagster/asset_partition_range_end": str(ago(8))}
+        job = runs.defs.resolve_job_def(JOB)
+        theirs = runs.instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTED)
+        assert not runs.tick(HEALING)
+        runs.instance.report_run_canceled(theirs)
+        (request,) = runs.tick(HEALING)
+        assert request.tags["dagster/partition"] == str(ago(9))
+        assert request.tags["dagster/priority"] == "1"
+
+
+def test_of_a_backfill_only_what_it_has_yet_to_bring_is_left_to_it(tmp_path):
+    """While a year's backfill goes on, a day of it that is over and failed is healed; one to come is not new."""
+    done, coming = ago(9), ago(1)
+    wrong = {("north", done): ContractError("the sums disagree")}
+    with Ticks(tmp_path, FakeFetcher(wrong), "north", new_days=3) as runs:
+        runs.backfilled(done, done)
+        runs.time += timedelta(hours=2)
+        days, key = day_partitions(runs.settings), asset_key("north")
+
+        def subset(*wanted):
+            return AssetGraphSubset({key: days.subset_with_partition_keys([str(day) for day in wanted])}, set())
+
+        now = runs.time.timestamp()
+        data = AssetBackfillData.empty(subset(done, coming), now, runs.instance)
+        for failed, healed in ((subset(), []), (subset(done), [str(done)])):
+            backfill = PartitionBackfill(
+                backfill_id="backfill" + str(len(healed)),
+                status=BulkActionStatus.REQUESTED,
+                from_failure=False,
+                tags={},
+                backfill_timestamp=now,
+                asset_selection=[key],
+                asset_backfill_data=data._replace(failed_and_downstream_subset=failed),
+            )
+            runs.instance.add_backfill(backfill)
+            assert [request.tags["dagster/partition"] for request in runs.tick(HEALING)] == healed
+            assert str(coming) not in {request.tags.get("dagster/partition") for request in runs.tick()}
+            runs.instance.update_backfill(backfill.with_status(BulkActionStatus.COMPLETED_SUCCESS))
+
+
+def test_a_tick_looks_at_so_many_events_and_the_next_one_goes_on(tmp_path, monkeypatch):
+    """However many sites there are: a tick ends after its share of events, and all sites have their turn."""
+    monkeypatch.setattr("backfill_pipeline.orchestration.sensors.EVENTS_A_TICK", 2)
+    sites = ("a", "b", "c", "d", "e")
+    wrong = {(site, ago(5)): ContractError("the sums disagree") for site in sites}
+    with Ticks(tmp_path, FakeFetcher(wrong), *sites, new_days=1) as runs:
+        runs.backfilled(ago(5), ago(5))
+        runs.time += timedelta(hours=2)
+        asked = []
+        for _ in range(3):
+            asked.append([key.path[-1] for request in runs.tick(HEALING) for key in request.asset_selection])
+            runs.time += timedelta(hours=2)
+        assert list(map(sorted, asked)) == [["a", "b"], ["c", "d"], ["a", "e"]]
+
+
+def test_healing_that_waits_keeps_no_new_day_waiting(tmp_path):
+    """Runs of `healing` take no place of those for new days, and come after them."""
+    with Ticks(tmp_path, FakeFetcher(), "north", new_days=1) as runs:
+        for attempt in range(2, 8):
+            runs.instance.create_run_for_job(
+                runs.defs.resolve_job_def(JOB),
+                tags={"dagster/partition": str(ago(20 + attempt)), "backfill/attempt": str(attempt)},
+                status=dg.DagsterRunStatus.STARTING,
+            )
+        (request,) = runs.tick()
+        assert request.tags["dagster/priority"] == "2"
+        assert not runs.tick(HEALING)
+
+
+@pytest.mark.parametrize("cursor", ["nonsense", "{}", "[]", '{"site": "gone", "not_before": "2025-01-01T00:00:00"}'])
+def test_no_cursor_keeps_healing_from_going_on(tmp_path, cursor):
+    """A cursor of another form, or of a site that is no more, begins with the first site."""
+    wrong = {("north", ago(5)): ContractError("the sums disagree")}
+    with Ticks(tmp_path, FakeFetcher(wrong), "north") as runs:
+        runs.backfilled(ago(5), ago(5))
+        runs.time += timedelta(hours=2)
+        runs.cursors[HEALING] = cursor
+        assert len(runs.tick(HEALING)) == 1
+
+
+def test_they_are_on_unless_they_are_set_off(tmp_path):
+    """On by default; `BACKFILL_NEW_DAYS=0`, as the demo has it, turns both off."""
     for days, status in ((7, dg.DefaultSensorStatus.RUNNING), (0, dg.DefaultSensorStatus.STOPPED)):
         with Runs(tmp_path, FakeFetcher(), new_days=days) as runs:
-            assert runs.defs.get_repository_def().get_sensor_def(SENSOR).default_status is status
+            for name in (SENSOR, HEALING):
+                assert runs.defs.get_repository_def().get_sensor_def(name).default_status is status
