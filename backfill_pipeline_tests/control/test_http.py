@@ -209,20 +209,6 @@ def test_prometheus_reads_what_there_is(client, made):
         assert line in text
 
 
-def test_prometheus_may_ask_for_some_sites(client, made):
-    """Days of those alone, and nothing that would have to be read with the others; an unknown one is named."""
-    made.store("north", *made.days(1, 3), rows=7)
-    made.store("a-b", *made.days(1, 3), rows=7)
-    text = client.get("/metrics?site=north").text
-    assert 'backfill_days{site="north",state="stored"} 3.0' in text
-    assert "a-b" not in text
-    assert "backfill_daemon_alive" in text
-    assert "backfill_progress_percent" not in text
-    wrong = client.get("/metrics?site=norht")
-    assert wrong.status_code == 400
-    assert "norht" in matches(wrong, "/metrics", "get")["message"]
-
-
 def test_days_by_state_are_those_that_a_status_counts(client, made):
     """Stored, empty and thin days of a site are a status' stored ones; failed are failed; the rest is missing."""
     made.control.start(date(2025, 1, 1), date(2025, 1, 10), ["north"])
@@ -248,6 +234,20 @@ def test_a_budget_that_cannot_be_read_hides_no_other_figure(client, made):
     assert answer.status_code == 200
     assert "backfill_daemon_alive 1.0" in answer.text
     assert "backfill_budget_used" not in answer.text
+
+
+def test_prometheus_may_ask_for_some_sites(client, made):
+    """Days of those alone, and nothing that would have to be read with the others; an unknown one is named."""
+    made.store("north", *made.days(1, 3), rows=7)
+    made.store("a-b", *made.days(1, 3), rows=7)
+    text = client.get("/metrics?site=north").text
+    assert 'backfill_days{site="north",state="stored"} 3.0' in text
+    assert "a-b" not in text
+    assert "backfill_daemon_alive" in text
+    assert "backfill_progress_percent" not in text
+    wrong = client.get("/metrics?site=norht")
+    assert wrong.status_code == 400
+    assert "norht" in matches(wrong, "/metrics", "get")["message"]
 
 
 def test_the_curl_lines_of_the_page_on_moving_over_do_what_they_say(client, made):
