@@ -49,6 +49,12 @@ def _may_have_place(value: str) -> bool:
     return not place or "," in place or _has_place(value)
 
 
+def _in_a_header(value: SecretStr) -> SecretStr:
+    if not all("!" <= character <= "~" for character in value.get_secret_value()):
+        raise ValueError("visible ASCII characters, on one line")
+    return value
+
+
 def _http_url(value: str) -> str:
     if not value.startswith(("http://", "https://")) or not _has_place(value):
         raise ValueError("a URL that begins with http:// or https://")
@@ -110,8 +116,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore", hide_input_in_errors=True)
 
-    api_key: SecretStr | None = Field(
-        None, alias="ACE_API_KEY", description="bearer key; never printed, logged or stored"
+    api_key: Annotated[SecretStr, AfterValidator(_in_a_header)] | None = Field(
+        None,
+        alias="ACE_API_KEY",
+        description="bearer key, in visible ASCII characters; never printed, logged or stored",
     )
     api_url: Annotated[str, AfterValidator(_http_url)] = Field(
         "https://flightdeck.aceiot.cloud/api", alias="ACE_API_URL", description="the base URL of the ACE API, http(s)"
@@ -224,7 +232,11 @@ class Settings(BaseModel):
         alias="BACKFILL_BROKER",
         description="the Redis server through which runs reach workers on other hosts: redis://:PASSWORD@HOST/0",
     )
-    token: SecretStr | None = Field(None, alias="BACKFILL_TOKEN", description="bearer token of the HTTP control API")
+    token: Annotated[SecretStr, AfterValidator(_in_a_header)] | None = Field(
+        None,
+        alias="BACKFILL_TOKEN",
+        description="bearer token of the HTTP control API, in visible ASCII characters",
+    )
     s3_access_key_id: str | None = Field(
         None, alias="AWS_ACCESS_KEY_ID", description="access key of the bucket; unset: the usual AWS chain"
     )

@@ -64,6 +64,16 @@ def test_a_wrong_value_that_may_hold_a_password_is_not_shown(tmp_path):
     assert "hush" not in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["hush\nhush", "hush hush", "h\u00fcsh", "\U0001f600", "hush\x00"])
+@pytest.mark.parametrize("name", ["ACE_API_KEY", "BACKFILL_TOKEN"])
+def test_a_key_that_no_request_can_carry_is_refused_and_not_shown(tmp_path, name, key):
+    """A line end or another script in a key is told by the variable's name alone."""
+    with pytest.raises(SettingError) as caught:
+        Settings.load({name: key}, folder=tmp_path)
+    assert str(caught.value).startswith(name)
+    assert key not in str(caught.value)
+
+
 def test_the_key_is_in_no_text_of_the_settings(tmp_path):
     """Neither repr nor str nor JSON of the settings shows the key, the token or the store's secret."""
     secrets = {"ACE_API_KEY": "k-1", "BACKFILL_TOKEN": "t-1", "AWS_SECRET_ACCESS_KEY": "s-1"}

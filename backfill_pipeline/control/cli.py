@@ -57,9 +57,9 @@ def finite(_context: click.Context, _param: click.Parameter, value: float) -> fl
 
 
 def written(_context: click.Context, _param: click.Parameter, value: str) -> Path:
-    """A path that somebody wrote: an empty one would be the working directory."""
-    if not value:
-        raise click.BadParameter("it is empty: name a folder or a file")
+    """A path that somebody wrote: an empty one would be the working directory, and none holds a NUL."""
+    if not value or "\0" in value:
+        raise click.BadParameter("that is no path: name a folder or a file")
     return Path(value)
 
 

@@ -23,8 +23,8 @@ def browser(url: str) -> Iterator[Page]:
         chromium = playwright.chromium.launch(executable_path=program("chromium"))
         try:
             page = chromium.new_context(base_url=url, viewport={"width": 1500, "height": 950}).new_page()
-            page.set_default_timeout(30_000)
-            expect.set_options(timeout=30_000)
+            page.set_default_timeout(60_000)
+            expect.set_options(timeout=60_000)
             yield page
         finally:
             chromium.close()
@@ -57,7 +57,7 @@ def figures(site: str, page: Page) -> Locator:
     return page.locator("[class*=VirtualizedTable_row__]").filter(has_text=f"timeseries / {site}")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(290)
 def test_a_backfill_is_launched_watched_cancelled_and_its_failed_day_run_again(tmp_path, monkeypatch):
     """In the UI: a backfill ends with one failed day, another is cancelled, and the failed day alone is run again."""
     program("chromium")
