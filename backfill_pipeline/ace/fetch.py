@@ -474,7 +474,7 @@ class _SiteRun:
             raise
         except ContractError as error:
             self._failed(work)
-            place.broken += 1
+            place.broken = max(place.broken, place.doubts) + 1
             if place.broken < BELIEVED:
                 raise PageFailedError(str(error), size_related=False) from error
             raise
