@@ -236,6 +236,7 @@ class _SiteRun:
         self.lock = threading.Lock()
         self.under_way: deque[_DayWork] = deque()
         self.known: frozenset[str] = frozenset(points.names)  # names that are the site's for sure
+        self.places = {_place_of(name) for name in points.names} - {None}
         self.flying: dict[Future[None], _DayWork] = {}
         self.given = 0  # windows that walks have given away since windows were last handed out
         self.wire = threading.Semaphore(owner.max_windows)  # requests that may be on their way at once
@@ -429,7 +430,7 @@ class _SiteRun:
         while found is None:  # None: to be asked again at once, with a smaller size, or knowing more names
             if place.strange and not place.listed:  # not within the attempt: the list is tried again by itself
                 place.listed = True
-                self.known |= self.owner.client.known_points(self.points.site)
+                self._list_all()
             found = self.owner.client.retries.run(
                 what, lambda failures: self._attempt(work, walk, part, place, failures)
             )
@@ -506,8 +507,18 @@ class _SiteRun:
         return True
 
     def _is_strange(self, page: Page) -> bool:
-        """Whether the page has names, none of which is a known point of the site, although it has points."""
-        return bool(page.names and self.known) and self.known.isdisjoint(page.names)
+        """Whether nothing about a page's names is the site's: none is a known point, none begins as its points do."""
+        if not (page.names and self.known) or not self.known.isdisjoint(page.names):
+            return False
+        return self.places.isdisjoint(map(_place_of, page.names))
+
+    def _list_all(self) -> None:
+        """Learn the names of all points of the site, configured or not; without them no page is judged by its names."""
+        try:
+            self.known |= self.owner.client.known_points(self.points.site)
+        except (RequestRefusedError, SiteRefusedError, ContractError, PageFailedError) as error:
+            self.owner.log(f"{self.points.site}: pages are not held against the list of all points: {error}")
+            self.known = frozenset()
 
     def _failed(self, work: _DayWork) -> None:
         with self.lock:
@@ -644,6 +655,13 @@ def _lies_on_marks(page: Page) -> bool:
     """Whether the page has several times, all on five-minute marks; a single one tells nothing."""
     times = np.unique(_times(page))
     return len(times) > 1 and not (times % MARK_US).any()
+
+
+def _place_of(name: str) -> str | None:
+    """What names of one site mostly begin with, client and site; None of a name that has no such parts."""
+    client, _, rest = name.partition("/")
+    site, more, _ = rest.partition("/")
+    return f"{client}/{site}" if more else None
 
 
 def _of_another_site(page: Page, window: Window, site: str, day: date) -> ContractError:

@@ -312,6 +312,29 @@ def test_points_that_are_not_configured_are_no_other_site(tmp_path, configured, 
     assert client.lists <= 1
 
 
+def test_names_that_begin_as_the_sites_own_are_not_doubted(tmp_path):
+    """A page of points that no list has, of the same client and site: usual, and no further list is read for it."""
+    rows = [(time, f"client/site/{name}", value) for time, name, value in sweeps(40, 600)]
+    client = FakeClient(rows, configured=["client/site/p000"])
+    (day,) = fetch(client, tmp_path, max_page_size=3, max_windows=1)
+    assert day.error is None
+    assert rows_of(day) == [row for row in truth(rows) if row[0] == "client/site/p000"]
+    assert client.lists == 0
+
+
+def test_without_a_list_of_all_points_no_page_is_condemned(tmp_path):
+    """An API that does not tell all points of a site gives no ground to refuse what it sends."""
+    client = FakeClient(sweeps(30, 7_200), configured=["silent"])
+
+    def refused(_site):
+        raise RequestRefusedError("not found", status=404)
+
+    client.known_points = refused
+    (day,) = fetch(client, tmp_path, max_page_size=1_000, max_windows=1)
+    assert day.error is None
+    assert day.rows.counts.fetched == len(client.rows)
+
+
 def test_a_page_that_is_refused_leaves_the_walk_where_it_was(tmp_path):
     """An aggregated page among raw ones is asked for again from the same place: no row of it is lost, none is taken."""
     client = FakeClient(sweeps(20, 60))
