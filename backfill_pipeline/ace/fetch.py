@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backfill_pipeline.ace.client import AceClient, PointList
+from backfill_pipeline.ace.heap import give_back_large_buffers
 from backfill_pipeline.ace.spool import DaySpool, Kept, sweep
 from backfill_pipeline.core.clean import kept, merged
 from backfill_pipeline.core.day import Window, day_window, iso
@@ -127,6 +128,7 @@ class Fetcher:
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        give_back_large_buffers()
         self.client = client
         self.spool = spool
         self.sizes = [size for size in PAGE_SIZES if size <= max_page_size]
