@@ -5,7 +5,6 @@ lines. Heavy imports stay inside the commands, so that `--help` answers at once.
 """
 
 import json
-import math
 import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -28,7 +27,7 @@ from backfill_pipeline.errors import (
     UsageError,
 )
 from backfill_pipeline.settings import Settings
-from backfill_pipeline.simulator.command import simulate
+from backfill_pipeline.simulator.command import finite, simulate
 
 if TYPE_CHECKING:
     from backfill_pipeline.control.service import Control
@@ -47,13 +46,6 @@ INTERRUPTED = 130
 
 _OPTIONS = {"first": "--from", "last": "--to", "site": "--site"}
 """What a `UsageError` is about, as one types it."""
-
-
-def finite(_context: click.Context, _param: click.Parameter, value: float) -> float:
-    """Refuse a number that is none: every bound lets it pass."""
-    if not math.isfinite(value):
-        raise click.BadParameter(f"{value} is no number to reckon with")
-    return value
 
 
 def written(_context: click.Context, _param: click.Parameter, value: str) -> Path:

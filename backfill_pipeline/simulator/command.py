@@ -14,9 +14,10 @@ from backfill_pipeline.simulator.faults import KINDS, Fault
 from backfill_pipeline.simulator.world import World, demo_world, replayed
 
 
-def _finite(_context: click.Context, _param: click.Parameter, value: float) -> float:
+def finite(_context: click.Context, _param: click.Parameter, value: float) -> float:
+    """Refuse a number that is none: every bound lets it pass."""
     if not math.isfinite(value):
-        raise click.BadParameter(f"{value} is no number of seconds")
+        raise click.BadParameter(f"{value} is no number to reckon with")
     return value
 
 
@@ -37,7 +38,7 @@ def _finite(_context: click.Context, _param: click.Parameter, value: float) -> f
 @click.option(
     "--latency",
     type=click.FloatRange(0, 3600),
-    callback=_finite,
+    callback=finite,
     default=0.0,
     show_default=True,
     help="Seconds a page.",
