@@ -24,7 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
+from backfill_pipeline.ace import learnt
 from backfill_pipeline.ace.client import AceClient, PointList
+from backfill_pipeline.ace.decode import get_ready
 from backfill_pipeline.ace.heap import give_back_large_buffers
 from backfill_pipeline.ace.spool import DaySpool, Kept, sweep
 from backfill_pipeline.core.clean import kept, merged
@@ -153,9 +155,14 @@ class Fetcher:
             BackfillError: the site's points could not be listed.
         """
         stop = stop or threading.Event()
+        threading.Thread(target=get_ready, name="get-ready", daemon=True).start()  # while the points are listed
         sweep(self.spool, self.now())
         points = self.client.configured_points(site)
-        pace = self._paces.setdefault(site, SitePace(self.sizes, self.max_windows, rate=self._rate))
+        source = f"{self.client.url} {site}"
+        if (pace := self._paces.get(site)) is None:
+            pace = self._paces[site] = SitePace(self.sizes, self.max_windows, rate=self._rate)
+            learnt.recall(self.spool, source, pace, self.now())
+            pace.expect(points.rows_a_day, len(points.names))
         run = _SiteRun(self, points, pace, deque(days), stop)
         conductor = threading.Thread(target=run.conduct, name=f"fetch-{site}", daemon=True)
         conductor.start()
@@ -164,6 +171,8 @@ class Fetcher:
             while (item := run.out.get()) is not None:
                 if isinstance(item, BaseException):
                     raise item
+                with run.lock:
+                    learnt.keep(self.spool, source, pace, self.now())
                 yield item
                 del item  # the caller may let go of the day while the next one is waited for
         finally:
@@ -306,7 +315,7 @@ class _SiteRun:
         for work in list(self.under_way):
             with self.lock:
                 # While nothing is known of the site, one window at a time: the second would be a guess.
-                if work.error is not None or (work.in_flight and not self.pace.seconds):
+                if work.error is not None or (work.in_flight and not self.pace.begun):
                     continue
             free = self._free()
             with self.lock:
@@ -314,7 +323,7 @@ class _SiteRun:
                 if window is not None:
                     work.in_flight += 1
                     return work, window
-        if self._may_open() and (self.pace.seconds or not self.under_way) and not self._will_share():
+        if self._may_open() and (self.pace.begun or not self.under_way) and not self._will_share():
             self.under_way.append(self._open(self.waiting.popleft()))
             return self._next()
         return None
