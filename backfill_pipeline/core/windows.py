@@ -147,9 +147,10 @@ class SitePace:
 
     def learn_density(self, rows: int, seconds: float, burst: int) -> None:
         """Take in that `rows` rows covered `seconds` seconds, at most `burst` of them in one minute."""
+        known = self.burst if self.seconds else 0  # what was expected is forgotten
         self.rows = self.rows * MEMORY + rows
         self.seconds = self.seconds * MEMORY + seconds
-        self.burst = max(burst, int(self.burst * MEMORY))
+        self.burst = max(burst, int(known * MEMORY))
 
     def side_by_side(self, sites: int = 1) -> int:
         """Windows to walk at once: what the server bears, and no more than keeps the budget used.

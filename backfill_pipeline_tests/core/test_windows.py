@@ -215,3 +215,11 @@ def test_windows_at_once_grow_by_parts_and_shrink_by_factors_within_the_ceiling(
     for _ in range(20):
         pace.throttled()
     assert pace.at_once == 1
+
+
+def test_the_first_page_replaces_what_was_expected():
+    """Neither the density nor the burst that the points' configuration led to expect outlives it."""
+    pace = pace_of()
+    pace.expect(6_600_000, 4_583)
+    pace.learn_density(1_000, 3_600, 20)
+    assert (pace.density, pace.burst) == (1_000 / 3_600, 20)
