@@ -7,8 +7,6 @@ learnt (`core/windows.py`).
 import contextlib
 import hashlib
 import json
-import os
-import uuid
 from pathlib import Path
 
 from backfill_pipeline.core.windows import SitePace
@@ -33,16 +31,10 @@ def recall(folder: Path, source: str, pace: SitePace, now: float) -> None:
 
 
 def keep(folder: Path, source: str, pace: SitePace, now: float) -> None:
-    """Keep what `pace` has learnt, whole or not at all; a disk that refuses costs the hint only."""
-    path = _path(folder, source)
-    part = path.with_suffix(f".{os.getpid()}-{uuid.uuid4().hex}.part")
-    try:
+    """Keep what `pace` has learnt. A disk that refuses, or a file cut by a death, costs the hint only."""
+    with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps({"at": now, **pace.learnt()}), "utf-8")
-        part.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+        _path(folder, source).write_text(json.dumps({"at": now, **pace.learnt()}), "utf-8")
 
 
 def _path(folder: Path, source: str) -> Path:
