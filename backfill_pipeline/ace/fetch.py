@@ -32,7 +32,7 @@ from backfill_pipeline.ace.spool import DaySpool, Kept, sweep
 from backfill_pipeline.core.clean import kept, merged
 from backfill_pipeline.core.day import Window, day_window
 from backfill_pipeline.core.judging import Part, SiteNames, burst, judge_day, lies_on_marks, of_another_site
-from backfill_pipeline.core.paging import Walk
+from backfill_pipeline.core.paging import BELIEVED, Walk
 from backfill_pipeline.core.rows import Counts, DayRows, Page
 from backfill_pipeline.core.windows import FEW, HANDS, DayPlan, SitePace
 from backfill_pipeline.errors import (
@@ -47,9 +47,6 @@ from backfill_pipeline.errors import (
     ThrottledError,
 )
 from backfill_pipeline.settings import PAGE_SIZES
-
-BELIEVED = 3
-"""An answer that breaks the contract is asked for again until it came this often: then it was not chance."""
 
 AHEAD = 2
 """Days of a site under way at once: the one to be given out next, and the one after it."""
@@ -246,7 +243,6 @@ class _SiteRun:
         self.given = 0  # windows that walks have given away since windows were last handed out
         self.wire = threading.Semaphore(owner.max_windows)  # requests that may be on their way at once
         self.woken = threading.Event()  # there is something for the conductor to do
-        self.off_marks = False  # whether a page has shown times between five-minute marks
 
     def conduct(self) -> None:
         """Keep windows in flight until every day is given out; errors go to the caller."""
@@ -377,7 +373,6 @@ class _SiteRun:
             part.add(page, *kept(page, walk.window, work.day, self.index))
             free = self._free()
             with self.lock:
-                self.off_marks |= not part.on_marks
                 self._learn(walk, page)
                 if not walk.finished and free > self.given:
                     self._share(work, walk, free - self.given)
@@ -457,7 +452,8 @@ class _SiteRun:
                 return None
             walk.accept(page, asked)  # the last of all: what it takes is not asked for again
         except RequestRefusedError as error:
-            smaller = self.pace.size_refused(asked) if "page_size" in error.fields else None
+            with self.lock:
+                smaller = self.pace.size_refused(asked) if "page_size" in error.fields else None
             if smaller is None:
                 raise
             place.size = smaller
@@ -501,11 +497,11 @@ class _SiteRun:
                 place.strange = True
                 return False
             raise of_another_site(page, walk.window, site, day)
-        if self.off_marks and place.doubts < BELIEVED - 1 and not self.owner.accept_marks and lies_on_marks(page):
+        if place.doubts < BELIEVED - 1 and not self.owner.accept_marks and lies_on_marks(page):
             place.doubts += 1
             raise PageFailedError(
-                f"site {site!r}, {day} {walk.window}: every time of the page lies on a five-minute mark, which the "
-                "site's others do not",
+                f"site {site!r}, {day} {walk.window}: every time of the page lies on a five-minute mark, as those of "
+                "aggregated data do",
                 size_related=False,
             )
         part.judge(page, walk.window, site, day)

@@ -24,6 +24,9 @@ from backfill_pipeline.errors import PageFailedError
 MOST_IDLE_PAGES = 8
 """Pages in a row that bring no new row although more are promised, before the walk counts as broken."""
 
+BELIEVED = 3
+"""An answer that contradicts what came before is believed when it came this often: then it was not chance."""
+
 QUIET_END_US = 2 * 3_600_000_000
 """A window whose last sample lies this far before its end (µs) is asked once more before its end is believed."""
 
@@ -99,6 +102,8 @@ class Walk:
         self._seen: frozenset[str] = frozenset()  # names received at the timestamp that `_at` names
         self._unsure: frozenset[str] = frozenset()  # names received at its millisecond, maybe at it
         self._idle = 0
+        self._promised = False  # whether the last page with rows said that more follow
+        self._unkept = 0  # answers since then that held nothing and promised nothing
         self._doubting = False
 
     @property
@@ -145,6 +150,7 @@ class Walk:
             )
         new = self._advance(page, inside, last)
         self.rows += len(page)
+        self._promised, self._unkept = page.has_more, 0
         self._idle = 0 if new else self._idle + 1
         if page.has_more:
             if self._idle > MOST_IDLE_PAGES:
@@ -166,6 +172,9 @@ class Walk:
         self.rows += len(page)
         if len(page) and not beyond and (page.time_us != NO_TIME).any():
             raise PageFailedError("the page holds only rows of another window", size_related=False)
+        if not (len(page) or page.has_more) and self._promised and self._unkept < BELIEVED - 1:
+            self._unkept += 1  # nothing where rows were promised
+            return
         if beyond or (not page.has_more and (self._doubting or page.next_cursor is None or not len(page))):
             self.finished = True
             return
@@ -192,19 +201,20 @@ class Walk:
         exact = inside & (page.time_us == last)
         # Some shapes of time stop at milliseconds; such a row may be of this timestamp, or of one just before.
         alike = inside & (page.time_us == last // 1000 * 1000) & ~exact
+        # An offset too small only repeats rows, one too large loses them: a row that the server repeats, within a page
+        # or from one to the next, or whose timestamp is uncertain, is not counted.
         names, unsure = _names(page, exact), _names(page, alike)
         if at is None or last > at.time_us:
             offset, new = len(names), True
-            self._seen, self._unsure = frozenset(names), frozenset(unsure)
+            self._seen, self._unsure = names, unsure
         else:
-            # An offset too small only repeats rows, one too large loses them: a row that the server repeats, or
-            # whose timestamp is uncertain, is not counted. A page of repeats alone is stepped over by its length,
-            # less the one row that a server may have put in front.
-            fresh = sum(name not in self._seen for name in names)
-            new = fresh > 0 or not self._unsure.issuperset(unsure)
-            offset = at.offset + (fresh if new else max(1, len(names) + len(unsure) - 1))
-            self._seen |= frozenset(names)
-            self._unsure |= frozenset(unsure)
+            fresh = len(names - self._seen)
+            new = fresh > 0 or not unsure <= self._unsure
+            # A page of repeats alone is stepped over by its length, less the one row that a server may have put in
+            # front.
+            offset = at.offset + (fresh if new else max(1, int(exact.sum()) + int(alike.sum()) - 1))
+            self._seen |= names
+            self._unsure |= unsure
         if (
             theirs is not None
             and theirs.time_us // 1000 == last // 1000
@@ -237,5 +247,5 @@ class Walk:
         return self._at.text if self._at else "the window's start"
 
 
-def _names(page: Page, rows: NDArray[np.bool_]) -> list[str]:
-    return [page.names[code] if code >= 0 else "" for code in page.code[rows].tolist()]
+def _names(page: Page, rows: NDArray[np.bool_]) -> frozenset[str]:
+    return frozenset(page.names[code] if code >= 0 else "" for code in page.code[rows].tolist())

@@ -215,10 +215,10 @@ class SitePace:
         """
         self.at_once = max(1.0, self.at_once * 0.7)
         self._good = 0
-        index = self.sizes.index(size)
-        if not index or size <= SMALLEST or (failures % TRIES_AT_ONE_SIZE and not self._trial):
+        smaller = max((other for other in self.sizes if other < size), default=None)
+        chance = failures % TRIES_AT_ONE_SIZE and not self._trial and size in self.sizes  # not: refused meanwhile
+        if smaller is None or size <= SMALLEST or chance:
             return size
-        smaller = self.sizes[index - 1]
         if smaller < self.size:
             if self._trial:
                 self.patience = min(self.patience * 2, 256)

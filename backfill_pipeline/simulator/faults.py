@@ -171,6 +171,8 @@ def _reshaped(kind: str, row: dict[str, Any]) -> dict[str, Any]:
             return row | {"value": json.loads(row["value"])}
         except (TypeError, ValueError):
             return row
+    if not isinstance(row["time"], str) or row["time"].endswith(("Z", "+00:00")):
+        return row
     if kind == "epoch_ms":
         since = datetime.fromisoformat(row["time"]) - datetime(1970, 1, 1)  # noqa: DTZ001 - both naive, both UTC
         return row | {"time": since // timedelta(milliseconds=1)}

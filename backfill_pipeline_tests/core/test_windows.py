@@ -204,6 +204,15 @@ def test_a_size_that_the_api_does_not_take_is_never_asked_again():
     assert SitePace([3], 8).size_refused(3) is None
 
 
+def test_a_page_may_fail_with_a_size_that_was_refused_to_another_walk_meanwhile():
+    """It goes on with the largest size that the API takes."""
+    pace = pace_of()
+    pace.size_refused(50_000)
+    assert pace.page_failed(100_000, 1) == 10_000
+    assert pace.page_failed(50_000, 1) == 10_000
+    assert pace.page_failed(10_000, 1) == 10_000
+
+
 def test_windows_at_once_grow_by_parts_and_shrink_by_factors_within_the_ceiling():
     """Success adds, trouble divides; the number stays between one and the ceiling."""
     pace = pace_of()
