@@ -267,10 +267,11 @@ class _Handler(BaseHTTPRequestHandler):
             source = list(_bucketed(source))
         answer = _paged(source, size, query.get("cursor"), fixed=self.api.fixed_cursor)
         time.sleep(self.api.latency_s + self.api.latency_per_row_s * len(answer["point_samples"]))
+        nothing = not answer["point_samples"]
         for fault in struck:
             if not isinstance(answer.get("point_samples"), list):
                 break  # what is no answer any more gets no worse
-            if fault.kind == "no_data" and not answer["point_samples"]:
+            if fault.kind == "no_data" and nothing:
                 raise _Answer(404, {"message": "No data for time period"})
             if fault.kind == "empty_page" and answer["point_samples"]:
                 position = query.get("cursor") or _cursor(start, 0)

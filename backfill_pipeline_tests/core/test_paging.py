@@ -157,6 +157,37 @@ def test_pages_that_only_repeat_end_as_a_failure():
         walk.accept(same, 3)
 
 
+@settings(deadline=None, max_examples=200)
+@given(sweeps, st.sampled_from([3, 10, 50]), st.randoms(use_true_random=False))
+def test_a_row_that_comes_twice_in_one_page_loses_none(found, size, choice):
+    """Wherever it lies: counted twice among the page's last timestamp, it would move the cursor past another row."""
+    rows = sorted((START + time, f"p{number:03}") for time, points in found for number in range(points))
+    server, walk, got = StallingServer(rows), Walk(WINDOW), set()
+    while not walk.finished:
+        page = server.answer(walk.window, size, walk.cursor)
+        told = [(int(t), page.names[c]) for t, c in zip(page.time_us, page.code, strict=True)]
+        got |= set(told)
+        if told:
+            told.insert(choice.randrange(len(told)), choice.choice(told))
+        walk.accept(page_of(sorted(told), cursor=page.next_cursor, has_more=page.has_more), size)
+    assert got == set(rows)
+
+
+@pytest.mark.parametrize(("empties", "finished"), [(1, False), (2, False), (3, True)])
+def test_nothing_where_rows_were_promised_is_believed_the_third_time(empties, finished):
+    """An end without a row, after a page that said more follow, is asked again; the rest may come after all."""
+    last = START + 599 * 1_000_000
+    walk = Walk(WINDOW)
+    walk.accept(page_of([(last, "a"), (last, "b")], has_more=True), 2)
+    for _ in range(empties):
+        walk.accept(page_of([]), 2)
+    assert walk.finished == finished
+    if not finished:
+        walk.accept(page_of([(last, "c")]), 2)
+        assert walk.finished
+        assert walk.rows == 3
+
+
 def test_time_never_goes_back():
     """A page that ends before the position is refused, and the walk stays where it was."""
     walk = Walk(WINDOW)
