@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -197,6 +197,12 @@ class Settings(BaseModel):
     checks: Literal["warn", "error"] = Field(
         "warn", alias="BACKFILL_CHECKS", description="what a check that does not pass shows: warn or error"
     )
+    log: Literal["text", "json"] = Field(
+        "text",
+        alias="BACKFILL_LOG",
+        description="how runs, daemon, webserver and `backfill serve` write their logs: text, or json for one object "
+        "a line",
+    )
     alert_url: Annotated[SecretStr, AfterValidator(_secret_url)] | None = Field(
         None,
         alias="BACKFILL_ALERT_URL",
@@ -290,6 +296,15 @@ class Settings(BaseModel):
         """Where the budget is kept; by default a SQLite file in the private folder."""
         return self.limiter or f"sqlite:///{(self.private / 'budget.sqlite').absolute().as_posix()}"
 
+    @property
+    def secrets(self) -> frozenset[str]:
+        """All that no log may hold: each secret, and the password of each URL, as it is written and decoded."""
+        values = [getattr(self, name) for name in type(self).model_fields]
+        whole = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
+        texts = whole | {value for value in values if isinstance(value, str)}
+        inner = {_password(text) for text in texts}
+        return frozenset(text for text in whole | inner | set(map(unquote, inner)) if text)
+
     def require_key(self) -> str:
         """Give the API key.
 
@@ -312,6 +327,11 @@ def find_home(folder: Path) -> Path:
         if (candidate / "dagster.yaml").is_file():
             return candidate
     return folder
+
+
+def _password(text: str) -> str:
+    """What stands for the password in a URL; empty when nothing does."""
+    return text.partition("://")[2].partition("/")[0].rpartition("@")[0].partition(":")[2]
 
 
 def _in_one_line(error: ValidationError, found: Mapping[str, Any]) -> str:

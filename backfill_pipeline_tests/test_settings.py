@@ -44,6 +44,7 @@ def test_the_environment_wins_over_the_env_file(tmp_path):
         ("BACKFILL_STORE", "s3://"),
         ("BACKFILL_LIMITER", "mysql://x"),
         ("BACKFILL_COMPRESSION", "gzip"),
+        ("BACKFILL_LOG", "xml"),
         ("BACKFILL_ROW_GROUP_ROWS", "0"),
     ],
 )

@@ -225,15 +225,14 @@ def move(*, as_json: bool) -> None:
 @backfill.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; elsewhere needs BACKFILL_TOKEN.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8642, show_default=True, help="0: any free one.")
-@click.option("--log-json", is_flag=True, help="One JSON object a line on standard error, for log collectors.")
-def serve(host: str, port: int, *, log_json: bool) -> None:
+def serve(host: str, port: int) -> None:
     """Serve the HTTP control API.
 
     Example: backfill serve --port 8642
     """
     from backfill_pipeline.control.http import run_server  # noqa: PLC0415 - as below
 
-    run_server(Settings.load(), host, port, log_json=log_json)
+    run_server(Settings.load(), host, port)
 
 
 @backfill.command()

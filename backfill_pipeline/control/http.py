@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,6 +39,7 @@ from backfill_pipeline.errors import (
     UsageError,
     quoted,
 )
+from backfill_pipeline.orchestration.logs import log_as_set
 from backfill_pipeline.settings import Settings
 
 SERVICE = "backfill_pipeline"
@@ -140,14 +141,14 @@ def build_app(control: Control, *, token: str | None) -> Starlette:
     return _Logged(app)  # type: ignore[return-value]  # an ASGI application is all that is needed of it
 
 
-def run_server(settings: Settings, host: str, port: int, *, log_json: bool) -> None:
+def run_server(settings: Settings, host: str, port: int) -> None:
     """Serve until asked to end.
 
     Raises:
         SettingError: the host can be reached from elsewhere, and no token is set.
         UsageError: the host and port cannot be listened on.
     """
-    _log_to_stderr(as_json=log_json)
+    _log_to_stderr(settings)
     token = settings.token.get_secret_value() if settings.token else None
     if token is None and not _is_loopback(host):
         raise SettingError(
@@ -309,26 +310,10 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class JsonLines(logging.Formatter):
-    """Each record as one JSON object: `time`, `level`, `logger`, `message`, and what the record is about."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record's line."""
-        return json.dumps(
-            {
-                "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-                "level": record.levelname.lower(),
-                "logger": record.name,
-                "message": record.getMessage(),
-                **getattr(record, "about", {}),
-                **({"error": self.formatException(record.exc_info)} if record.exc_info else {}),
-            }
-        )
-
-
-def _log_to_stderr(*, as_json: bool) -> None:
+def _log_to_stderr(settings: Settings) -> None:
+    log_as_set(settings)
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("backfill_pipeline")
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)

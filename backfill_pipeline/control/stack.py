@@ -157,9 +157,11 @@ def run_up(settings: Settings, port: int) -> None:
         raise StoreRefusedError(f"{settings.private} cannot be made: {error.strerror}; check DAGSTER_HOME") from None
     workspace = home / "workspace.yaml"
     source = ["-w", str(workspace)] if workspace.is_file() else ["-m", "backfill_pipeline.definitions"]
+    # What is said before the settings are read, by servers of code above all.
+    logs = ["--log-format", "json", "--code-server-log-level", "warning"] if settings.log == "json" else []
     programs = {
-        "webserver": ["dagster_webserver", "-h", HOST, "-p", str(port), *source],
-        "daemon": ["dagster._daemon", "run", *source],
+        "webserver": ["dagster_webserver", "-h", HOST, "-p", str(port), *source, *logs],
+        "daemon": ["dagster._daemon", "run", *source, *logs],
     }
     environment = os.environ | {"DAGSTER_HOME": str(home)}
     children: list[Child] = []

@@ -144,7 +144,7 @@ def test_without_a_token_only_this_machine_is_answered(made, client):
     assert client.get("/backfill/status", headers={"Host": "evil.example"}).status_code == 403
     assert client.post("/backfill/cancel", headers={"Origin": "https://evil.example"}).status_code == 403
     with pytest.raises(SettingError, match="BACKFILL_TOKEN"):
-        run_server(made.settings, "0.0.0.0", 0, log_json=False)  # noqa: S104 - it must not listen there
+        run_server(made.settings, "0.0.0.0", 0)  # noqa: S104 - it must not listen there
 
 
 def test_a_dead_daemon_is_said_plainly(client, made):
