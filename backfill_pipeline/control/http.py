@@ -181,8 +181,8 @@ def _admit(request: Request, token: str | None) -> None:
         RefusedError: it may not.
     """
     if token is None:
-        origin = urlsplit(request.headers.get("origin", "//localhost")).hostname
-        if not (_is_loopback(request.url.hostname or "") and _is_loopback(origin or "")):
+        origin = _host_of(request.headers.get("origin", "//localhost"))
+        if not (_is_loopback(request.url.hostname or "") and _is_loopback(origin)):
             raise RefusedError(
                 403, "without BACKFILL_TOKEN only requests to a loopback name are answered, from no other page"
             )
@@ -301,6 +301,13 @@ class _Logged:
             "seconds": round(time.monotonic() - began, 3),
         }
         _LOG.info("%(method)s %(path)r %(status)d %(seconds).3f s", about, extra={"about": about})
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _is_loopback(host: str) -> bool:

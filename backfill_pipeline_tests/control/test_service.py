@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 from dagster._core.execution.backfill import BulkActionStatus
 
 from backfill_pipeline.errors import (
@@ -16,6 +17,7 @@ from backfill_pipeline.errors import (
     UsageError,
 )
 from backfill_pipeline_tests.control.installation import SITES, Installation
+from backfill_pipeline_tests.services import postgres_server
 
 FIRST, LAST = date(2025, 1, 1), date(2025, 1, 10)
 
@@ -292,3 +294,29 @@ def test_a_failed_run_of_dagsters_own_command_fails_its_backfill(made):
     assert made.control.status().word == "in_progress"
     made.end_run(runs[1])
     assert made.control.status().word == "failed"
+
+
+def test_an_event_that_postgres_shows_late_is_not_missed(tmp_path, monkeypatch):
+    """A writer takes its number first and is seen last: what was read past in the meantime is read again."""
+    with postgres_server() as url:
+        made = Installation(tmp_path / "home", monkeypatch, BACKFILL_RUN_STORAGE=url)
+        first, second, third = made.days(1, 3)
+        engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg2://"))
+        try:
+            made.store("north", first)
+            with engine.connect() as slow:
+                slow.execute(
+                    sa.text(
+                        "INSERT INTO event_logs (run_id, event, dagster_event_type, timestamp, asset_key, partition) "
+                        "SELECT run_id, replace(event, :first, :second), dagster_event_type, timestamp, asset_key, "
+                        ":second FROM event_logs WHERE partition = :first"
+                    ),
+                    {"first": str(first), "second": str(second)},
+                )
+                made.store("north", third)
+                assert [event.day for event in made.gateway.events("north")] == [first, third]
+                slow.commit()
+            assert {event.day for event in made.gateway.events("north")} == {first, second, third}
+        finally:
+            engine.dispose()
+            made.instance.dispose()
