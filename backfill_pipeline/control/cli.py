@@ -411,9 +411,7 @@ def _watched(control: "Control", backfill_id: str, message: str | None, *, as_js
         with interrupts() as stop:
             ended = watch(control, backfill_id, console, stop)
     except KeyboardInterrupt:
-        click.echo(
-            f"backfill {backfill_id} goes on; `backfill status --watch` looks on, `backfill cancel` ends it", err=True
-        )
+        console.print(f"backfill {backfill_id} goes on: `backfill status --watch`, `backfill cancel`", soft_wrap=True)
         raise
     click.echo(json.dumps(status_facts(ended)) if as_json else "\n".join(status_lines(ended)))
     sys.exit(0 if ended.word == "completed" else 1)

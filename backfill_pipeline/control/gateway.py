@@ -31,6 +31,7 @@ from backfill_pipeline.core.day import days_between, parse_day, partition_key
 from backfill_pipeline.errors import AlreadyRunningError, SettingError
 from backfill_pipeline.orchestration.adopt import Adopted, adopt
 from backfill_pipeline.orchestration.failures import observed_error
+from backfill_pipeline.orchestration.home import see_postgres
 from backfill_pipeline.orchestration.partitions import PREFIX, asset_key, day_partitions, site_of
 from backfill_pipeline.settings import Settings
 
@@ -156,7 +157,7 @@ class Gateway:
         settings: their `home` holds `dagster.yaml`; the process's `DAGSTER_HOME` must name the same folder.
 
     Raises:
-        SettingError: it does not.
+        SettingError: it does not, or the database of `BACKFILL_RUN_STORAGE` does not answer.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -165,6 +166,7 @@ class Gateway:
                 f"DAGSTER_HOME holds {str(settings.home)!r}, where there is no dagster.yaml; it should hold the folder "
                 "of this project's dagster.yaml"
             )
+        see_postgres(settings)
         self.settings = settings
         self.instance = dg.DagsterInstance.from_config(str(settings.home))
         self._events: dict[str, _Events] = {}

@@ -27,6 +27,9 @@ from backfill_pipeline.settings import Settings
 _CLOCK_S = 2.0
 """How far two readings of the machine's clocks may lie apart."""
 
+ANSWERS_S = 5
+"""Within how many seconds a server has to answer a person's command."""
+
 
 class HomeStorage(DagsterSqliteStorage):
     """Runs, events and schedules: SQLite files, or the Postgres database that `BACKFILL_RUN_STORAGE` names.
@@ -86,13 +89,37 @@ def postgres_storage(url: str, inst_data: ConfigurableClassData | None = None) -
             address, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=-1, pool_pre_ping=True, pool_recycle=300
         )
     except (DagsterPostgresException, SQLAlchemyError) as error:
-        parts = urlsplit(url)
-        raise SettingError(
-            f"BACKFILL_RUN_STORAGE: Dagster's storage cannot be opened at {parts.hostname}{parts.path} "
-            f"({type(error.__cause__ or error).__name__}); see that the server is up, and that user, password and "
-            "database are right"
-        ) from None
+        raise _unusable(url, error.__cause__ or error) from None
     return storage
+
+
+def see_postgres(settings: Settings) -> None:
+    """See that the database of `BACKFILL_RUN_STORAGE`, if any, answers: a person is told so within seconds.
+
+    Dagster, which may have to outlast a restart of the server, tries for longer, and logs each try.
+
+    Raises:
+        SettingError: it does not.
+    """
+    if settings.run_storage is None:
+        return
+    url = settings.run_storage.get_secret_value()
+    try:
+        import psycopg2  # noqa: PLC0415 - only who uses it needs it
+    except ImportError:
+        return  # told when it is opened
+    try:
+        psycopg2.connect(url, connect_timeout=ANSWERS_S).close()
+    except psycopg2.Error as error:
+        raise _unusable(url, error) from None
+
+
+def _unusable(url: str, error: BaseException) -> SettingError:
+    parts = urlsplit(url)
+    return SettingError(
+        f"BACKFILL_RUN_STORAGE: Dagster's storage cannot be opened at {parts.hostname}{parts.path} "
+        f"({type(error).__name__}); see that the server is up, and that user, password and database are right"
+    )
 
 
 class HomeArtifacts(LocalArtifactStorage):
