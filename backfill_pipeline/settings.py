@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -273,11 +273,12 @@ class Settings(BaseModel):
             folder: where `.env` is looked for; the working directory when None.
 
         Raises:
-            SettingError: one line naming the first wrong variable, what it held (never a secret), what it should.
+            SettingError: one line naming the first wrong variable, what it held (never a secret), what it should; or
+                what is wrong with `.env`.
         """
         folder = folder or Path.cwd()
         found: dict[str, Any] = {
-            **dotenv_values(folder / ".env", interpolate=False),
+            **_env_file(folder / ".env"),
             **(os.environ if environment is None else environment),
         }
         found = {name: value for name, value in found.items() if value not in (None, "")}
@@ -315,6 +316,35 @@ class Settings(BaseModel):
             raise SettingError("ACE_API_KEY is not set: put your ACE API key into the environment or a .env file")
         return self.api_key.get_secret_value()
 
+    def require_home(self) -> Path:
+        """Give `home`, absolute, once it is sure that an installation can work there; `private` is made.
+
+        Raises:
+            SettingError: there is no `dagster.yaml`, or this user cannot read it or write below it.
+        """
+        home = self.home.absolute()
+        try:
+            if not (home / "dagster.yaml").is_file():
+                raise SettingError(
+                    f"DAGSTER_HOME holds {str(home)!r}, where there is no dagster.yaml; it should hold the folder of "
+                    "this project's dagster.yaml"
+                )
+            self.private.mkdir(parents=True, exist_ok=True)
+            denied = next(
+                (path for path in (home / "dagster.yaml", self.private) if not os.access(path, os.R_OK)), None
+            )
+            if denied is None and not os.access(self.private, os.W_OK | os.X_OK):
+                denied = self.private
+            why = f"no permission for {denied}" if denied else None
+        except OSError as error:
+            why = f"{error.strerror} ({error.filename})"
+        if why:
+            raise SettingError(
+                f"DAGSTER_HOME holds {str(home)!r}, which cannot be used: {why}; let this user read dagster.yaml there "
+                "and write into .dagster, or name another folder"
+            )
+        return home
+
     def ready_at(self, day: date) -> datetime:
         """The instant from which `day` may be asked for: its end plus the lag, aware, UTC."""
         end = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
@@ -327,6 +357,26 @@ def find_home(folder: Path) -> Path:
         if (candidate / "dagster.yaml").is_file():
             return candidate
     return folder
+
+
+def _env_file(path: Path) -> dict[str, str | None]:
+    """The variables of a `.env` file; none when there is no file.
+
+    Raises:
+        SettingError: it cannot be read, or a line of it is none. What stands there is not told: it may be a secret.
+    """
+    try:
+        if not path.is_file():
+            return {}
+        with path.open(encoding="utf-8") as file:
+            lines = list(parse_stream(file))
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise SettingError(f"{path} cannot be read ({why}); make it a text file of lines NAME=VALUE") from None
+    wrong = next((line.original.line for line in lines if line.error), None)
+    if wrong is not None:
+        raise SettingError(f"{path}, line {wrong}: that is no NAME=VALUE; write it so, or begin the line with #")
+    return {line.key: line.value for line in lines if line.key is not None}
 
 
 def _password(text: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from dagster._core.execution.backfill import BulkActionStatus
 
+from backfill_pipeline.control.gateway import Gateway
 from backfill_pipeline.errors import (
     AlreadyRunningError,
     DaemonDownError,
@@ -16,7 +17,8 @@ from backfill_pipeline.errors import (
     SettingError,
     UsageError,
 )
-from backfill_pipeline_tests.control.installation import SITES, Installation
+from backfill_pipeline.settings import Settings
+from backfill_pipeline_tests.control.installation import SITES, TOP, Installation
 from backfill_pipeline_tests.services import postgres_server
 
 FIRST, LAST = date(2025, 1, 1), date(2025, 1, 10)
@@ -320,3 +322,23 @@ def test_an_event_that_postgres_shows_late_is_not_missed(tmp_path, monkeypatch):
         finally:
             engine.dispose()
             made.instance.dispose()
+
+
+@pytest.mark.parametrize(
+    ("file", "held", "said"),
+    [
+        ("dagster.yaml", "storage: [1", "line 1, column 10"),
+        ("dagster.yaml", "nope: 1", '"nope" at the root'),
+        (".dagster/history/runs.db", "no database", "DAGSTER_HOME"),
+    ],
+)
+def test_an_instance_that_cannot_be_opened_is_one_line(tmp_path, monkeypatch, file, held, said):
+    """A broken `dagster.yaml`, a broken storage: what is wrong where, and no traceback."""
+    (tmp_path / "dagster.yaml").write_text((TOP / "dagster.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(held, encoding="utf-8")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with pytest.raises(SettingError) as caught:
+        Gateway(Settings(home=tmp_path))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
