@@ -170,7 +170,8 @@ class Gateway:
         except (OSError, SQLAlchemyError) as error:
             raise SettingError(
                 f"DAGSTER_HOME holds {str(settings.home)!r}, where Dagster's storage cannot be opened "
-                f"({_line(str(getattr(error, 'orig', error)))}); let this user read and write all of .dagster there"
+                f"({_line(str(getattr(error, 'orig', error)))}); see that the disk has room, and let this user read "
+                "and write all of .dagster there"
             ) from None
         except (YAMLError, dg.DagsterInvalidConfigError) as error:
             raise SettingError(
