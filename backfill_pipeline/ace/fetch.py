@@ -7,7 +7,8 @@
 
 The conductor looks one day ahead, so that the budget is in use while a day's last windows arrive and while the
 caller encodes the day before. Put here: threads and their order. Keep out: what to ask for (`core/windows.py`,
-`core/paging.py`), which rows count (`core/clean.py`), what an answer means (`ace/client.py`).
+`core/paging.py`), what a page shows of itself (`core/judging.py`), which rows count (`core/clean.py`), what an answer
+means (`ace/client.py`).
 """
 
 import math
@@ -22,15 +23,17 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from backfill_pipeline.ace import learnt
 from backfill_pipeline.ace.client import AceClient, PointList
+from backfill_pipeline.ace.decode import get_ready
 from backfill_pipeline.ace.heap import give_back_large_buffers
 from backfill_pipeline.ace.spool import DaySpool, Kept, sweep
 from backfill_pipeline.core.clean import kept, merged
-from backfill_pipeline.core.day import Window, day_window, iso
+from backfill_pipeline.core.day import Window, day_window
+from backfill_pipeline.core.judging import Part, SiteNames, burst, judge_day, lies_on_marks, of_another_site
 from backfill_pipeline.core.paging import Walk
-from backfill_pipeline.core.rows import NO_TIME, Chunk, Counts, DayRows, Page
+from backfill_pipeline.core.rows import Counts, DayRows, Page
 from backfill_pipeline.core.windows import FEW, HANDS, DayPlan, SitePace
 from backfill_pipeline.errors import (
     BackfillError,
@@ -44,12 +47,6 @@ from backfill_pipeline.errors import (
     ThrottledError,
 )
 from backfill_pipeline.settings import PAGE_SIZES
-
-MARK_US = 300 * 1_000_000
-"""Aggregated answers have every time on a multiple of this (µs): five minutes (ace-api.md section 5)."""
-
-MARKS_TO_JUDGE = 12
-"""Different times, all on five-minute marks, that show an answer to be aggregated: an hour of buckets."""
 
 BELIEVED = 3
 """An answer that breaks the contract is asked for again until it came this often: then it was not chance."""
@@ -158,9 +155,14 @@ class Fetcher:
             BackfillError: the site's points could not be listed.
         """
         stop = stop or threading.Event()
+        threading.Thread(target=get_ready, name="get-ready", daemon=True).start()  # while the points are listed
         sweep(self.spool, self.now())
         points = self.client.configured_points(site)
-        pace = self._paces.setdefault(site, SitePace(self.sizes, self.max_windows, rate=self._rate))
+        source = f"{self.client.url} {site}"
+        if (pace := self._paces.get(site)) is None:
+            pace = self._paces[site] = SitePace(self.sizes, self.max_windows, rate=self._rate)
+            learnt.recall(self.spool, source, pace, self.now())
+            pace.expect(points.rows_a_day, len(points.names))
         run = _SiteRun(self, points, pace, deque(days), stop)
         conductor = threading.Thread(target=run.conduct, name=f"fetch-{site}", daemon=True)
         conductor.start()
@@ -169,6 +171,8 @@ class Fetcher:
             while (item := run.out.get()) is not None:
                 if isinstance(item, BaseException):
                     raise item
+                with run.lock:
+                    learnt.keep(self.spool, source, pace, self.now())
                 yield item
                 del item  # the caller may let go of the day while the next one is waited for
         finally:
@@ -237,8 +241,7 @@ class _SiteRun:
         self.out: queue.Queue[FetchedDay | BaseException | None] = queue.Queue(maxsize=1)
         self.lock = threading.Lock()
         self.under_way: deque[_DayWork] = deque()
-        self.known: frozenset[str] = frozenset(points.names)  # names that are the site's for sure
-        self.places = {_place_of(name) for name in points.names} - {None}
+        self.names = SiteNames(points.names)
         self.flying: dict[Future[None], _DayWork] = {}
         self.given = 0  # windows that walks have given away since windows were last handed out
         self.wire = threading.Semaphore(owner.max_windows)  # requests that may be on their way at once
@@ -312,7 +315,7 @@ class _SiteRun:
         for work in list(self.under_way):
             with self.lock:
                 # While nothing is known of the site, one window at a time: the second would be a guess.
-                if work.error is not None or (work.in_flight and not self.pace.seconds):
+                if work.error is not None or (work.in_flight and not self.pace.begun):
                     continue
             free = self._free()
             with self.lock:
@@ -320,7 +323,7 @@ class _SiteRun:
                 if window is not None:
                     work.in_flight += 1
                     return work, window
-        if self._may_open() and (self.pace.seconds or not self.under_way) and not self._will_share():
+        if self._may_open() and (self.pace.begun or not self.under_way) and not self._will_share():
             self.under_way.append(self._open(self.waiting.popleft()))
             return self._next()
         return None
@@ -357,7 +360,7 @@ class _SiteRun:
         if not walk.rows:  # nothing at all: an answer that is worth asking for twice
             walk = self._walk(work, Walk(walk.window))
         if not walk.rows:
-            self._keep(work, _Part(walk.window.start, self.owner.accept_marks), walk.window.end)
+            self._keep(work, Part(walk.window.start, accept_marks=self.owner.accept_marks), walk.window.end)
 
     def _walk(self, work: _DayWork, walk: Walk) -> Walk:
         """All pages of one window; its far part goes back to the plan when others are free to take it.
@@ -365,7 +368,7 @@ class _SiteRun:
         What lies before the second that the walk has reached is kept page by page, so that a death costs no more than
         the pages in flight.
         """
-        part = _Part(walk.window.start, self.owner.accept_marks)
+        part = Part(walk.window.start, accept_marks=self.owner.accept_marks)
         with self.lock:
             work.walks.add(walk)
         size = self.pace.size
@@ -404,12 +407,12 @@ class _SiteRun:
         self.given += others
         self.woken.set()
 
-    def _keep(self, work: _DayWork, part: "_Part", end: int) -> "_Part":
+    def _keep(self, work: _DayWork, part: Part, end: int) -> Part:
         """Spool what `part` has before `end` (Unix seconds); the part that goes on from there."""
         chunk, later = part.cut(end, day_window(work.day).start)
         whole, merging = merged([chunk])
         counts = part.counts + merging
-        rest = _Part(end, self.owner.accept_marks)
+        rest = Part(end, accept_marks=self.owner.accept_marks)
         if len(later):  # counted with the part that they will be stored in
             there = Counts(fetched=len(later), kept=len(later))
             counts += Counts(fetched=-len(later), kept=-len(later))
@@ -422,7 +425,7 @@ class _SiteRun:
         self.owner.log(f"{self.points.site} {work.day} {window}: {counts.fetched:,} samples")
         return rest
 
-    def _page(self, work: _DayWork, walk: Walk, part: "_Part", size: int) -> tuple[Page, int]:
+    def _page(self, work: _DayWork, walk: Walk, part: Part, size: int) -> tuple[Page, int]:
         """The walk's next page, whole and accepted, and the size it came with.
 
         The one place where samples are asked for again.
@@ -438,7 +441,7 @@ class _SiteRun:
             )
         return found, place.size
 
-    def _attempt(self, work: _DayWork, walk: Walk, part: "_Part", place: "_Place", failures: int) -> Page | None:
+    def _attempt(self, work: _DayWork, walk: Walk, part: Part, place: "_Place", failures: int) -> Page | None:
         """Ask once; None to be asked again at once, with what `place` then says."""
         if self.stop.is_set() or self.end.is_set():
             raise StoppedError(f"site {self.points.site!r}: stopped; finished windows are kept for next time")
@@ -485,7 +488,7 @@ class _SiteRun:
             self.pace.page_came(asked, len(page), seconds)
         return page
 
-    def _believed(self, work: _DayWork, walk: Walk, part: "_Part", place: "_Place", page: Page) -> bool:
+    def _believed(self, work: _DayWork, walk: Walk, part: Part, place: "_Place", page: Page) -> bool:
         """Whether a page may be what it seems; False when the site's names are to be listed first.
 
         Raises:
@@ -493,12 +496,12 @@ class _SiteRun:
             PageFailedError: it may be aggregated, and is to be asked for again.
         """
         site, day = self.points.site, work.day
-        if self._is_strange(page):
+        if self.names.are_strange_to(page):
             if not place.listed:
                 place.strange = True
                 return False
-            raise _of_another_site(page, walk.window, site, day)
-        if self.off_marks and place.doubts < BELIEVED - 1 and not self.owner.accept_marks and _lies_on_marks(page):
+            raise of_another_site(page, walk.window, site, day)
+        if self.off_marks and place.doubts < BELIEVED - 1 and not self.owner.accept_marks and lies_on_marks(page):
             place.doubts += 1
             raise PageFailedError(
                 f"site {site!r}, {day} {walk.window}: every time of the page lies on a five-minute mark, which the "
@@ -508,19 +511,13 @@ class _SiteRun:
         part.judge(page, walk.window, site, day)
         return True
 
-    def _is_strange(self, page: Page) -> bool:
-        """Whether nothing about a page's names is the site's: none is a known point, none begins as its points do."""
-        if not (page.names and self.known) or not self.known.isdisjoint(page.names):
-            return False
-        return self.places.isdisjoint(map(_place_of, page.names))
-
     def _list_all(self) -> None:
         """Learn the names of all points of the site, configured or not; without them no page is judged by its names."""
         try:
-            self.known |= self.owner.client.known_points(self.points.site)
+            self.names.learn(self.owner.client.known_points(self.points.site))
         except (RequestRefusedError, SiteRefusedError, ContractError, PageFailedError) as error:
             self.owner.log(f"{self.points.site}: pages are not held against the list of all points: {error}")
-            self.known = frozenset()
+            self.names.forget()
 
     def _failed(self, work: _DayWork) -> None:
         with self.lock:
@@ -529,7 +526,7 @@ class _SiteRun:
     def _learn(self, walk: Walk, page: Page) -> None:
         covered = walk.window.end - walk.window.start if walk.finished else walk.reached - walk.window.start
         if covered > 0 and (walk.finished or page.has_more):
-            self.pace.learn_density(walk.rows, covered, _burst(page))
+            self.pace.learn_density(walk.rows, covered, burst(page))
 
     def _finished(self, work: _DayWork) -> FetchedDay:
         """Put a day's windows together."""
@@ -562,12 +559,9 @@ class _SiteRun:
         )
 
     def _judged(self, parts: Sequence[Kept], day: date) -> ContractError | None:
-        """An error when the day as a whole shows that it was aggregated although raw samples were asked for."""
-        full = [part for part in parts if part.instants]
-        if self.owner.accept_marks or not all(part.on_marks for part in full):
+        if self.owner.accept_marks:
             return None
-        instants = sum(part.instants for part in full)
-        return None if instants < MARKS_TO_JUDGE else _aggregated(self.points.site, day, instants)
+        return judge_day([(part.on_marks, part.instants) for part in parts], self.points.site, day)
 
     def _give(self, day: FetchedDay) -> None:
         while not (self.stop.is_set() or self.end.is_set()):
@@ -577,106 +571,3 @@ class _SiteRun:
                 continue
             return
         raise StoppedError(f"site {self.points.site!r}: stopped; finished windows are kept for next time")
-
-
-class _Part:
-    """What has been fetched of a window since its last piece was spooled, and what its times show.
-
-    Attributes:
-        start: Unix seconds; everything before it is spooled.
-        counts: of the rows that it holds.
-        on_marks: whether all of its times lie on five-minute marks.
-        instants: its different times, if they do; else one of them.
-    """
-
-    def __init__(self, start: int, accept_marks: bool) -> None:  # noqa: FBT001 - one setting, handed on
-        self.start = start
-        self.counts = Counts()
-        self.on_marks = True
-        self.instants: set[int] = set()
-        self._chunks: list[Chunk] = []
-        self._accept = accept_marks
-
-    def add(self, page: Page, chunk: Chunk, counts: Counts) -> None:
-        """Take in a page that was judged: its kept rows, and what its times show."""
-        self.keep(chunk, counts)
-        times = _times(page)
-        self.on_marks &= not bool((times % MARK_US).any())
-        if self.on_marks:
-            self.instants.update(np.unique(times).tolist())
-        elif len(times):
-            self.instants = {int(times[0])}
-
-    def keep(self, chunk: Chunk, counts: Counts) -> None:
-        """Take in rows."""
-        self._chunks.append(chunk)
-        self.counts += counts
-
-    def cut(self, end: int, midnight: int) -> tuple[Chunk, Chunk]:
-        """The rows before `end`, and those from then on; both in Unix seconds."""
-        code = np.concatenate([chunk.code for chunk in self._chunks] or [np.empty(0, np.int32)])
-        ms = np.concatenate([chunk.ms for chunk in self._chunks] or [np.empty(0, np.int32)])
-        value = np.concatenate([chunk.value for chunk in self._chunks] or [np.empty(0)])
-        before = ms < (end - midnight) * 1000
-        return Chunk(code[before], ms[before], value[before]), Chunk(code[~before], ms[~before], value[~before])
-
-    def judge(self, page: Page, window: Window, site: str, day: date) -> None:
-        """Hold the page's times against what may be.
-
-        Raises:
-            ContractError: enough different times, all on the marks, to show an aggregated answer; or rows from before
-                what earlier pages had reached.
-        """
-        times = _times(page)
-        if ((times < self.start * 1_000_000) & (times >= window.start * 1_000_000)).any():
-            raise ContractError(
-                f"site {site!r}, {day} {window}: a page holds rows from before {iso(self.start)}, which earlier pages "
-                "had passed: the API's rows are out of order"
-            )
-        if self.on_marks and not self._accept and not (times % MARK_US).any():
-            instants = len(self.instants.union(np.unique(times).tolist()))
-            if instants >= MARKS_TO_JUDGE:
-                raise _aggregated(site, day, instants)
-
-
-def _times(page: Page) -> NDArray[np.int64]:
-    times: NDArray[np.int64] = page.time_us[page.time_us != NO_TIME]
-    return times
-
-
-def _burst(page: Page) -> int:
-    """Most rows in one minute of the page."""
-    times = _times(page)
-    if not len(times):
-        return 0
-    minutes = (times - times.min()) // 60_000_000
-    return int(np.unique(minutes, return_counts=True)[1].max())
-
-
-def _lies_on_marks(page: Page) -> bool:
-    """Whether the page has several times, all on five-minute marks; a single one tells nothing."""
-    times = np.unique(_times(page))
-    return len(times) > 1 and not (times % MARK_US).any()
-
-
-def _place_of(name: str) -> str | None:
-    """What names of one site mostly begin with, client and site; None of a name that has no such parts."""
-    client, _, rest = name.partition("/")
-    site, more, _ = rest.partition("/")
-    return f"{client}/{site}" if more else None
-
-
-def _of_another_site(page: Page, window: Window, site: str, day: date) -> ContractError:
-    return ContractError(
-        f"site {site!r}, {day} {window}: none of the {len(page.names):,} points of a page ({page.names[0]!r:.200}) is "
-        "a point of this site, configured or not, so the API sent samples of another site; ask ACE, then fetch the day "
-        "again"
-    )
-
-
-def _aggregated(site: str, day: date, instants: int) -> ContractError:
-    return ContractError(
-        f"site {site!r}, {day}: all of {instants} different times lie on five-minute marks, so the API sent aggregated "
-        "data although raw samples were asked for; if this site really samples on the marks, set "
-        "ACE_ACCEPT_MARKS=true"
-    )

@@ -435,7 +435,9 @@ def _requests(settings: Settings, survey: Survey, todo: Sequence[date]) -> tuple
 
 def _pace(settings: Settings, survey: Survey) -> SitePace:
     rate = settings.requests_per_minute / 60
-    return SitePace(survey.pace.sizes, survey.pace.most_at_once, survey.pace.size, rate=rate)
+    known = SitePace(survey.pace.sizes, survey.pace.most_at_once, survey.pace.size, rate=rate)
+    known.expect(survey.points.rows_a_day, len(survey.points.names))
+    return known
 
 
 def _rehearsed(settings: Settings, runs: Sequence[slice], survey: Survey, always: Probe | None) -> tuple[float, float]:

@@ -63,11 +63,11 @@ def rehearsed(days: Sequence[Profile], pace: SitePace, *, page_s: float = 0.0, a
     def handed_out() -> _Walk | None:
         nonlocal under_way
         for day in under_way:
-            if pace.seconds or not any(walk.day == day for walk in flying):
+            if pace.begun or not any(walk.day == day for walk in flying):
                 window = plans[day].next_window(pace, free())
                 if window is not None:
                     return _Walk(day, days[day], window)
-        if may_begin() and (pace.seconds or not under_way) and not _will_share(pace, flying):
+        if may_begin() and (pace.begun or not under_way) and not _will_share(pace, flying):
             under_way = range(under_way.start, under_way.stop + 1)
             return handed_out()
         return None

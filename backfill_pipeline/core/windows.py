@@ -2,26 +2,31 @@
 
 Cursors are sequential inside a window, and the last page of a window is not full. So a day is cut into no more windows
 than have to be asked for at once to keep the budget used: one, if answers come as fast as the budget lets requests
-leave. A cut lies a little before a page would be full, as far as the site's density tells. What a site's answers teach
-(`SitePace`) carries over from day to day; `DayPlan` says what of one day is still to be asked for.
+leave. Where the budget is no brake, windows get shorter towards the day's end, so that all who walk end together
+(guided self-scheduling, Polychronopoulos and Kuck 1987). A cut lies a little before a page would be full, as far as the
+site's density tells. What a site's answers teach (`SitePace`) carries over from day to day; `DayPlan` says what of one
+day is still to be asked for.
 
 Put here: sizes, lengths, numbers at once, and how they grow and shrink on what came back. Keep out: threads, clocks,
 requests (`ace/fetch.py`).
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from backfill_pipeline.core.day import Window, day_window
+from backfill_pipeline.core.day import DAY_MS, Window, day_window
 
 SHORTEST_S = 60
 """The shortest window of our own choosing, in seconds."""
 
+DAY_S = DAY_MS // 1000
+
 FIRST_AT_ONCE = 3
 """Windows at once before anything is known of a site: with the first page that comes, the four that the API was seen to
-bear (ace-api.md section 4); with a page of each, eight."""
+bear (ace-api.md section 4); with a page of each, eight. A budget that lets more leave in a second says that it bears
+more."""
 
 TRIES_AT_ONE_SIZE = 2
 """Failures in a row at one page size before a smaller one is tried: one failure is chance, two are a reason."""
@@ -36,7 +41,10 @@ SPARE = 1.25
 """Windows at once, by what keeps the budget used: a failed page waits, and answers differ."""
 
 SHORTEST_SHARE = 3
-"""Pages that must be left of a window before others take a part of it."""
+"""Pages that must be left of a window before others take a part of it; one, where the budget is no brake."""
+
+PARTS = 2
+"""Where the budget is no brake, a window is so small a part of what one of those who walk would have of the rest."""
 
 HANDS = 3
 """Windows at once more, whose newest page is being worked on while those of others are asked for."""
@@ -46,6 +54,9 @@ FEW = 2
 
 MEMORY = 0.9
 """How much of the density learnt so far outlives the next window."""
+
+
+_LEARNT = ("rows", "seconds", "burst", "page_s", "at_once", "size", "patience")
 
 
 @dataclass
@@ -61,6 +72,8 @@ class SitePace:
         page_s: seconds that a page takes, without what it waits for the budget.
         rows, seconds: what the density rests on; seconds 0 means that it is unknown.
         burst: most rows seen in one minute: no window can be filled better than to within one burst.
+        patience: good pages until a larger size is tried again.
+        expected: rows of a day, as the site's points are configured; it counts until the first page has come.
     """
 
     sizes: Sequence[int]
@@ -72,26 +85,72 @@ class SitePace:
     burst: int = 0
     rate: float = math.inf
     page_s: float = 0.0
+    patience: int = 8
+    expected: int = 0
     _good: int = field(default=0, repr=False)
-    _patience: int = field(default=8, repr=False)
     _trial: bool = field(default=False, repr=False)
     _best: float = field(default=0.0, repr=False)
 
     def __post_init__(self) -> None:
         self.sizes = sorted(self.sizes)
         self.size = self.size if self.size in self.sizes else self.sizes[-1]
-        self.at_once = min(self.at_once, self.most_at_once)
+        self.at_once = min(max(self.at_once, self.rate), self.most_at_once)
+
+    @property
+    def braked(self) -> bool:
+        """Whether the budget keeps windows waiting, so that a page that is not full costs time."""
+        return self.rate < self.most_at_once
+
+    def expect(self, rows_a_day: int, points: int) -> None:
+        """Say what the site's points are configured to send; it counts until the first page has come.
+
+        Args:
+            rows_a_day: samples of a day if each point keeps its interval.
+            points: points of the site; they mostly send at the same instant.
+        """
+        self.expected, self.burst = rows_a_day, self.burst or points
+
+    @property
+    def begun(self) -> bool:
+        """Whether enough is known for several windows to be asked for at once.
+
+        Where the budget is the brake, the first page is waited for: a window too many costs a page. Where it is not,
+        a day that should hold several pages is cut at once.
+        """
+        return bool(self.seconds) or (not self.braked and self.expected > 0)
+
+    def learnt(self) -> dict[str, float]:
+        """What is worth knowing at the next start: plain numbers, for `recall`."""
+        return {name: getattr(self, name) for name in _LEARNT}
+
+    def recall(self, learnt: Mapping[str, float]) -> None:
+        """Start with what an earlier process has learnt; what does not fit these settings is left out.
+
+        Raises:
+            ValueError: a number is missing, or is none that `learnt` could have given.
+        """
+        try:
+            found = {name: float(learnt[name]) for name in _LEARNT}
+        except (KeyError, TypeError) as error:
+            raise ValueError("not what a site's pace has learnt") from error
+        if not all(0 <= number < math.inf for number in found.values()):
+            raise ValueError("not what a site's pace has learnt")
+        self.rows, self.seconds, self.burst = found["rows"], found["seconds"], int(found["burst"])
+        self.page_s, self.at_once = found["page_s"], min(max(found["at_once"], 1.0), self.most_at_once)
+        self.size = max([size for size in self.sizes if size <= found["size"]], default=self.sizes[0])
+        self.patience = max(int(found["patience"]), self.patience)
 
     @property
     def density(self) -> float:
-        """Rows a second; 0.0 when nothing is known, or nothing came."""
-        return self.rows / self.seconds if self.seconds else 0.0
+        """Rows a second: what came, or else what is expected; 0.0 when nothing is known, or nothing came."""
+        return self.rows / self.seconds if self.seconds else self.expected / DAY_S
 
     def learn_density(self, rows: int, seconds: float, burst: int) -> None:
         """Take in that `rows` rows covered `seconds` seconds, at most `burst` of them in one minute."""
+        known = self.burst if self.seconds else 0  # what was expected is forgotten
         self.rows = self.rows * MEMORY + rows
         self.seconds = self.seconds * MEMORY + seconds
-        self.burst = max(burst, int(self.burst * MEMORY))
+        self.burst = max(burst, int(known * MEMORY))
 
     def side_by_side(self, sites: int = 1) -> int:
         """Windows to walk at once: what the server bears, and no more than keeps the budget used.
@@ -101,7 +160,7 @@ class SitePace:
         Args:
             sites: sites that share the budget.
         """
-        borne = int(self.at_once) + (HANDS if self.at_once > HANDS else 0)
+        borne = int(self.at_once) + (HANDS if self.seconds and self.at_once > HANDS else 0)
         if not self.page_s or math.isinf(self.rate):
             return max(1, borne)
         return max(1, min(borne, math.ceil(SPARE * self.rate * self.page_s / max(1, sites))))
@@ -113,7 +172,8 @@ class SitePace:
         """
         if not self.density:
             return float("inf")
-        rows = pages * self.size - self.burst
+        # What is only expected may be several times what comes: a page of that then leaves its burst as well.
+        rows = pages * self.size - self.burst * (1 if self.seconds else pages)
         if rows * 2 < self.size:  # bursts as large as pages: as many as one burst fills, and more
             rows = 10 * max(self.size, self.burst)
         return max(rows / self.density, SHORTEST_S)
@@ -121,7 +181,7 @@ class SitePace:
     def share_s(self, seconds: int, shares: int) -> int:
         """Seconds that one of `shares` equal shares of a span takes, in nearly full pages; 0: it is left whole."""
         pages = self.density * seconds / self.size
-        if shares < 2 or pages < SHORTEST_SHARE:  # noqa: PLR2004 - two are the fewest that share
+        if shares < 2 or pages < (SHORTEST_SHARE if self.braked else 1):  # noqa: PLR2004 - two are the fewest
             return 0
         fitting = self.fitting_s(math.ceil(pages / shares))
         return int(fitting) if fitting < seconds else 0
@@ -140,7 +200,7 @@ class SitePace:
             return
         self._trial = False
         self._good += 1
-        if self._good >= self._patience and self.size != self.sizes[-1]:
+        if self._good >= self.patience and self.size != self.sizes[-1]:
             self.size, self._good, self._trial = self.sizes[self.sizes.index(self.size) + 1], 0, True
 
     def page_failed(self, size: int, failures: int) -> int:
@@ -161,7 +221,7 @@ class SitePace:
         smaller = self.sizes[index - 1]
         if smaller < self.size:
             if self._trial:
-                self._patience = min(self._patience * 2, 256)
+                self.patience = min(self.patience * 2, 256)
             self.size, self._trial = smaller, False
         return smaller
 
@@ -213,7 +273,7 @@ class DayPlan:
     def next_window(self, pace: SitePace, free: int = 1) -> Window | None:
         """Hand out the earliest window still open: all of it, or its share if more of them may be asked for at once.
 
-        While nothing is known of the site that is all of it: its first page tells how dense it is.
+        It is all of it until enough is known of the site (`SitePace.begun`): its first page tells how dense it is.
 
         Args:
             pace: what is known of the site.
@@ -222,7 +282,8 @@ class DayPlan:
         if not self._open:
             return None
         span = self._open.pop(0)
-        length = pace.share_s(span.seconds, free - len(self._open))
+        shares = free - len(self._open) if pace.braked else PARTS * int(pace.at_once)
+        length = pace.share_s(span.seconds, shares) if pace.begun else 0
         if not length:
             return span
         self._open.insert(0, Window(span.start + length, span.end))

@@ -127,7 +127,7 @@ def test_at_the_budget_a_day_costs_the_least_possible(tmp_path):
 
 
 def test_where_answers_are_slow_the_first_day_is_shared_as_well(tmp_path):
-    """Nothing is known at first; after one page the others take their part of the same day, at hardly more requests."""
+    """Nothing is known at first, and yet all take their part of the same day, at hardly more than a page each."""
     client = FakeClient(sweeps(40, 300))
     honest, at_once, most = client.page, set(), []
 
@@ -144,7 +144,7 @@ def test_where_answers_are_slow_the_first_day_is_shared_as_well(tmp_path):
     (day,) = fetch(client, tmp_path, max_page_size=500)
     assert rows_of(day) == truth(client.rows)
     assert max(most) >= 6
-    assert day.requests <= -(-11_520 // 500) + 4
+    assert day.requests <= -(-11_520 // 500) + 8
 
 
 @pytest.mark.parametrize("size", [50, 500, 100_000])
@@ -430,3 +430,28 @@ def test_chunks_of_a_day_do_not_overlap_in_time(tmp_path):
     for chunk in day.rows.chunks:
         pair = chunk.code.astype(np.int64) * 86_400_000 + chunk.ms
         assert (np.diff(pair) > 0).all()
+
+
+@pytest.mark.parametrize(("later_s", "first_size"), [(3_600, 500), (8 * 86_400, 1_000)])
+def test_the_next_run_starts_with_what_the_last_one_learnt(tmp_path, later_s, first_size):
+    """A page size that failed is not tried again by each run, unless the last one is more than a week ago."""
+    client = FakeClient(sweeps(10, 300), [PageFailedError("cut", size_related=True)] * 2)
+    (day,) = fetch(client, tmp_path, max_page_size=1_000, requests_per_minute=50, now=lambda: 1e9)
+    day.discard()
+    assert [size for _, _, size, _ in client.asked[:3]] == [1_000, 1_000, 500]
+    again = FakeClient(client.rows)
+    fetch(again, tmp_path, max_page_size=1_000, requests_per_minute=50, now=lambda: 1e9 + later_s)
+    assert again.asked[0][2] == first_size
+
+
+@pytest.mark.parametrize("damage", [b"", b"[]", b'{"at": 1e9}', b'{"at": []}', b"\xff\x00", b"[" * 100_000])
+def test_what_was_learnt_is_a_hint_that_may_be_damaged(tmp_path, damage):
+    """A file that is cut, or of another form, is as good as none, and is replaced."""
+    client = FakeClient(sweeps(10, 60))
+    fetch(client, tmp_path, max_page_size=1_000, now=lambda: 1e9)
+    (kept,) = (tmp_path / "spool").glob("pace-*.json")
+    whole = kept.read_bytes()
+    kept.write_bytes(damage)
+    (day,) = fetch(client, tmp_path, max_page_size=1_000, now=lambda: 1e9)
+    assert rows_of(day) == truth(client.rows)
+    assert kept.read_bytes()[:20] == whole[:20]

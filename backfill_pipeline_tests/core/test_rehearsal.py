@@ -42,6 +42,7 @@ def test_the_rehearsal_of_a_run_counts_what_the_fetcher_asks(tmp_path, points, e
     asked = sum(day.requests for day in fetcher.days(SITE, days))
     profiles = [profile_of(rows, day) if rows else EMPTY for day, rows in full.items()]
     pace = SitePace([one for one in PAGE_SIZES if one <= size], fetcher.max_windows)
+    pace.expect(rows_a_day, points + 1)
     foreseen = sum(rehearsed(profiles, pace))
     assert foreseen == pytest.approx(asked, rel=0.1, abs=1)
 

@@ -16,8 +16,8 @@ WHOLE = day_window(DAY)
 SIZES = [1_000, 5_000, 10_000, 50_000, 100_000]
 
 
-def pace_of(density: float = 0.0, burst: int = 0, size: int = 100_000) -> SitePace:
-    pace = SitePace([s for s in SIZES if s <= size], 8)
+def pace_of(density: float = 0.0, burst: int = 0, size: int = 100_000, rate: float = 50 / 60) -> SitePace:
+    pace = SitePace([s for s in SIZES if s <= size], 8, rate=rate)
     if density:
         pace.learn_density(int(density * 86_400), 86_400, burst)
     return pace
@@ -36,15 +36,16 @@ def all_windows(plan: DayPlan, pace: SitePace, at_once: int = 1) -> list[Window]
     st.integers(0, 9_000),
     st.lists(st.tuples(st.integers(0, 86_399), st.integers(1, 30_000)), max_size=5),
     st.integers(1, 9),
+    st.sampled_from([50 / 60, math.inf]),
 )
-def test_windows_cover_the_day_exactly_once(density, burst, done_spans, at_once):
+def test_windows_cover_the_day_exactly_once(density, burst, done_spans, at_once, rate):
     """Whatever is done already and however dense the site, the windows fill the rest without gap or overlap."""
     done, end = [], 0
     for start, length in sorted(done_spans):
         if start >= end:
             end = min(start + length, 86_400)
             done.append(Window(WHOLE.start + start, WHOLE.start + end))
-    windows = all_windows(DayPlan(DAY, done), pace_of(density, burst), at_once)
+    windows = all_windows(DayPlan(DAY, done), pace_of(density, burst, rate=rate), at_once)
     parts = sorted([*done, *windows])
     assert parts[0].start == WHOLE.start
     assert parts[-1].end == WHOLE.end
@@ -70,9 +71,56 @@ def test_shares_are_of_alike_length():
     assert max(window.seconds for window in windows) * 4_581 / 300 <= 4 * 50_000
 
 
+def test_where_the_budget_is_no_brake_windows_get_shorter_towards_the_end_of_the_day():
+    """So that all who walk end together: no window holds more than its part of what is left, the last ones a page."""
+    pace = pace_of(4_583 / 60, burst=4_583, rate=math.inf)
+    lengths = [window.seconds for window in all_windows(DayPlan(DAY), pace, 8)]
+    assert lengths == sorted(lengths, reverse=True)
+    pages = [math.ceil(-(-length // 60) * 4_583 / 100_000) for length in lengths]
+    assert (pages[0], pages[-8:]) == (5, [1] * 8)
+    assert sum(pages) <= math.ceil(1_440 * 4_583 / 100_000) + 4
+
+
+@pytest.mark.parametrize("over", [1, 2, 3, 5, 10])
+def test_what_is_expected_may_be_several_times_what_comes(over):
+    """The first eight windows hold full pages all the same, and the rest is cut by what their pages have shown."""
+    pace, plan = pace_of(rate=math.inf), DayPlan(DAY)
+    pace.expect(4_572 * 288 * over, 4_572)
+    first = [window for _ in range(8) if (window := plan.next_window(pace)) is not None]
+    pace.learn_density(95_000, 95_000 * 300 // 4_572, 4_572)
+    windows = first + all_windows(plan, pace)
+    rows = [4_572 * (-(-window.end // 300) - -(-window.start // 300)) for window in windows]
+    assert sum(rows) == 4_572 * 288
+    assert sum(math.ceil(count / 100_000) for count in rows) <= 14 + 4
+
+
+def test_where_the_budget_is_the_brake_nothing_is_cut_by_what_is_expected():
+    """A window too many would cost a page."""
+    pace = pace_of()
+    pace.expect(6_600_000, 4_583)
+    assert all_windows(DayPlan(DAY), pace, 8) == [WHOLE]
+
+
 def test_an_unknown_site_is_asked_for_its_whole_day():
     """Its first page, a full one, tells how dense it is; the walk then gives away what others can take."""
     assert all_windows(DayPlan(DAY), pace_of(), 8) == [WHOLE]
+
+
+def test_what_was_learnt_is_recalled_as_far_as_the_settings_allow():
+    """A page size above the new ceiling is left, windows at once stay below theirs, and what is damaged is refused."""
+    taught = pace_of(4_581 / 300, burst=4_581)
+    taught.page_failed(100_000, 2)
+    taught.page_came(50_000, 50_000, 7.0)
+    pace = pace_of()
+    pace.recall(taught.learnt())
+    assert pace.learnt() == taught.learnt()
+    assert (pace.size, pace.burst, pace.page_s) == (50_000, 4_581, 7.0)
+    smaller = SitePace([1_000, 5_000], 2)
+    smaller.recall(taught.learnt())
+    assert (smaller.size, smaller.at_once) == (5_000, 2)
+    for damaged in ({}, {**taught.learnt(), "rows": math.nan}, {**taught.learnt(), "size": "much"}):
+        with pytest.raises(ValueError, match=r"has learnt|could not convert"):
+            pace.recall(damaged)
 
 
 def test_a_silent_site_is_asked_for_whole_days():
@@ -116,6 +164,7 @@ def test_bursts_larger_than_pages_make_windows_of_many_pages():
 def test_no_more_is_asked_for_at_once_than_keeps_the_budget_used(per_minute, page_s, sites, wanted):
     """Each window more costs a page that is not full: with slow answers it is worth it, at the budget it is not."""
     pace = SitePace(SIZES, 8, rate=per_minute / 60)
+    pace.learn_density(1_320_000, 86_400, 4_581)
     for _ in range(20):
         pace.page_came(100_000, 50_000, page_s)
     assert pace.side_by_side(sites) == wanted
@@ -166,3 +215,11 @@ def test_windows_at_once_grow_by_parts_and_shrink_by_factors_within_the_ceiling(
     for _ in range(20):
         pace.throttled()
     assert pace.at_once == 1
+
+
+def test_the_first_page_replaces_what_was_expected():
+    """Neither the density nor the burst that the points' configuration led to expect outlives it."""
+    pace = pace_of()
+    pace.expect(6_600_000, 4_583)
+    pace.learn_density(1_000, 3_600, 20)
+    assert (pace.density, pace.burst) == (1_000 / 3_600, 20)

@@ -1,4 +1,4 @@
-"""How long the coverage of a year of ten sites takes, from objects of real size: `python benchmarks/coverage.py`.
+"""How long the coverage of a year of ten sites takes, from objects of real size: `python -m benchmarks.footers`.
 
 One day of 2,000 points, a sample a minute, is stored as each day of each site (3,650 footers of some 32 KB; the rows
 stand only once on disk, since a file of the footer and a hole before it reads the same).
