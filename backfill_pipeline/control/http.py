@@ -105,7 +105,10 @@ def build_app(control: Control, *, token: str | None) -> Starlette:
     async def metrics(request: Request) -> Response:
         _admit(request, token)
         sites = request.query_params.getlist("site")
-        text = await run_in_threadpool(metrics_text, control, meter.used, sites)
+        try:
+            text = await run_in_threadpool(metrics_text, control, meter.used, sites)
+        except UsageError as error:
+            raise RefusedError(400, f"site: {error}") from None
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def answers(what: Callable[[Request], Any], *, is_open: bool = False) -> Callable[[Request], Awaitable[Response]]:

@@ -249,7 +249,7 @@ def test_prometheus_may_ask_for_some_sites(client, made):
     assert "backfill_progress_percent" not in text
     wrong = client.get("/metrics?site=norht")
     assert wrong.status_code == 400
-    assert "norht" in matches(wrong, "/metrics", "get")["message"]
+    assert matches(wrong, "/metrics", "get")["message"].startswith("site: 'norht'")
 
 
 def test_the_curl_lines_of_the_page_on_moving_over_do_what_they_say(client, made):
