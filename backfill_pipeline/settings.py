@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -197,6 +197,12 @@ class Settings(BaseModel):
     checks: Literal["warn", "error"] = Field(
         "warn", alias="BACKFILL_CHECKS", description="what a check that does not pass shows: warn or error"
     )
+    log: Literal["text", "json"] = Field(
+        "text",
+        alias="BACKFILL_LOG",
+        description="how runs, daemon, webserver and `backfill serve` write their logs: text, or json for one object "
+        "a line",
+    )
     alert_url: Annotated[SecretStr, AfterValidator(_secret_url)] | None = Field(
         None,
         alias="BACKFILL_ALERT_URL",
@@ -267,11 +273,12 @@ class Settings(BaseModel):
             folder: where `.env` is looked for; the working directory when None.
 
         Raises:
-            SettingError: one line naming the first wrong variable, what it held (never a secret), what it should.
+            SettingError: one line naming the first wrong variable, what it held (never a secret), what it should; or
+                what is wrong with `.env`.
         """
         folder = folder or Path.cwd()
         found: dict[str, Any] = {
-            **dotenv_values(folder / ".env", interpolate=False),
+            **_env_file(folder / ".env"),
             **(os.environ if environment is None else environment),
         }
         found = {name: value for name, value in found.items() if value not in (None, "")}
@@ -290,6 +297,15 @@ class Settings(BaseModel):
         """Where the budget is kept; by default a SQLite file in the private folder."""
         return self.limiter or f"sqlite:///{(self.private / 'budget.sqlite').absolute().as_posix()}"
 
+    @property
+    def secrets(self) -> frozenset[str]:
+        """All that no log may hold: each secret, and the password of each URL, as it is written and decoded."""
+        values = [getattr(self, name) for name in type(self).model_fields]
+        whole = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
+        texts = whole | {value for value in values if isinstance(value, str)}
+        inner = {_password(text) for text in texts}
+        return frozenset(text for text in whole | inner | set(map(unquote, inner)) if text)
+
     def require_key(self) -> str:
         """Give the API key.
 
@@ -299,6 +315,35 @@ class Settings(BaseModel):
         if self.api_key is None:
             raise SettingError("ACE_API_KEY is not set: put your ACE API key into the environment or a .env file")
         return self.api_key.get_secret_value()
+
+    def require_home(self) -> Path:
+        """Give `home`, absolute, once it is sure that an installation can work there; `private` is made.
+
+        Raises:
+            SettingError: there is no `dagster.yaml`, or this user cannot read it or write below it.
+        """
+        home = self.home.absolute()
+        try:
+            if not (home / "dagster.yaml").is_file():
+                raise SettingError(
+                    f"DAGSTER_HOME holds {str(home)!r}, where there is no dagster.yaml; it should hold the folder of "
+                    "this project's dagster.yaml"
+                )
+            self.private.mkdir(parents=True, exist_ok=True)
+            denied = next(
+                (path for path in (home / "dagster.yaml", self.private) if not os.access(path, os.R_OK)), None
+            )
+            if denied is None and not os.access(self.private, os.W_OK | os.X_OK):
+                denied = self.private
+            why = f"no permission for {denied}" if denied else None
+        except OSError as error:
+            why = f"{error.strerror} ({error.filename})"
+        if why:
+            raise SettingError(
+                f"DAGSTER_HOME holds {str(home)!r}, which cannot be used: {why}; let this user read dagster.yaml there "
+                "and write into .dagster, or name another folder"
+            )
+        return home
 
     def ready_at(self, day: date) -> datetime:
         """The instant from which `day` may be asked for: its end plus the lag, aware, UTC."""
@@ -312,6 +357,31 @@ def find_home(folder: Path) -> Path:
         if (candidate / "dagster.yaml").is_file():
             return candidate
     return folder
+
+
+def _env_file(path: Path) -> dict[str, str | None]:
+    """The variables of a `.env` file; none when there is no file.
+
+    Raises:
+        SettingError: it cannot be read, or a line of it is none. What stands there is not told: it may be a secret.
+    """
+    try:
+        if not path.is_file():
+            return {}
+        with path.open(encoding="utf-8") as file:
+            lines = list(parse_stream(file))
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise SettingError(f"{path} cannot be read ({why}); make it a text file of lines NAME=VALUE") from None
+    wrong = next((line.original.line for line in lines if line.error), None)
+    if wrong is not None:
+        raise SettingError(f"{path}, line {wrong}: that is no NAME=VALUE; write it so, or begin the line with #")
+    return {line.key: line.value for line in lines if line.key is not None}
+
+
+def _password(text: str) -> str:
+    """What stands for the password in a URL; empty when nothing does."""
+    return text.partition("://")[2].partition("/")[0].rpartition("@")[0].partition(":")[2]
 
 
 def _in_one_line(error: ValidationError, found: Mapping[str, Any]) -> str:

@@ -44,6 +44,7 @@ def test_the_environment_wins_over_the_env_file(tmp_path):
         ("BACKFILL_STORE", "s3://"),
         ("BACKFILL_LIMITER", "mysql://x"),
         ("BACKFILL_COMPRESSION", "gzip"),
+        ("BACKFILL_LOG", "xml"),
         ("BACKFILL_ROW_GROUP_ROWS", "0"),
     ],
 )
@@ -93,3 +94,32 @@ def test_a_day_is_ready_when_the_lag_after_its_end_has_passed(tmp_path):
     """Readiness counts from the day's end, in UTC."""
     settings = Settings.load({"ACE_RAW_LAG_HOURS": "6"}, folder=tmp_path)
     assert settings.ready_at(date(2024, 2, 29)) == datetime(2024, 3, 1, 6, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [(b"\xff\xfe\x00hush", "not UTF-8"), (b"ACE_SITES=a\njust hush words\n", "line 2"), (b'A="hush\n', "line 1")],
+)
+def test_an_env_file_that_is_none_is_one_line(tmp_path, held, said):
+    """The file and the line are named, and nothing of what stands there is told: it may be a secret."""
+    (tmp_path / ".env").write_bytes(held)
+    with pytest.raises(SettingError) as caught:
+        Settings.load({}, folder=tmp_path)
+    assert said in str(caught.value)
+    assert str(tmp_path / ".env") in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+def test_a_home_in_which_nothing_can_work_is_one_line(tmp_path):
+    """No `dagster.yaml`, or no folder to write to: DAGSTER_HOME and the reason are named; else `.dagster` is made."""
+    settings = Settings(home=tmp_path / "home")
+    with pytest.raises(SettingError, match=r"DAGSTER_HOME holds .* no dagster\.yaml"):
+        settings.require_home()
+    settings.home.mkdir()
+    (settings.home / "dagster.yaml").touch()
+    settings.private.touch()
+    with pytest.raises(SettingError, match=r"DAGSTER_HOME holds .* cannot be used: .*\.dagster"):
+        settings.require_home()
+    settings.private.unlink()
+    assert settings.require_home() == settings.home
+    assert settings.private.is_dir()

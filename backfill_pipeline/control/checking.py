@@ -74,8 +74,12 @@ def checked(
         now: Unix seconds.
     """
     yield Finding("ok", "settings", f"read; store {settings.store}, home {settings.home}")
-    yield from _tried("budget", "check BACKFILL_LIMITER", lambda: _budget(settings))
-    yield from _api(settings, now)
+    budget = list(_tried("budget", "check BACKFILL_LIMITER", lambda: _budget(settings)))
+    yield from budget
+    if _failed(budget):
+        yield Finding("FAIL", "key", "not asked for, since no request may leave without the budget", "the budget first")
+    else:
+        yield from _api(settings, now)
     yield from _tried("store", "check BACKFILL_STORE", lambda: _store(settings_store(settings)))
     yield from _tried("daemon", "start it with `backfill up`", lambda: _daemon(daemon_is_alive))
     folders = {"disk home": settings.private}
@@ -120,6 +124,8 @@ def _tried(name: str, todo: str, look: Callable[[], Finding]) -> Iterator[Findin
     except BackfillError as error:
         what, _, told = " ".join(str(error).split()).rpartition("; ")
         yield Finding("FAIL", name, what or told, told if what else todo, setting=isinstance(error, SettingError))
+    except OSError as error:
+        yield Finding("FAIL", name, f"{error.strerror or type(error).__name__}: {error.filename}", todo)
     except Exception as surprise:  # noqa: BLE001 - the other checks are to run whatever happens in one
         yield Finding("FAIL", name, f"an error that nobody foresaw: {type(surprise).__name__}", todo)
 

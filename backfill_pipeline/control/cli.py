@@ -225,15 +225,14 @@ def move(*, as_json: bool) -> None:
 @backfill.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; elsewhere needs BACKFILL_TOKEN.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8642, show_default=True, help="0: any free one.")
-@click.option("--log-json", is_flag=True, help="One JSON object a line on standard error, for log collectors.")
-def serve(host: str, port: int, *, log_json: bool) -> None:
+def serve(host: str, port: int) -> None:
     """Serve the HTTP control API.
 
     Example: backfill serve --port 8642
     """
     from backfill_pipeline.control.http import run_server  # noqa: PLC0415 - as below
 
-    run_server(Settings.load(), host, port, log_json=log_json)
+    run_server(Settings.load(), host, port)
 
 
 @backfill.command()
@@ -408,8 +407,12 @@ def _watched(control: "Control", backfill_id: str, message: str | None, *, as_js
     console = Console(stderr=True, highlight=False)
     if message:
         console.print(f"backfill {backfill_id}: {message}", soft_wrap=True)
-    with interrupts() as stop:
-        ended = watch(control, backfill_id, console, stop)
+    try:
+        with interrupts() as stop:
+            ended = watch(control, backfill_id, console, stop)
+    except KeyboardInterrupt:
+        console.print(f"backfill {backfill_id} goes on: `backfill status --watch`, `backfill cancel`", soft_wrap=True)
+        raise
     click.echo(json.dumps(status_facts(ended)) if as_json else "\n".join(status_lines(ended)))
     sys.exit(0 if ended.word == "completed" else 1)
 

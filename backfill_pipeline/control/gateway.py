@@ -25,12 +25,14 @@ from dagster._core.execution.backfill import (
 )
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import BACKFILL_ID_TAG
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from yaml import YAMLError  # type: ignore[import-untyped]  # its error alone; Dagster reads the file
 
 from backfill_pipeline.core.day import days_between, parse_day, partition_key
 from backfill_pipeline.errors import AlreadyRunningError, SettingError
 from backfill_pipeline.orchestration.adopt import Adopted, adopt
 from backfill_pipeline.orchestration.failures import observed_error
+from backfill_pipeline.orchestration.home import see_postgres
 from backfill_pipeline.orchestration.partitions import PREFIX, asset_key, day_partitions, site_of
 from backfill_pipeline.settings import Settings
 
@@ -45,7 +47,7 @@ _LATE = 200
 """Events that are looked at once more: a database gives them their numbers before others can see them, so that one may
 appear after another that has a larger number."""
 
-_LINE = 500
+_LINE, _SAID = 500, 200
 
 _KEPT = (
     "dagster/row_count",
@@ -156,17 +158,26 @@ class Gateway:
         settings: their `home` holds `dagster.yaml`; the process's `DAGSTER_HOME` must name the same folder.
 
     Raises:
-        SettingError: it does not.
+        SettingError: no installation can work there, or the database of `BACKFILL_RUN_STORAGE` does not answer.
     """
 
     def __init__(self, settings: Settings) -> None:
-        if not (settings.home / "dagster.yaml").is_file():
-            raise SettingError(
-                f"DAGSTER_HOME holds {str(settings.home)!r}, where there is no dagster.yaml; it should hold the folder "
-                "of this project's dagster.yaml"
-            )
+        settings.require_home()
+        see_postgres(settings)
         self.settings = settings
-        self.instance = dg.DagsterInstance.from_config(str(settings.home))
+        try:
+            self.instance = dg.DagsterInstance.from_config(str(settings.home))
+        except (OSError, SQLAlchemyError) as error:
+            raise SettingError(
+                f"DAGSTER_HOME holds {str(settings.home)!r}, where Dagster's storage cannot be opened "
+                f"({_line(str(getattr(error, 'orig', error)))}); see that the disk has room, and let this user read "
+                "and write all of .dagster there"
+            ) from None
+        except (YAMLError, dg.DagsterInvalidConfigError) as error:
+            raise SettingError(
+                f"{settings.home / 'dagster.yaml'} cannot be used: {_line(str(error))[:_SAID]}; take the project's "
+                "own, or put that right"
+            ) from None
         self._events: dict[str, _Events] = {}
         self._lock = Lock()
 

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,6 +39,7 @@ from backfill_pipeline.errors import (
     UsageError,
     quoted,
 )
+from backfill_pipeline.orchestration.logs import log_as_set
 from backfill_pipeline.settings import Settings
 
 SERVICE = "backfill_pipeline"
@@ -104,7 +105,10 @@ def build_app(control: Control, *, token: str | None) -> Starlette:
     async def metrics(request: Request) -> Response:
         _admit(request, token)
         sites = request.query_params.getlist("site")
-        text = await run_in_threadpool(metrics_text, control, meter.used, sites)
+        try:
+            text = await run_in_threadpool(metrics_text, control, meter.used, sites)
+        except UsageError as error:
+            raise RefusedError(400, f"site: {error}") from None
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def answers(what: Callable[[Request], Any], *, is_open: bool = False) -> Callable[[Request], Awaitable[Response]]:
@@ -140,14 +144,14 @@ def build_app(control: Control, *, token: str | None) -> Starlette:
     return _Logged(app)  # type: ignore[return-value]  # an ASGI application is all that is needed of it
 
 
-def run_server(settings: Settings, host: str, port: int, *, log_json: bool) -> None:
+def run_server(settings: Settings, host: str, port: int) -> None:
     """Serve until asked to end.
 
     Raises:
         SettingError: the host can be reached from elsewhere, and no token is set.
         UsageError: the host and port cannot be listened on.
     """
-    _log_to_stderr(as_json=log_json)
+    _log_to_stderr(settings)
     token = settings.token.get_secret_value() if settings.token else None
     if token is None and not _is_loopback(host):
         raise SettingError(
@@ -180,8 +184,8 @@ def _admit(request: Request, token: str | None) -> None:
         RefusedError: it may not.
     """
     if token is None:
-        origin = urlsplit(request.headers.get("origin", "//localhost")).hostname
-        if not (_is_loopback(request.url.hostname or "") and _is_loopback(origin or "")):
+        origin = _host_of(request.headers.get("origin", "//localhost"))
+        if not (_is_loopback(request.url.hostname or "") and _is_loopback(origin)):
             raise RefusedError(
                 403, "without BACKFILL_TOKEN only requests to a loopback name are answered, from no other page"
             )
@@ -302,6 +306,13 @@ class _Logged:
         _LOG.info("%(method)s %(path)r %(status)d %(seconds).3f s", about, extra={"about": about})
 
 
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -309,26 +320,10 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class JsonLines(logging.Formatter):
-    """Each record as one JSON object: `time`, `level`, `logger`, `message`, and what the record is about."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record's line."""
-        return json.dumps(
-            {
-                "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-                "level": record.levelname.lower(),
-                "logger": record.name,
-                "message": record.getMessage(),
-                **getattr(record, "about", {}),
-                **({"error": self.formatException(record.exc_info)} if record.exc_info else {}),
-            }
-        )
-
-
-def _log_to_stderr(*, as_json: bool) -> None:
+def _log_to_stderr(settings: Settings) -> None:
+    log_as_set(settings)
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("backfill_pipeline")
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)

@@ -198,7 +198,7 @@ class Forecast:
         told = (
             f"it stands on {probes} probed days, {whole} of them seen whole{stored}, for {self.asked} requests; its "
             "bounds are what it would take if all days were like the thinnest, or like the fullest, that was probed; "
-            "gaps between probes are seen in short ranges alone"
+            "gaps between probes are seen in short ranges alone, a far fuller day between them is not seen"
         )
         declared = [site.site for site in self.sites if site.declared]
         if declared:
@@ -384,24 +384,29 @@ def _bounded(likely: Sequence[float], probes: Sequence[float]) -> Span:
     return Span(min(probes) * len(likely), sum(likely), max(probes) * len(likely))
 
 
-def _row_bytes(stored: Sequence[float], probes: Sequence[Probe]) -> Span:
-    """Bytes a row: of what is stored, else of days that were seen whole, else of parts of days."""
-    told = [probe.row_bytes for probe in probes if probe.row_bytes is not None and probe.whole]
-    told = told or [probe.row_bytes for probe in probes if probe.row_bytes is not None]
+def _row_bytes(stored: Sequence[tuple[float, int]], probes: Sequence[Probe]) -> Span:
+    """Bytes a row: of what is stored, else of days that were seen whole, else of parts of days.
+
+    Full days have a greater say: a part of what an object takes does not grow with its rows.
+    """
+    seen = [(probe.row_bytes, probe.samples * probe.kept, probe.whole) for probe in probes]
+    told = [(each, rows) for each, rows, whole in seen if each is not None and whole]
+    told = told or [(each, rows) for each, rows, _ in seen if each is not None]
     if stored:
-        told = [Span(each, each, each) for each in stored]
-    if not told:
+        told = [(Span(each, each, each), rows) for each, rows in stored]
+    all_rows = sum(rows for _, rows in told)
+    if not all_rows:
         return _NONE
     apart = _DAYS_DIFFER if len(told) < _FEW else 0.0
     return Span(
-        min(one.low for one in told) * (1 - apart),
-        sum(one.likely for one in told) / len(told),
-        max(one.high for one in told) * (1 + apart),
+        min(each.low for each, _ in told) * (1 - apart),
+        sum(each.likely * rows for each, rows in told) / all_rows,
+        max(each.high for each, _ in told) * (1 + apart),
     )
 
 
-def _stored_row_bytes(store: Store, site: str, stored: Sequence[date]) -> list[float]:
-    """Bytes a row of some of the days that are stored."""
+def _stored_row_bytes(store: Store, site: str, stored: Sequence[date]) -> list[tuple[float, int]]:
+    """Bytes a row, and rows, of some of the days that are stored."""
     found = []
     step = max(1, math.ceil(len(stored) / _LOOKED_AT))
     for day in stored[step // 2 :: step]:
@@ -410,7 +415,7 @@ def _stored_row_bytes(store: Store, site: str, stored: Sequence[date]) -> list[f
         except (FileNotFoundError, DamagedObjectError):  # `backfill verify` tells of it
             continue
         if stat is not None and rows:
-            found.append(stat.bytes / rows)
+            found.append((stat.bytes / rows, rows))
     return found
 
 

@@ -50,7 +50,7 @@ FEW_PAGES = 16
 WHOLE_SHARE, WHOLE_MINUTES = 0.1, 3
 """More pages may be spent on either if they are no greater share of what the backfill takes, and of so many minutes."""
 
-PART_FACTOR = 2
+PART_FACTOR = 3
 """What a row of a whole day takes lies within this factor of what a row of a part of it takes, more or less: a part
 repeats fewer names and values, yet holds fewer different ones. Nothing that was tried told more, neither the bytes that
 half of the part adds to the other half (30 to 60 % too low) nor the part repeated until it fills the day."""
@@ -244,8 +244,11 @@ class _Visit:
     def survey(self, days: Sequence[date], *, sizes_known: bool) -> Survey:
         """Probe the days that are to tell of all."""
         probes, empty = self._probes(days)
-        if probes and not sizes_known and not any(probe.whole for probe in probes.values()):
-            self._see_whole(days, probes)
+        if probes and not sizes_known:
+            half = sorted(probe.samples for probe in probes.values())[len(probes) // 2] / 2
+            # A day far smaller than most tells little: much of its object is what every object takes.
+            if not any(probe.whole and probe.samples >= half for probe in probes.values()):
+                self._see_whole(days, probes)
         standing: list[Probe | None] = [
             None if at in empty else probes[min(probes, key=lambda known: abs(known - at))] for at in range(len(days))
         ]
@@ -433,10 +436,15 @@ class _Visit:
 
 
 def _spread(first: int, last: int, places: int) -> list[int]:
-    """Places from `first` to `last`, evenly, both among them."""
+    """Places from `first` to `last`, about evenly, both among them: on as many days of the week as there are places."""
     if places == 1:
         return [(first + last) // 2]
-    return sorted({first + round(turn * (last - first) / (places - 1)) for turn in range(places)})
+    chosen = {first, last}
+    for turn in range(1, places - 1):
+        at = first + round(turn * (last - first) / (places - 1))
+        near = sorted(range(max(first, at - 3), min(last, at + 3) + 1), key=lambda place: abs(place - at))
+        chosen.add(next((place for place in near if all((place - other) % 7 for other in chosen)), at))
+    return sorted(chosen)
 
 
 def _period(times: NDArray[np.int64], codes: NDArray[np.int64]) -> tuple[int, int]:

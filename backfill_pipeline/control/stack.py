@@ -19,7 +19,7 @@ import click
 import psutil
 import requests
 
-from backfill_pipeline.errors import BackfillError, SettingError, StoreRefusedError, UsageError
+from backfill_pipeline.errors import BackfillError, UsageError
 from backfill_pipeline.settings import Settings
 
 HOST = "127.0.0.1"
@@ -139,27 +139,20 @@ def run_up(settings: Settings, port: int) -> None:
     """The command: webserver and daemon on loopback until one of them ends, or Ctrl-C.
 
     Raises:
-        SettingError: `DAGSTER_HOME` holds no `dagster.yaml`.
+        SettingError: no installation can work in `DAGSTER_HOME`.
         UsageError: the port is taken.
         BackfillError: one of the two ended by itself.
         KeyboardInterrupt: asked to end, and all has ended.
     """
-    home = settings.home.absolute()
-    if not (home / "dagster.yaml").is_file():
-        raise SettingError(
-            f"DAGSTER_HOME holds {str(home)!r}, where there is no dagster.yaml; it should hold the folder of this "
-            "project's dagster.yaml"
-        )
+    home = settings.require_home()
     _see_port_free(port)
-    try:
-        settings.private.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreRefusedError(f"{settings.private} cannot be made: {error.strerror}; check DAGSTER_HOME") from None
     workspace = home / "workspace.yaml"
     source = ["-w", str(workspace)] if workspace.is_file() else ["-m", "backfill_pipeline.definitions"]
+    # What is said before the settings are read, by servers of code above all.
+    logs = ["--log-format", "json", "--code-server-log-level", "warning"] if settings.log == "json" else []
     programs = {
-        "webserver": ["dagster_webserver", "-h", HOST, "-p", str(port), *source],
-        "daemon": ["dagster._daemon", "run", *source],
+        "webserver": ["dagster_webserver", "-h", HOST, "-p", str(port), *source, *logs],
+        "daemon": ["dagster._daemon", "run", *source, *logs],
     }
     environment = os.environ | {"DAGSTER_HOME": str(home)}
     children: list[Child] = []

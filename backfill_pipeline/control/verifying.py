@@ -28,6 +28,7 @@ AT_ONCE_DEEP = 4
 class Report:
     """What became of the expected objects: (site, day) by state, and what is wrong with those damaged.
 
+    `expected` says of what, and where.
     `foreign` holds the keys below the range's folders that belong to no site-day that anybody expects.
     """
 
@@ -38,6 +39,7 @@ class Report:
     foreign: list[str] = field(default_factory=list)
     rows: int = 0
     bytes: int = 0
+    expected: str = ""
 
     @property
     def is_good(self) -> bool:
@@ -51,6 +53,7 @@ class Report:
             return [{"site": site, "date": day.isoformat()} for site, day in days]
 
         return {
+            "expected": self.expected,
             "stored": len(self.stored),
             "rows": self.rows,
             "bytes": self.bytes,
@@ -75,7 +78,8 @@ class Report:
             yield f"empty    {site} {day}"
         yield (
             f"{len(self.stored)} stored with {self.rows:,} rows, {len(self.empty)} empty, "
-            f"{len(self.missing)} missing, {len(self.damaged)} damaged, {len(self.foreign)} foreign"
+            f"{len(self.missing)} missing, {len(self.damaged)} damaged, {len(self.foreign)} foreign; "
+            f"expected: {self.expected}"
         )
 
 
@@ -88,7 +92,10 @@ def verified(settings: Settings, sites: Sequence[str], days: Sequence[date], *, 
         StoreRefusedError, StoreBusyError: the store cannot be read.
     """
     store = settings_store(settings)
-    report = Report()
+    named = sites[0] if len(sites) == 1 else f"{len(sites)} sites"
+    report = Report(
+        expected=f"{len(sites) * len(days)} objects, of {named}, {days[0]} to {days[-1]}, in {store.url('')}"
+    )
     known = {*settings.sites, *sites} if settings.sites else None
     with ThreadPoolExecutor(AT_ONCE_DEEP if deep else AT_ONCE) as pool:
         sizes: dict[str, int] = {}

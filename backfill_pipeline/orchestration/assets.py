@@ -22,6 +22,7 @@ from backfill_pipeline.errors import BackfillError, UsageError
 from backfill_pipeline.orchestration.checks import Judge, Verdict, check_specs, share
 from backfill_pipeline.orchestration.failures import Failures
 from backfill_pipeline.orchestration.io_manager import DayIOManager
+from backfill_pipeline.orchestration.logs import about
 from backfill_pipeline.orchestration.partitions import asset_key, day_partitions, days_of, output_name, site_of
 from backfill_pipeline.orchestration.resources import AceResource
 from backfill_pipeline.orchestration.work import Failed, Stored, Work
@@ -153,7 +154,7 @@ class _Run:
                     self.objects.put,
                     self.sites,
                     self.days,
-                    log=self.context.log.info,
+                    log=self._log,
                     left=self._record_late,
                     skip=self.skip,
                 )
@@ -162,6 +163,9 @@ class _Run:
                 raise dg.Failure(str(error), allow_retries=False) from None
             yield from self._worked(work)
         self.failures.raise_if_any()
+
+    def _log(self, line: str) -> None:
+        self.context.log.info(line, extra={"about": about(line, self.sites)})
 
     def _worked(self, work: Work) -> Iterator[object]:
         judges = {site: Judge(self.before[site]) for site in self.sites}
@@ -219,7 +223,8 @@ class _Run:
         replaced = f", replacing {before:,} rows" if stored.changed and before is not None else ""
         self.context.log.info(
             f"{fetched.site} {fetched.day} {stored.state}: {stored.rows:,} rows{replaced}, {stored.bytes:,} bytes, "
-            f"{fetched.requests} request{'s' * (fetched.requests != 1)}, {fetched.seconds:.1f} s; {self._progress()}"
+            f"{fetched.requests} request{'s' * (fetched.requests != 1)}, {fetched.seconds:.1f} s; {self._progress()}",
+            extra={"about": {"site": fetched.site, "day": str(fetched.day)}},
         )
         yield self._materialization(result, verdict)
 

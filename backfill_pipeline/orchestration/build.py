@@ -16,6 +16,7 @@ from backfill_pipeline.orchestration.alerts import failed_run_sensor
 from backfill_pipeline.orchestration.assets import OBJECTS, timeseries_assets
 from backfill_pipeline.orchestration.coverage import COVERAGE_JOB, coverage_asset, coverage_sensor
 from backfill_pipeline.orchestration.io_manager import DayIOManager
+from backfill_pipeline.orchestration.logs import log_as_set
 from backfill_pipeline.orchestration.resources import AceResource
 from backfill_pipeline.orchestration.sensors import healing_sensor, new_days_sensor
 from backfill_pipeline.settings import Settings
@@ -39,6 +40,7 @@ def build_defs(
     Raises:
         SettingError: the sites are not set and cannot be asked for.
     """
+    log_as_set(settings)
     sites = sites_of(settings)
     assets = timeseries_assets(settings, sites, now=now)
     shown = coverage_asset(settings, sites, now=now)

@@ -64,7 +64,9 @@ class Failures:
         days = f"{failed.days[0]}" if len(failed.days) == 1 else f"{len(failed.days)} days from {failed.days[0]}"
         surprise = None if isinstance(error, BackfillError) else error  # a bug's traceback belongs into the log
         self._context.log.error(
-            f"{_short(failed.site)} {days} failed ({type(error).__name__}): {said}", exc_info=surprise
+            f"{_short(failed.site)} {days} failed ({type(error).__name__}): {said}",
+            exc_info=surprise,
+            extra={"about": {"site": failed.site, "day": str(failed.days[0]), "days": len(failed.days)}},
         )
         if isinstance(error, STOPS_ALL):
             self._stopped_by = self._stopped_by or error

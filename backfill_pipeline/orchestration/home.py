@@ -12,17 +12,23 @@ import psutil
 from dagster import DagsterEventType, DagsterRun
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 from dagster._core.storage.base_storage import DagsterStorage
+from dagster._core.storage.compute_log_manager import ComputeLogManager
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy.exc import SQLAlchemyError
 
 from backfill_pipeline.errors import SettingError
+from backfill_pipeline.orchestration.logs import log_as_set
 from backfill_pipeline.settings import Settings
 
 _CLOCK_S = 2.0
 """How far two readings of the machine's clocks may lie apart."""
+
+ANSWERS_S = 5
+"""Within how many seconds a server has to answer a person's command."""
 
 
 class HomeStorage(DagsterSqliteStorage):
@@ -49,6 +55,7 @@ class HomeStorage(DagsterSqliteStorage):
             SettingError: the database cannot be used, or its driver is not installed.
         """
         settings = Settings.load()
+        log_as_set(settings)  # of every process that opens the instance: daemon, webserver, run
         if settings.run_storage is None:
             return cls(str(settings.private), inst_data)
         return postgres_storage(settings.run_storage.get_secret_value(), inst_data)
@@ -82,13 +89,37 @@ def postgres_storage(url: str, inst_data: ConfigurableClassData | None = None) -
             address, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=-1, pool_pre_ping=True, pool_recycle=300
         )
     except (DagsterPostgresException, SQLAlchemyError) as error:
-        parts = urlsplit(url)
-        raise SettingError(
-            f"BACKFILL_RUN_STORAGE: Dagster's storage cannot be opened at {parts.hostname}{parts.path} "
-            f"({type(error.__cause__ or error).__name__}); see that the server is up, and that user, password and "
-            "database are right"
-        ) from None
+        raise _unusable(url, error.__cause__ or error) from None
     return storage
+
+
+def see_postgres(settings: Settings) -> None:
+    """See that the database of `BACKFILL_RUN_STORAGE`, if any, answers: a person is told so within seconds.
+
+    Dagster, which may have to outlast a restart of the server, tries for longer, and logs each try.
+
+    Raises:
+        SettingError: it does not.
+    """
+    if settings.run_storage is None:
+        return
+    url = settings.run_storage.get_secret_value()
+    try:
+        import psycopg2  # noqa: PLC0415 - only who uses it needs it
+    except ImportError:
+        return  # told when it is opened
+    try:
+        psycopg2.connect(url, connect_timeout=ANSWERS_S).close()
+    except psycopg2.Error as error:
+        raise _unusable(url, error) from None
+
+
+def _unusable(url: str, error: BaseException) -> SettingError:
+    parts = urlsplit(url)
+    return SettingError(
+        f"BACKFILL_RUN_STORAGE: Dagster's storage cannot be opened at {parts.hostname}{parts.path} "
+        f"({type(error).__name__}); see that the server is up, and that user, password and database are right"
+    )
 
 
 class HomeArtifacts(LocalArtifactStorage):
@@ -106,7 +137,10 @@ class HomeArtifacts(LocalArtifactStorage):
 
 
 class HomeComputeLogs(LocalComputeLogManager):
-    """What runs print."""
+    """What runs print, in files that the UI shows; with `BACKFILL_LOG=json` it stays on their standard error.
+
+    Into those files it goes through a copying process, which may cut a line in two where several runs write.
+    """
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
@@ -114,9 +148,16 @@ class HomeComputeLogs(LocalComputeLogManager):
         return {}
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:  # noqa: ARG003 - Dagster's signature
+    def from_config_value(  # type: ignore[override]  # Dagster asks for a compute log manager, whatever its class
+        cls,
+        inst_data: ConfigurableClassData | None,
+        config_value: Mapping[str, Any],  # noqa: ARG003 - Dagster's signature
+    ) -> ComputeLogManager:
         """Open it below the home."""
-        return cls(str(Settings.load().private / "compute_logs"), inst_data=inst_data)
+        settings = Settings.load()
+        if settings.log == "json":
+            return NoOpComputeLogManager(inst_data)
+        return cls(str(settings.private / "compute_logs"), inst_data=inst_data)
 
 
 class HomeRunLauncher(DefaultRunLauncher):

@@ -14,6 +14,7 @@ from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._serdes import ConfigurableClassData
 
 from backfill_pipeline.errors import SettingError
+from backfill_pipeline.orchestration.logs import log_as_set
 from backfill_pipeline.settings import Settings
 
 try:
@@ -123,6 +124,7 @@ def run_worker(settings: Settings, runs: int) -> None:
     Raises:
         SettingError: no broker is set.
     """
+    log_as_set(settings)
     app = WorkersRunLauncher.of(settings).celery
     create_execute_job_task(app)
     create_resume_job_task(app)

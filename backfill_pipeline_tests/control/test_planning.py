@@ -113,6 +113,30 @@ def test_a_forecast_is_within_15_percent_of_what_comes(tmp_path, sites, fields, 
     assert foreseen["requests_asked"] == asked
 
 
+@pytest.mark.parametrize(
+    "sweeps", [[1000 if number % 7 < 5 else 100 for number in range(28)], [50 * number for number in range(1, 31)]]
+)
+def test_weeks_and_growth_are_foreseen(tmp_path, sweeps):
+    """Quiet weekends do not fall between the probes, and a small first day does not tell what large objects take."""
+    rows = [
+        (
+            (1_735_689_600 + number * 86_400) * 1_000_000 + at * 86_400_000_000 // count,
+            f"p{point}",
+            f"{at % 97}.{point}",
+        )
+        for number, count in enumerate(sweeps)
+        for at in range(count)
+        for point in range(4)
+    ]
+    days = [day(number) for number in range(len(sweeps))]
+    with Simulator(World([TableSite("uneven", rows)]), api_key="hush-hush") as simulator:
+        settings = settings_of(simulator, tmp_path, max_page_size=1_000)
+        foreseen = forecast_of(settings, ["uneven"], days).facts()
+        took = really(settings, simulator, ["uneven"], days)
+    assert {name: foreseen[name] / took[name] for name in took} == dict.fromkeys(took, pytest.approx(1, abs=0.15))
+    assert foreseen["low"]["samples"] <= took["samples"] <= foreseen["high"]["samples"]
+
+
 def test_days_that_are_stored_are_not_counted_and_tell_what_a_row_takes(tmp_path):
     """Of 12 days 5 are stored: the forecast is for 7, with the bytes a row of their objects, and fetches none whole."""
     with Simulator(World([SMALL]), api_key="hush-hush") as simulator:

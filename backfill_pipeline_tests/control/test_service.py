@@ -6,8 +6,10 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 from dagster._core.execution.backfill import BulkActionStatus
 
+from backfill_pipeline.control.gateway import Gateway
 from backfill_pipeline.errors import (
     AlreadyRunningError,
     DaemonDownError,
@@ -15,7 +17,9 @@ from backfill_pipeline.errors import (
     SettingError,
     UsageError,
 )
-from backfill_pipeline_tests.control.installation import SITES, Installation
+from backfill_pipeline.settings import Settings
+from backfill_pipeline_tests.control.installation import SITES, TOP, Installation
+from backfill_pipeline_tests.services import postgres_server
 
 FIRST, LAST = date(2025, 1, 1), date(2025, 1, 10)
 
@@ -292,3 +296,49 @@ def test_a_failed_run_of_dagsters_own_command_fails_its_backfill(made):
     assert made.control.status().word == "in_progress"
     made.end_run(runs[1])
     assert made.control.status().word == "failed"
+
+
+def test_an_event_that_postgres_shows_late_is_not_missed(tmp_path, monkeypatch):
+    """A writer takes its number first and is seen last: what was read past in the meantime is read again."""
+    with postgres_server() as url:
+        made = Installation(tmp_path / "home", monkeypatch, BACKFILL_RUN_STORAGE=url)
+        first, second, third = made.days(1, 3)
+        engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg2://"))
+        try:
+            made.store("north", first)
+            with engine.connect() as slow:
+                slow.execute(
+                    sa.text(
+                        "INSERT INTO event_logs (run_id, event, dagster_event_type, timestamp, asset_key, partition) "
+                        "SELECT run_id, replace(event, :first, :second), dagster_event_type, timestamp, asset_key, "
+                        ":second FROM event_logs WHERE partition = :first"
+                    ),
+                    {"first": str(first), "second": str(second)},
+                )
+                made.store("north", third)
+                assert [event.day for event in made.gateway.events("north")] == [first, third]
+                slow.commit()
+            assert {event.day for event in made.gateway.events("north")} == {first, second, third}
+        finally:
+            engine.dispose()
+            made.instance.dispose()
+
+
+@pytest.mark.parametrize(
+    ("file", "held", "said"),
+    [
+        ("dagster.yaml", "storage: [1", "line 1, column 10"),
+        ("dagster.yaml", "nope: 1", '"nope" at the root'),
+        (".dagster/history/runs.db", "no database", "DAGSTER_HOME"),
+    ],
+)
+def test_an_instance_that_cannot_be_opened_is_one_line(tmp_path, monkeypatch, file, held, said):
+    """A broken `dagster.yaml`, a broken storage: what is wrong where, and no traceback."""
+    (tmp_path / "dagster.yaml").write_text((TOP / "dagster.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(held, encoding="utf-8")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with pytest.raises(SettingError) as caught:
+        Gateway(Settings(home=tmp_path))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
