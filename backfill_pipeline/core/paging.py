@@ -123,6 +123,7 @@ class Walk:
             return None
         rest = Window(end, self.window.end)
         self.window = Window(self.window.start, end)
+        self._promised = False  # what was promised may lie in the rest
         return rest
 
     def accept(self, page: Page, page_size: int) -> None:

@@ -59,5 +59,5 @@ def test_a_fetch_killed_in_mid_day_goes_on_from_its_finished_windows(tmp_path):
         last.join()
         asked = len(pages()) - usual
     assert len(truth) > 10_000
-    assert len(pages()) - seen < usual * 0.6  # 0.6 were asked for before, less what was in flight
+    assert len(pages()) - seen < usual * 0.75  # 0.6 were asked for before, less what was in flight at three deaths
     assert asked <= usual + 3 * (WINDOWS + 4) * 2

@@ -188,6 +188,15 @@ def test_nothing_where_rows_were_promised_is_believed_the_third_time(empties, fi
         assert walk.rows == 3
 
 
+def test_a_promise_of_rows_ends_with_the_window_that_it_was_made_for():
+    """After a window was shortened, nothing in what is left of it is its end."""
+    walk = Walk(WINDOW)
+    walk.accept(page_of([(START, "a")], has_more=True), 1)
+    assert walk.shorten(WINDOW.start + 300) is not None
+    walk.accept(page_of([]), 1)
+    assert walk.finished
+
+
 def test_time_never_goes_back():
     """A page that ends before the position is refused, and the walk stays where it was."""
     walk = Walk(WINDOW)
