@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from backfill_pipeline.core.paging import Cursor
 from backfill_pipeline.core.rows import Page
@@ -46,3 +47,8 @@ def answer(rows: Iterable[Row], start: int, end: int, size: int, cursor: str | N
         return page_of(page)
     last = page[-1][0]
     return page_of(page, cursor=Cursor.at(last, sum(row[0] == last for row in page)).encode(), has_more=True)
+
+
+def listed(table: pa.Table) -> list[tuple[int, str, float]]:
+    """The rows of an object, as `World.truth` has them: Unix milliseconds, point, value."""
+    return list(zip(*(table[name].to_pylist() for name in ("timestamp", "point_name", "value")), strict=True))

@@ -17,6 +17,7 @@ from backfill_pipeline.core.rows import Chunk, Counts, DayRows
 from backfill_pipeline.errors import UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import put_day, settings_store
+from backfill_pipeline_tests.builders import listed
 from backfill_pipeline_tests.storage.bucket import BUCKET, KEY, SECRET, bucket_server
 
 FIRST = date(2024, 2, 28)
@@ -57,10 +58,6 @@ class Rows(list):
 def folder(tmp_path_factory):
     settings = Settings(store=str(tmp_path_factory.mktemp("store")))
     return settings, Rows(fill(settings))
-
-
-def listed(table):
-    return list(zip(*(table[name].to_pylist() for name in ("timestamp", "point_name", "value")), strict=True))
 
 
 @given(start=INSTANTS, end=INSTANTS, points=st.none() | st.sets(st.sampled_from(POINTS), min_size=1))

@@ -26,7 +26,7 @@ from backfill_pipeline.ace.budget import Budget, open_budget
 from backfill_pipeline.ace.decode import Body, decode_page, parsed
 from backfill_pipeline.ace.retry import Retries
 from backfill_pipeline.core.backoff import Backoff
-from backfill_pipeline.core.day import Window, iso
+from backfill_pipeline.core.day import DAY_S, Window, iso
 from backfill_pipeline.core.rows import Page
 from backfill_pipeline.errors import (
     ContractError,
@@ -155,7 +155,7 @@ class AceClient:
         items = self._listed(f"{_site_path(site)}/configured_points", f"the configured points of site {site!r}")
         enabled = {str(item["name"]): item.get("collect_interval") for item in items if _true(item)}
         seconds = [i for i in enabled.values() if isinstance(i, int) and i > 0]
-        rows = sum(-(-86_400 // s) for s in seconds) + 1440 * (len(enabled) - len(seconds))
+        rows = sum(-(-DAY_S // s) for s in seconds) + 1440 * (len(enabled) - len(seconds))
         return PointList(site, tuple(sorted(enabled)), rows, float(median(seconds)) if seconds else None)
 
     def known_points(self, site: str) -> frozenset[str]:

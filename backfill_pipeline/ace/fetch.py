@@ -169,7 +169,8 @@ class Fetcher:
                 if isinstance(item, BaseException):
                     raise item
                 with run.lock:
-                    learnt.keep(self.spool, source, pace, self.now())
+                    known = pace.learnt()
+                learnt.keep(self.spool, source, known, self.now())
                 yield item
                 del item  # the caller may let go of the day while the next one is waited for
         finally:

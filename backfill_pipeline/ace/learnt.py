@@ -7,6 +7,7 @@ learnt (`core/windows.py`).
 import contextlib
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from backfill_pipeline.core.windows import SitePace
@@ -30,11 +31,11 @@ def recall(folder: Path, source: str, pace: SitePace, now: float) -> None:
             pace.recall(kept)
 
 
-def keep(folder: Path, source: str, pace: SitePace, now: float) -> None:
-    """Keep what `pace` has learnt. A disk that refuses, or a file cut by a death, costs the hint only."""
+def keep(folder: Path, source: str, known: Mapping[str, float], now: float) -> None:
+    """Keep what a pace has `learnt()`. A disk that refuses, or a file cut by a death, costs the hint only."""
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        _path(folder, source).write_text(json.dumps({"at": now, **pace.learnt()}), "utf-8")
+        _path(folder, source).write_text(json.dumps({"at": now, **known}), "utf-8")
 
 
 def _path(folder: Path, source: str) -> Path:

@@ -23,9 +23,9 @@ from backfill_pipeline.ace.budget import Budget
 from backfill_pipeline.ace.client import AceClient, PointList
 from backfill_pipeline.ace.fetch import Fetcher
 from backfill_pipeline.core.clean import kept, merged
-from backfill_pipeline.core.day import Window, day_window
+from backfill_pipeline.core.day import DAY_S, Window, day_window
 from backfill_pipeline.core.paging import Walk
-from backfill_pipeline.core.rehearsal import DAY_S, Profile, profile
+from backfill_pipeline.core.rehearsal import Profile, profile
 from backfill_pipeline.core.rows import Chunk, Counts, DayRows, Page
 from backfill_pipeline.core.windows import SitePace
 from backfill_pipeline.errors import PageFailedError, RequestRefusedError

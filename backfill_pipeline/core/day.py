@@ -10,8 +10,11 @@ from datetime import UTC, date, datetime, timedelta
 
 from backfill_pipeline.errors import UsageError, quoted
 
-DAY_MS = 86_400_000
-"""Milliseconds in a UTC day: Unix time knows no leap second."""
+DAY_S = 86_400
+"""Seconds in a UTC day: Unix time knows no leap second."""
+
+DAY_MS = DAY_S * 1000
+"""The same in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -39,7 +42,7 @@ class Window:
         return self.end - self.start
 
     def __str__(self) -> str:
-        end = iso(self.end)[11:19] if self.end % 86_400 else "24:00:00"
+        end = iso(self.end)[11:19] if self.end % DAY_S else "24:00:00"
         return f"{iso(self.start)[11:19]}-{end}"
 
 
@@ -51,7 +54,7 @@ def iso(seconds: int) -> str:
 def day_window(day: date) -> Window:
     """The window of a UTC day, midnight to midnight."""
     start = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
-    return Window(start, start + DAY_MS // 1000)
+    return Window(start, start + DAY_S)
 
 
 def partition_key(day: date) -> str:

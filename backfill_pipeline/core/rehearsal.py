@@ -12,10 +12,8 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from backfill_pipeline.core.day import DAY_MS, Window
+from backfill_pipeline.core.day import DAY_S, Window
 from backfill_pipeline.core.windows import FEW, DayPlan, SitePace
-
-DAY_S = DAY_MS // 1000
 
 _ANY_DAY = date(1970, 1, 1)
 """Its windows are seconds of the day."""

@@ -16,12 +16,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from backfill_pipeline.core.day import DAY_MS, Window, day_window
+from backfill_pipeline.core.day import DAY_S, Window, day_window
 
 SHORTEST_S = 60
 """The shortest window of our own choosing, in seconds."""
-
-DAY_S = DAY_MS // 1000
 
 FIRST_AT_ONCE = 3
 """Windows at once before anything is known of a site: with the first page that comes, the four that the API was seen to
@@ -55,8 +53,8 @@ FEW = 2
 MEMORY = 0.9
 """How much of the density learnt so far outlives the next window."""
 
-
 _LEARNT = ("rows", "seconds", "burst", "page_s", "at_once", "size", "patience")
+"""Fields of `SitePace` that outlive a process."""
 
 
 @dataclass

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from backfill_pipeline.ace.fetch import Fetcher
-from backfill_pipeline.core.rehearsal import DAY_S, EMPTY, profile, rehearsed
+from backfill_pipeline.core.day import DAY_S
+from backfill_pipeline.core.rehearsal import EMPTY, profile, rehearsed
 from backfill_pipeline.core.windows import SitePace
 from backfill_pipeline.settings import PAGE_SIZES
 from backfill_pipeline_tests.ace.test_fetch import DAY, SITE, FakeClient, sweeps

@@ -26,6 +26,7 @@ import pytest
 from backfill_pipeline.core.layout import ROOT, object_key, parse_key
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World
+from backfill_pipeline_tests.builders import listed
 from backfill_pipeline_tests.journeys.stack import FIRST, Stack, kill
 from backfill_pipeline_tests.services import free_port, wait_for
 
@@ -213,13 +214,13 @@ def fire(
 
 
 def _counted(site: Fire, world: World, api: Simulator, began: float) -> Outcome:
-    made, wrong = site.made, []
-    for name in made.sites:
-        for one in site.days:
-            table = pq.read_table(site.path(name, one))
-            columns = (table[column].to_pylist() for column in ("timestamp", "point_name", "value"))
-            if list(zip(*columns, strict=True)) != world.truth(name, one):
-                wrong.append(f"{name} {one}")
+    made = site.made
+    wrong = [
+        f"{name} {one}"
+        for name in made.sites
+        for one in site.days
+        if listed(pq.read_table(site.path(name, one))) != world.truth(name, one)
+    ]
     known = site.recorded()
     objects = [path.relative_to(made.home / "data").as_posix() for path in (made.home / "data" / ROOT).rglob("*.*")]
     unrecorded = [key for key in objects if parse_key(key)[1] not in known.get(parse_key(key)[0], ())]

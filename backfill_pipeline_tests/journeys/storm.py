@@ -29,6 +29,8 @@ from backfill_pipeline.simulator.faults import KINDS, Fault
 from backfill_pipeline.simulator.world import SiteSpec, World
 from backfill_pipeline.storage.days import put_day
 from backfill_pipeline.storage.local import LocalStore
+from backfill_pipeline_tests.ace.test_client import FreeBudget
+from backfill_pipeline_tests.builders import listed
 
 FIRST = date(2025, 3, 1)
 SITES = ("north", "Büro 1")
@@ -68,16 +70,6 @@ class Toll:
     struck: set[str] = field(default_factory=set)
     wrong: list[str] = field(default_factory=list)
     given_up: list[str] = field(default_factory=list)
-
-
-class _Free:
-    """A budget that is never used up: time is counted in requests."""
-
-    def acquire(self) -> float:
-        return 0.0
-
-    def pause(self, seconds: float) -> None:
-        """Nobody waits."""
 
 
 class _Hurried(threading.Event):
@@ -128,7 +120,7 @@ def _sail(
             left = list(days)
             for _ in range(30):
                 retries = Retries(Backoff(first_s=0, most_s=0), _Hurried())
-                client = AceClient(api.url, "k", _Free(), retries=retries, patience=0.05)
+                client = AceClient(api.url, "k", FreeBudget(), retries=retries, patience=0.05)
                 fetcher = Fetcher(client, spool=folder / "spool", max_page_size=rng.choice(SIZES))
                 left = _asked(fetcher, store, site, left, toll)
                 if not left:
@@ -136,9 +128,7 @@ def _sail(
             toll.given_up += [f"{site} {one}: {[fault.kind for fault in faults]}" for one in left]
             for one in set(days) - set(left):
                 toll.days += 1
-                table = pq.read_table(folder / "data" / object_key(site, one))
-                columns = (table[column].to_pylist() for column in ("timestamp", "point_name", "value"))
-                if list(zip(*columns, strict=True)) != world.truth(site, one):
+                if listed(pq.read_table(folder / "data" / object_key(site, one))) != world.truth(site, one):
                     toll.wrong.append(f"{site} {one}: {[fault.kind for fault in faults]}")
         toll.requests += sum(request.path.endswith("/paginated") for request in api.requests)
 

@@ -18,6 +18,7 @@ from backfill_pipeline.control.http import build_app
 from backfill_pipeline.core.layout import object_key
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World
+from backfill_pipeline_tests.builders import listed
 from backfill_pipeline_tests.control.serving import served
 from backfill_pipeline_tests.journeys.stack import Spoilt, day, stack
 
@@ -36,8 +37,7 @@ def whole(made, world, days=ALL):
     for site in SITES:
         for one in days:
             table = pq.read_table(made.home / "data" / object_key(site, date.fromisoformat(one)))
-            rows = list(zip(*(table[name].to_pylist() for name in ("timestamp", "point_name", "value")), strict=True))
-            assert rows == world.truth(site, date.fromisoformat(one))
+            assert listed(table) == world.truth(site, date.fromisoformat(one))
 
 
 def test_killed_runs_and_a_power_cut_cost_no_stored_day(simulator, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World, replayed
+from backfill_pipeline_tests.builders import listed
 
 EXPORT_DAYS = [date(2024, 2, 28), date(2024, 2, 29), date(2024, 3, 1)]
 
@@ -50,9 +51,7 @@ def materialised(settings, instance, day, last=None, sites=None):
 
 
 def rows_of(folder, site, day) -> list[tuple[int, str, float]]:
-    table = pq.read_table(folder / "data" / object_key(site, day))
-    columns = (table[name].to_pylist() for name in ("timestamp", "point_name", "value"))
-    return list(zip(*columns, strict=True))
+    return listed(pq.read_table(folder / "data" / object_key(site, day)))
 
 
 @pytest.fixture

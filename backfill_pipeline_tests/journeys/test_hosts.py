@@ -21,6 +21,7 @@ from moto.server import ThreadedMotoServer
 from backfill_pipeline.core.layout import object_key
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World
+from backfill_pipeline_tests.builders import listed
 from backfill_pipeline_tests.journeys.stack import TOP, day, kill, stack
 from backfill_pipeline_tests.services import free_port, postgres_server, redis_server
 
@@ -150,9 +151,7 @@ def test_a_backfill_outlives_a_killed_host_and_one_that_is_cut_off(tmp_path, mon
                 key = f"days/{object_key(site, date.fromisoformat(one))}"
                 body = client.get_object(Bucket="far", Key=key)["Body"].read()
                 (tmp_path / "object").write_bytes(body)
-                table = pq.read_table(tmp_path / "object")
-                rows = zip(*(table[name].to_pylist() for name in ("timestamp", "point_name", "value")), strict=True)
-                assert list(rows) == world.truth(site, date.fromisoformat(one))
+                assert listed(pq.read_table(tmp_path / "object")) == world.truth(site, date.fromisoformat(one))
         assert first.runs()
         assert second.runs()
         assert len(simulator.requests) > BUDGET

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from backfill_pipeline.core.layout import object_key
 from backfill_pipeline.simulator.app import DEFAULT_KEY, Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World
+from backfill_pipeline_tests.builders import listed
 from backfill_pipeline_tests.journeys.stack import day, kill, stack
 from backfill_pipeline_tests.services import postgres_server, redis_server
 
@@ -76,9 +77,7 @@ def test_no_tenant_finds_anything_of_another(tmp_path, monkeypatch):
             for site in worlds[name].sites:
                 for one in DAYS:
                     path = tmp_path / "bucket" / name / object_key(site.name, date.fromisoformat(one))
-                    table = pq.read_table(path)
-                    columns = (table[column].to_pylist() for column in ("timestamp", "point_name", "value"))
-                    assert list(zip(*columns, strict=True)) == worlds[name].truth(site.name, date.fromisoformat(one))
+                    assert listed(pq.read_table(path)) == worlds[name].truth(site.name, date.fromisoformat(one))
             stored = everything(f"{server}{name}")
             assert name in stored
             assert other not in stored

@@ -26,6 +26,7 @@ from backfill_pipeline.simulator.app import DEFAULT_KEY, Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World
 from backfill_pipeline.storage.days import StoredDay, get_day, put_day
 from backfill_pipeline.storage.local import LocalStore
+from backfill_pipeline_tests.builders import listed
 from backfill_pipeline_tests.orchestration.fakes import FakeFetcher
 
 DAYS = [date(2025, 1, 1) + timedelta(days=number) for number in range(4)]
@@ -187,6 +188,4 @@ def test_two_runs_over_the_same_days_do_not_get_into_each_others_way(tmp_path: P
             told = list(pool.map(worked, [begun(), begun()]))
         assert [[type(one) for one in results] for results in told] == [[Stored] * 12] * 2
         for one in days:
-            table = get_day(LocalStore(tmp_path / "data"), "north", one)
-            columns = (table[name].to_pylist() for name in ("timestamp", "point_name", "value"))
-            assert list(zip(*columns, strict=True)) == api.world.truth("north", one)
+            assert listed(get_day(LocalStore(tmp_path / "data"), "north", one)) == api.world.truth("north", one)
