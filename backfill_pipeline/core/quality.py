@@ -4,15 +4,16 @@ Put here: figures that are computed from a day's rows alone, and which day is th
 good enough (`orchestration/checks.py`), and what is counted while rows are cleaned (`core/rows.py`, `Counts`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from statistics import median
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backfill_pipeline.core.day import DAY_MS
-from backfill_pipeline.core.rows import DayRows
+from backfill_pipeline.core.rows import Chunk, DayRows
 
 MIN_COVERAGE = 0.5
 """Share of the configured points that a whole day hears of: one of two controllers silent is a finding."""
@@ -54,8 +55,7 @@ def quality(day: DayRows) -> Quality:
     minutes = np.zeros(DAY_MS // _MINUTE_MS, np.int64)
     for chunk in chunks:
         minutes += np.bincount(chunk.ms // _MINUTE_MS, minlength=len(minutes))
-    steps = [np.diff(chunk.ms)[chunk.code[1:] == chunk.code[:-1]] for chunk in chunks]
-    between = np.concatenate(steps) if steps else np.empty(0, np.int32)
+    between = _steps_ms(chunks, len(day.points))
     spoken = np.flatnonzero(minutes)
     return Quality(
         rows=sum(map(len, chunks)),
@@ -64,6 +64,25 @@ def quality(day: DayRows) -> Quality:
         interval_s=float(np.median(between)) / 1000 if len(between) else None,
         longest_gap_min=int(np.diff(spoken, prepend=-1, append=len(minutes)).max()) - 1,
     )
+
+
+def _steps_ms(chunks: Sequence[Chunk], points: int) -> NDArray[np.int32]:
+    """Milliseconds from each row to the next of its point: the same however the day was cut into chunks.
+
+    Args:
+        chunks: in time order, none empty, each sorted by point and time.
+        points: how many points there are.
+    """
+    steps: list[NDArray[np.int32]] = [np.empty(0, np.int32)]
+    last = np.full(points, -1, np.int32)  # of each point, in the chunks before
+    for chunk in chunks:
+        new = np.diff(chunk.code, prepend=-1) != 0
+        first = np.flatnonzero(new)
+        at, code = chunk.ms[first], chunk.code[first]
+        before = last[code]
+        steps += [np.diff(chunk.ms)[~new[1:]], (at - before)[before >= 0]]
+        last[code] = chunk.ms[np.append(first[1:], len(chunk)) - 1]
+    return np.concatenate(steps)
 
 
 def usual_rows(rows: Mapping[date, int], day: date) -> float | None:

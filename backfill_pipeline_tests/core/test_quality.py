@@ -1,6 +1,8 @@
 """A day's figures: true for days full, thin and empty."""
 
 from datetime import date
+from itertools import pairwise
+from statistics import median
 
 import numpy as np
 from hypothesis import given
@@ -34,7 +36,7 @@ def test_a_steady_day():
 
 @given(st.sets(st.tuples(st.integers(0, 2), st.integers(0, DAY_MS - 1)), max_size=30), st.integers(1, 5))
 def test_figures_hold_for_any_day(rows, windows):
-    """Rows, bounds and the longest silence agree with a plain count, however the day was cut into windows."""
+    """Rows, bounds, interval and the longest silence agree with a plain count, however the day was cut into windows."""
     found = quality(day_of(rows, windows))
     spoken = {ms // 60_000 for _, ms in rows}
     silent = longest = 0
@@ -42,6 +44,8 @@ def test_figures_hold_for_any_day(rows, windows):
         silent = 0 if minute in spoken else silent + 1
         longest = max(longest, silent)
     assert (found.rows, found.longest_gap_min) == (len(rows), longest)
+    steps = [b - a for point in range(3) for a, b in pairwise(sorted(ms for code, ms in rows if code == point))]
+    assert found.interval_s == (median(steps) / 1000 if steps else None)
     assert (found.first_ms, found.last_ms) == (
         min((ms for _, ms in rows), default=None),
         max((ms for _, ms in rows), default=None),
