@@ -27,6 +27,9 @@ FRESH_S = 24 * 3600
 _TRIES = 10
 """How often a window is written when its folder vanishes meanwhile."""
 
+_VANISHED = (FileNotFoundError, FileExistsError)
+"""What a folder that vanishes leads to; the second while it is made, when it was still there and then no more."""
+
 _FORM = 1
 """Raise it when a kept window would read differently: cleaning rules, columns, the file itself."""
 
@@ -84,10 +87,10 @@ class DaySpool:
         for left in reversed(range(_TRIES)):
             try:
                 self._write(path, kept, about)
-            except FileNotFoundError:  # another run has stored the day, and forgotten it just now
+            except _VANISHED:  # another run has stored the day, and forgotten it just now
                 if not left:
                     raise StoreRefusedError(
-                        f"cannot keep a fetched window: {self.folder} vanishes again and again"
+                        f"cannot keep a fetched window: {self.folder} vanishes again and again, or is no folder"
                     ) from None
             else:
                 return
@@ -105,7 +108,7 @@ class DaySpool:
                     value=kept.chunk.value,
                 )
             part.replace(path)
-        except FileNotFoundError:
+        except _VANISHED:
             raise
         except OSError as error:
             part.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import weakref
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from hypothesis import strategies as st
 from backfill_pipeline.ace.client import PointList
 from backfill_pipeline.ace.fetch import Fetcher
 from backfill_pipeline.ace.retry import Retries
+from backfill_pipeline.ace.spool import DaySpool, Kept
 from backfill_pipeline.core.backoff import Backoff
-from backfill_pipeline.core.day import day_window
+from backfill_pipeline.core.day import Window, day_window
+from backfill_pipeline.core.rows import Chunk, Counts
 from backfill_pipeline.errors import (
     ContractError,
     KeyRefusedError,
@@ -455,3 +458,21 @@ def test_what_was_learnt_is_a_hint_that_may_be_damaged(tmp_path, damage):
     (day,) = fetch(client, tmp_path, max_page_size=1_000, now=lambda: 1e9)
     assert rows_of(day) == truth(client.rows)
     assert kept.read_bytes()[:20] == whole[:20]
+
+
+def test_a_folder_of_the_spool_that_vanishes_while_it_is_made_is_made_again(tmp_path, monkeypatch):
+    """Another run stores the day, and forgets its folder, between two looks at it."""
+    spool = DaySpool(tmp_path, SITE, DAY, "source")
+    spool.folder.mkdir()
+    is_dir = Path.is_dir
+
+    def gone(path, **options):
+        monkeypatch.undo()
+        path.rmdir()
+        return is_dir(path, **options)
+
+    monkeypatch.setattr(Path, "is_dir", gone)
+    rows = Chunk(np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1))
+    spool.put(Kept(Window(0, 60), rows, Counts(fetched=1, kept=1), 1.0, on_marks=True, instants=1))
+    (kept,) = spool.get(1.0)
+    assert len(kept.chunk) == 1
