@@ -23,9 +23,11 @@
         `-- StoreBusyError      the store was slow, busy or cut off
 
 Put here: error types that cross a room's border. Keep out: retry policy (`core/backoff.py`), and errors that
-one function raises and catches itself. A message says what was tried, for which site and day, what came back,
-and what to do; it never holds a key, a token or an answer's body longer than a line.
+one function raises and catches itself. A message says what failed, for which site and day, and what was found; what to do
+about it is the error's `hint`. Neither holds a key, a token or more than a line of an answer's body.
 """
+
+from datetime import date
 
 _SHOWN = 60
 
@@ -36,7 +38,28 @@ def quoted(text: str) -> str:
 
 
 class BackfillError(Exception):
-    """The root: one `except` at the command's edge turns any of these into one line."""
+    """The root: one `except` at the command's edge turns any of these into one line.
+
+    Attributes:
+        message: what failed and what was found.
+        hint: what to do, as one sentence; empty when there is nothing to do, or when the message still contains it.
+        site: the site that it is about; None when it is about no single site.
+        day: the UTC day that it is about; None when it is about no single day.
+    """
+
+    def __init__(self, message: str = "", *, hint: str = "", site: str | None = None, day: date | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.site = site
+        self.day = day
+
+    def __str__(self) -> str:
+        """The message, then the hint as a sentence of its own."""
+        if not self.hint:
+            return self.message
+        end = "" if self.message.endswith((".", "!", "?")) else "."
+        return f"{self.message}{end} {self.hint[:1].upper()}{self.hint[1:]}"
 
 
 class SettingError(BackfillError):
@@ -50,8 +73,8 @@ class UsageError(BackfillError):
         about: what is wrong, for whoever asked to name it in his own words: `first`, `last` or `site`; else empty.
     """
 
-    def __init__(self, message: str, *, about: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, about: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
         self.about = about
 
 
@@ -91,8 +114,8 @@ class RequestRefusedError(PermanentError):
         fields: names of the parameters that the answer complains of, such as `page_size`; often empty.
     """
 
-    def __init__(self, message: str, *, status: int, fields: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, status: int, fields: tuple[str, ...] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
         self.status = status
         self.fields = fields
 
@@ -120,8 +143,16 @@ class TransientError(BackfillError):
         retry_after: seconds that the other side asked us to wait, or None when it did not say.
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        hint: str = "",
+        site: str | None = None,
+        day: date | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, site=site, day=day)
         self.retry_after = retry_after
 
 
@@ -132,8 +163,10 @@ class PageFailedError(TransientError):
         size_related: whether a smaller page might have arrived (cut off, timed out, 5xx).
     """
 
-    def __init__(self, message: str, *, size_related: bool = True, retry_after: float | None = None) -> None:
-        super().__init__(message, retry_after=retry_after)
+    def __init__(
+        self, message: str, *, size_related: bool = True, retry_after: float | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(message, retry_after=retry_after, hint=hint)
         self.size_related = size_related
 
 
