@@ -23,8 +23,8 @@
         `-- StoreBusyError      the store was slow, busy or cut off
 
 Put here: error types that cross a room's border. Keep out: retry policy (`core/backoff.py`), and errors that
-one function raises and catches itself. A message says what failed, for which site and day, and what was found; what to do
-about it is the error's `hint`. Neither holds a key, a token or more than a line of an answer's body.
+one function raises and catches itself. A message says what failed, for which site and day, and what was found. The
+error's `hint` says what to do. Neither holds a key, a token or more than a line of an answer's body.
 """
 
 from datetime import date

@@ -9,12 +9,10 @@ from backfill_pipeline.errors import BackfillError, PageFailedError, StoreRefuse
 
 def test_an_error_shows_its_message_and_then_its_hint_as_a_sentence():
     """The text of an error is the message, followed by the hint as a sentence of its own."""
-    error = StoreRefusedError(
-        "cannot store x: the disk is full", hint="free some space", site="a", day=date(2025, 3, 1)
-    )
-    assert str(error) == "cannot store x: the disk is full. Free some space"
+    error = StoreRefusedError("cannot store x: no space", hint="free some space", site="a", day=date(2025, 3, 1))
+    assert str(error) == "cannot store x: no space. Free some space"
     assert (error.message, error.hint, error.site, error.day) == (
-        "cannot store x: the disk is full",
+        "cannot store x: no space",
         "free some space",
         "a",
         date(2025, 3, 1),
