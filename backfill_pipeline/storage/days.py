@@ -33,6 +33,7 @@ class StoredDay:
         sha256: of its bytes.
         state: `stored` or `empty`.
         changed: whether the object differs from the one that was there before, or is new.
+        etag: the store's mark of the object, as a listing reports it; None in a folder.
     """
 
     key: str
@@ -42,6 +43,7 @@ class StoredDay:
     sha256: str
     state: str
     changed: bool
+    etag: str | None = None
 
 
 def settings_store(settings: Settings) -> Store:
@@ -91,13 +93,13 @@ def put_day(
                 "whole: start again to know which rows the API has now"
             )
         wrong = wrong or ["its size or its hash is another"]
-    if wrong != []:
+    if wrong != [] or after is None:
         found = "; ".join(wrong) if wrong else "it is not there"
         raise DamagedObjectError(
             f"{store.url(key)} is not what was put there a moment ago: {found}; fetch the day again, and ask who runs "
             "the store if it comes again"
         )
-    return StoredDay(key, store.url(key), encoded.rows, size, encoded.sha256, encoded.state, changed)
+    return StoredDay(key, store.url(key), encoded.rows, size, encoded.sha256, encoded.state, changed, after.etag)
 
 
 def day_footer(store: Store, site: str, day: date) -> Footer:

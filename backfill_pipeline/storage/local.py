@@ -35,7 +35,7 @@ class LocalStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def put(self, key: str, data: bytes, sha256: str) -> None:  # noqa: ARG002 - head() hashes what is there
+    def put(self, key: str, data: bytes, sha256: str) -> Stat:
         """Write `data` aside, flush it to the disk, then rename it to its place; sweep up after writers that died."""
         target = self.folder / key
         part = self.folder / PARTS / f"{_host()}.{os.getpid()}.{uuid.uuid4().hex}.part"
@@ -52,6 +52,7 @@ class LocalStore:
                 _flush_folder(target.parent)
             finally:
                 part.unlink(missing_ok=True)
+        return Stat(key, len(data), sha256)
 
     def head(self, key: str) -> Stat | None:
         """Size and hash, the latter from reading the file."""

@@ -7,7 +7,7 @@ request (`docs/decisions/0004-one-request-a-put.md`).
 """
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -120,12 +120,12 @@ class S3Store:
         except (BotoCoreError, ValueError) as error:  # a profile that is not there, a URL that is none
             raise SettingError(f"cannot open {self.url('')}: {' '.join(str(error).split())[:200]}") from None
 
-    def put(self, key: str, data: bytes, sha256: str) -> None:
+    def put(self, key: str, data: bytes, sha256: str) -> Stat:
         """Store `data` in one request, which the store refuses unless what arrives has this hash."""
         with self._told(f"cannot store {self.url(key)}"):
             for left in reversed(range(self._tries)):
                 try:
-                    self._client.put_object(
+                    answer = self._client.put_object(
                         Bucket=self.bucket,
                         Key=self.prefix + key,
                         Body=data,
@@ -133,11 +133,12 @@ class S3Store:
                         ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode(),
                         Metadata={"sha256": sha256},
                     )
-                    break
+                    return Stat(key, len(data), sha256, _etag(answer))
                 except ClientError as error:
                     # Damaged on the way: the one passing fault of a put that botocore does not try again.
                     if not left or _code(error) not in _BROKEN:
                         raise
+        raise AssertionError("the loop above returns or raises")  # pragma: no cover
 
     def head(self, key: str) -> Stat | None:
         """Size, and the hash that the store itself made; of a store that tells none, the one kept beside the object."""
@@ -156,7 +157,7 @@ class S3Store:
                     # Another writer put it there between the two questions: ask again.
         made = answer.get("ChecksumSHA256")
         kept = answer.get("Metadata", {}).get("sha256")
-        return Stat(key, answer["ContentLength"], base64.b64decode(made).hex() if made else kept)
+        return Stat(key, answer["ContentLength"], base64.b64decode(made).hex() if made else kept, _etag(answer))
 
     def _is_missing(self, place: dict[str, str]) -> bool:
         for left in reversed(range(self._tries)):
@@ -202,7 +203,7 @@ class S3Store:
             )
             for page in pages:
                 for item in page.get("Contents", []):
-                    yield Stat(item["Key"][len(self.prefix) :], item["Size"])
+                    yield Stat(item["Key"][len(self.prefix) :], item["Size"], etag=_etag(item))
 
     def delete(self, key: str) -> None:
         """Remove the object, if it is there."""
@@ -261,6 +262,11 @@ class S3Store:
         except BotoCoreError as error:
             kind = type(error).__name__
             raise StoreBusyError(f"{what}: the transfer failed ({kind}); start again later") from error
+
+
+def _etag(answer: Mapping[str, Any]) -> str | None:
+    """The ETag without its quotes."""
+    return str(answer.get("ETag") or "").strip('"') or None
 
 
 def _code(error: ClientError) -> str:

@@ -15,17 +15,26 @@ from backfill_pipeline.errors import SettingError
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """An object as its store lists it: its key, its size in bytes, and the SHA-256 of its bytes if it is known."""
+    """An object as its store describes it.
+
+    Attributes:
+        key: its object key.
+        bytes: its size.
+        sha256: SHA-256 of its bytes; None where the store does not report it. A listing never reports it.
+        etag: the store's own mark of the content, without quotes; None in a folder, and where a store reports none. The
+            store chooses the form, so it may only be compared with an earlier mark of the same store.
+    """
 
     key: str
     bytes: int
     sha256: str | None = None
+    etag: str | None = None
 
 
 class Store(Protocol):
     """A place for objects. All methods raise `StoreRefusedError` or `StoreBusyError`."""
 
-    def put(self, key: str, data: bytes, sha256: str) -> None:
+    def put(self, key: str, data: bytes, sha256: str) -> Stat:
         """Store `data` under `key`: visible whole and at once, or not at all."""
 
     def head(self, key: str) -> Stat | None:

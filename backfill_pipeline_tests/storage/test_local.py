@@ -124,7 +124,7 @@ def test_a_store_that_loses_what_it_was_given_is_found_out(tmp_path):
 
     class Forgetful(LocalStore):
         def put(self, key, data, sha256):
-            super().put(key, data[:-1], sha256)
+            return super().put(key, data[:-1], sha256)
 
     with pytest.raises(DamagedObjectError, match="not what was put there"):
         put_day(Forgetful(tmp_path), day_with(1.0))
@@ -135,8 +135,9 @@ def test_a_run_that_is_overtaken_says_so(tmp_path):
 
     class Contested(LocalStore):
         def put(self, key, data, sha256):
-            super().put(key, data, sha256)
+            stat = super().put(key, data, sha256)
             put_day(LocalStore(self.folder), day_with(2.0))
+            return stat
 
     with pytest.raises(StoreBusyError, match="another run"):
         put_day(Contested(tmp_path), day_with(1.0))

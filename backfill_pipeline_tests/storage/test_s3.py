@@ -1,5 +1,6 @@
 """A bucket as a store, over the wire: put whole or not at all, each fault has its outcome, each error its name."""
 
+import hashlib
 import socket
 import sys
 from collections.abc import Iterator
@@ -78,7 +79,8 @@ def test_a_day_is_put_read_back_listed_and_removed(proxy):
     assert stored.url == f"s3://bucket/some/prefix/timeseries/2024/02/29/{SITE}.parquet"
     assert get_day(store, SITE, DAY).num_rows == 20_000
     (listed,) = store.list("timeseries/")
-    assert (listed.key, listed.bytes) == (stored.key, stored.bytes)
+    assert (listed.key, listed.bytes, listed.etag) == (stored.key, stored.bytes, stored.etag)
+    assert stored.etag == hashlib.md5(store.get(stored.key)).hexdigest()  # noqa: S324 - S3's own mark of a single put
     head = store.head(stored.key)
     assert (head.bytes, head.sha256) == (stored.bytes, stored.sha256)
     assert store.get(stored.key, last=4) == b"PAR1"
