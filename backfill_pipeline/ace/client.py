@@ -9,9 +9,10 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from statistics import median
 from typing import Any
@@ -26,6 +27,7 @@ from backfill_pipeline.ace.budget import Budget, open_budget
 from backfill_pipeline.ace.decode import Body, decode_page, parsed
 from backfill_pipeline.ace.retry import Retries
 from backfill_pipeline.core.backoff import Backoff
+from backfill_pipeline.core.catalogue import PointSpan, described
 from backfill_pipeline.core.day import DAY_S, Window, iso
 from backfill_pipeline.core.rows import Page
 from backfill_pipeline.errors import (
@@ -77,12 +79,16 @@ class PointList:
         names: point names, sorted, distinct.
         rows_a_day: samples that they send a day if each keeps its interval (a minute where it names none).
         interval_s: the median of their intervals in seconds; None when none of them names one.
+        described: what the list says of each point, for the points' catalogue.
+        listed_at: when the list was fetched, aware; None when it was not.
     """
 
     site: str
     names: tuple[str, ...]
     rows_a_day: int
     interval_s: float | None = None
+    described: Sequence[PointSpan] = field(default=(), repr=False, compare=False)
+    listed_at: datetime | None = field(default=None, compare=False)
 
     @property
     def sha256(self) -> str:
@@ -111,6 +117,7 @@ class AceClient:
         retries: how the lists are tried again.
         clock: seconds, monotonic; for deadlines.
         patience: factor on all time-outs.
+        now: Unix seconds; when a list was fetched.
     """
 
     def __init__(
@@ -122,6 +129,7 @@ class AceClient:
         retries: Retries | None = None,
         clock: Callable[[], float] = time.monotonic,
         patience: float = 1.0,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.url = url.rstrip("/")
         self.budget = budget
@@ -130,6 +138,7 @@ class AceClient:
         self._key = key.encode("utf-8", "surrogatepass")
         self._clock = clock
         self._patience = patience
+        self._now = now
         self._local = threading.local()
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
         self._proved = False  # whether any answer has shown that the key is good
@@ -156,7 +165,9 @@ class AceClient:
         enabled = {str(item["name"]): item.get("collect_interval") for item in items if _true(item)}
         seconds = [i for i in enabled.values() if isinstance(i, int) and i > 0]
         rows = sum(-(-DAY_S // s) for s in seconds) + 1440 * (len(enabled) - len(seconds))
-        return PointList(site, tuple(sorted(enabled)), rows, float(median(seconds)) if seconds else None)
+        at = datetime.fromtimestamp(self._now(), UTC).replace(microsecond=0)
+        usual = float(median(seconds)) if seconds else None
+        return PointList(site, tuple(sorted(enabled)), rows, usual, described(items, at), at)
 
     def known_points(self, site: str) -> frozenset[str]:
         """The names of all points of a site, configured or not.

@@ -72,6 +72,7 @@ class FetchedDay:
         facts: strings that belong with the day's object: the same for the same rows.
         spool: its finished windows on disk.
         interval_s: seconds between two samples as the points are configured, their median; None when none says.
+        listed: the list of points by which the day was filtered; None when it is not known.
     """
 
     site: str
@@ -87,6 +88,7 @@ class FetchedDay:
     spool: DaySpool | None = None
     interval_s: float | None = None
     throttled: int = 0
+    listed: PointList | None = None
 
     def discard(self) -> None:
         """Forget what is spooled of the day: its object is stored and verified."""
@@ -553,6 +555,7 @@ class _SiteRun:
             work.spool,
             points.interval_s,
             work.throttled,
+            points,
         )
 
     def _judged(self, parts: Sequence[Kept], day: date) -> ContractError | None:

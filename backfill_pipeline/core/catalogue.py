@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -229,7 +229,7 @@ def _merged(spans: list[PointSpan], now: PointSpan | None, at: datetime) -> list
     if not spans:
         return [now] if now else []
     *before, last = spans
-    if at < last.valid_from or at.astimezone(UTC).date() < (last.last_seen or date.min):
+    if at < (last.valid_to or last.valid_from) or at.astimezone(UTC).date() < (last.last_seen or date.min):
         return spans if now is None else _merged_late(spans, now, at)
     if now is None:
         return spans if last.valid_to else [*before, replace(last, valid_to=at)]
@@ -243,8 +243,12 @@ def _merged_late(spans: list[PointSpan], now: PointSpan, at: datetime) -> list[P
     for number in reversed(range(len(spans))):
         if spans[number].means(now):
             return [*spans[:number], _seen(spans[number], now), *spans[number + 1 :]]
-    later = next((span.valid_from for span in spans if span.valid_from > at), None)
-    return sorted([*spans, replace(now, valid_from=at, valid_to=later)], key=_place)
+    ends = [end for span in spans for end in (span.valid_from, span.valid_to) if end is not None and end > at]
+    found = sorted([*spans, replace(now, valid_from=at, valid_to=min(ends, default=None))], key=_place)
+    for number, (one, two) in enumerate(pairwise(found)):
+        if one.valid_to is None or one.valid_to > two.valid_from:
+            found[number] = replace(one, valid_to=two.valid_from)
+    return found
 
 
 def _seen(span: PointSpan, now: PointSpan) -> PointSpan:

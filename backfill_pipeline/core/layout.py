@@ -32,6 +32,24 @@ def object_key(site: str, day: date) -> str:
     Raises:
         UsageError: the site has no name, or one that is too long for a file.
     """
+    return f"{day_prefix(day)}{file_name(site)}"
+
+
+def points_key(site: str) -> str:
+    """The key of a site's catalogue of points, `points/<site>.parquet`.
+
+    Raises:
+        UsageError: as `object_key`.
+    """
+    return f"points/{file_name(site)}"
+
+
+def file_name(site: str) -> str:
+    """A site's name as the name of a file, `<site>.parquet`.
+
+    Raises:
+        UsageError: the site has no name, or one that is too long for a file.
+    """
     if not site:
         raise UsageError("a site without a name has no object")
     name = f"{_escape(site)}{SUFFIX}"
@@ -39,7 +57,7 @@ def object_key(site: str, day: date) -> str:
         raise UsageError(
             f"site {site[:40]!r}...: no object can have so long a name; {LONGEST} bytes, as a file, at most"
         )
-    return f"{day_prefix(day)}{name}"
+    return name
 
 
 def day_prefix(day: date) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.storage.tags import RETRY_NUMBER_TAG
 
+from backfill_pipeline.ace.client import PointList
 from backfill_pipeline.core.day import days_between, partition_key
 from backfill_pipeline.core.quality import DAYS_AROUND
 from backfill_pipeline.errors import BackfillError, UsageError
@@ -157,12 +158,23 @@ class _Run:
                     log=self._log,
                     left=self._record_late,
                     skip=self.skip,
+                    describe=self._describe,
                 )
             except BackfillError as error:
                 self.failures.end_backfill(str(error))
                 raise dg.Failure(str(error), allow_retries=False) from None
             yield from self._worked(work)
         self.failures.raise_if_any()
+
+    def _describe(self, points: PointList) -> None:
+        """Update the points' catalogue; derived data, so that a store that refuses it costs no day."""
+        try:
+            if self.objects.describe(points):
+                self.context.log.info(
+                    f"{points.site}: the catalogue of its {len(points.described):,} points is updated"
+                )
+        except Exception as error:  # noqa: BLE001 - whatever it is, the days are stored, and the next run tries again
+            self.context.log.warning(f"{points.site}: the catalogue of points is not updated: {error}")
 
     def _log(self, line: str) -> None:
         self.context.log.info(line, extra={"about": about(line, self.sites)})

@@ -9,8 +9,10 @@ from typing import Any
 
 import dagster as dg
 
+from backfill_pipeline.ace.client import PointList
 from backfill_pipeline.core.day import parse_day
 from backfill_pipeline.core.rows import DayRows
+from backfill_pipeline.dataset.points import update_catalogue
 from backfill_pipeline.orchestration.partitions import site_of
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import (
@@ -52,6 +54,19 @@ class DayIOManager(dg.ConfigurableIOManager):
         """
         encoding = Encoding(self.settings.compression, self.settings.row_group_rows)
         return put_day(self.store, day, facts=facts, encoding=encoding)
+
+    def describe(self, points: PointList) -> bool:
+        """Merge a site's list of points into its catalogue; whether that changed it.
+
+        Args:
+            points: the list as it was fetched.
+
+        Raises:
+            StoreRefusedError, StoreBusyError: what the store did.
+        """
+        if points.listed_at is None:
+            return False
+        return update_catalogue(self.store, points.site, points.described, points.listed_at)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Store a day that an asset returns.

@@ -12,7 +12,7 @@ from datetime import date
 import dagster as dg
 from pydantic import PrivateAttr
 
-from backfill_pipeline.ace.client import open_client
+from backfill_pipeline.ace.client import PointList, open_client
 from backfill_pipeline.ace.fetch import Fetcher
 from backfill_pipeline.core.rows import DayRows
 from backfill_pipeline.orchestration.work import Failed, Fetches, Stored, Work
@@ -60,6 +60,7 @@ class AceResource(dg.ConfigurableResource[None]):
         log: Callable[[str], None],
         left: Callable[[Stored | Failed], None],
         skip: Mapping[str, Collection[date]] | None = None,
+        describe: Callable[[PointList], None] = lambda _points: None,
     ) -> Work:
         """Begin to fetch and store days.
 
@@ -70,13 +71,23 @@ class AceResource(dg.ConfigurableResource[None]):
             log: takes a line for each window, and for each failure that is tried again.
             left: takes each result that nobody has taken when the run ends.
             skip: by site, days to leave out.
+            describe: takes the list of points of each site of which a day was stored.
 
         Raises:
             SettingError: no key is set, or the budget cannot be opened.
         """
         stop = threading.Event()
         fetcher = self.fetcher(stop=stop, log=log)
-        work = Work(fetcher, put, sites, days, at_once=self.settings.sites_at_once, stop=stop, skip=skip)
+        work = Work(
+            fetcher,
+            put,
+            sites,
+            days,
+            at_once=self.settings.sites_at_once,
+            stop=stop,
+            skip=skip,
+            describe=describe,
+        )
         self._begun.append((work, left))
         return work
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Protocol
 
+from backfill_pipeline.ace.client import PointList
 from backfill_pipeline.ace.fetch import FetchedDay
 from backfill_pipeline.core.layout import object_key
 from backfill_pipeline.core.quality import Quality, quality
@@ -85,6 +86,7 @@ class Work:
         at_once: sites side by side.
         stop: once set, no further request leaves.
         skip: by site, days to leave out.
+        describe: takes a site's list of points, once, after the first of its days is stored; it raises nothing.
     """
 
     def __init__(
@@ -97,7 +99,9 @@ class Work:
         at_once: int,
         stop: threading.Event,
         skip: Mapping[str, Collection[date]] | None = None,
+        describe: Callable[[PointList], None] = lambda _points: None,
     ) -> None:
+        self._describe = describe
         self._fetcher = fetcher
         self._put = put
         self._days = days
@@ -158,11 +162,15 @@ class Work:
         if not left or self._stop.is_set() or self._finishing.is_set():
             return
         object_key(site, left[0])  # a site that can have no object is refused before anything is fetched
+        described = False
         with closing(self._fetcher.days(site, list(left), stop=self._stop)) as days:  # type: ignore[type-var]  # a generator
             for fetched in days:
                 result = self._settled(fetched)
                 left.remove(fetched.day)
                 self._give(result)
+                if fetched.listed is not None and isinstance(result, Stored) and not described:
+                    self._describe(fetched.listed)
+                    described = True
                 del fetched  # its rows: the next day may be as large
                 if self._finishing.is_set():
                     return

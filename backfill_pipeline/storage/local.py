@@ -13,13 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
 import psutil
 
-from backfill_pipeline.errors import StoreRefusedError
-from backfill_pipeline.storage.store import Stat
+from backfill_pipeline.errors import StoreBusyError, StoreRefusedError
+from backfill_pipeline.storage.store import Stat, Versioned
 
 PARTS = ".parts"
 """Folder, in the store's own, of files being written: on the same disk, and where no reader looks for objects."""
+
+LOCKED_S = 60.0
+"""Seconds that a writer of a shared object waits for the writer before it."""
 
 STALE_S = 24 * 3600
 """A part of another machine that is older than this, in seconds, belongs to a writer that died."""
@@ -78,6 +82,34 @@ class LocalStore:
             except (FileNotFoundError, NotADirectoryError):
                 pass
         raise FileNotFoundError(errno.ENOENT, "no such object", str(path))
+
+    def read(self, key: str) -> Versioned | None:
+        """The file, and the hash of it as its version."""
+        try:
+            data = self.get(key)
+        except FileNotFoundError:
+            return None
+        return Versioned(data, hashlib.sha256(data).hexdigest())
+
+    def replace(self, key: str, data: bytes, version: str | None) -> bool:
+        """Write the file if it still is of that version; one writer of a key at a time, by a lock between processes."""
+        with _told(f"cannot store {key} in {self.folder}"):
+            locks = self.folder / PARTS / "locks"
+            locks.mkdir(parents=True, exist_ok=True)
+            # Lock files stay: to delete one while another process waits for it would let two processes in.
+            lock = filelock.FileLock(locks / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.lock", timeout=LOCKED_S)
+            try:
+                with lock:
+                    found = self.read(key)
+                    if (found.version if found else None) != version:
+                        return False
+                    self.put(key, data, hashlib.sha256(data).hexdigest())
+                    return True
+            except filelock.Timeout:
+                raise StoreBusyError(
+                    f"cannot store {key} in {self.folder}: another process has held its lock for {LOCKED_S:.0f} s",
+                    hint=f"end that process, then try again; the lock is {lock.lock_file}",
+                ) from None
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """Files at keys that begin with `prefix`; parts are no objects."""

@@ -31,7 +31,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from backfill_pipeline.errors import SettingError, StoreBusyError, StoreRefusedError
-from backfill_pipeline.storage.store import Stat
+from backfill_pipeline.storage.store import Stat, Versioned
 
 _RIGHTS = "no permission; check the key's rights to list, read and write this bucket"
 _EXPIRED = "the credentials have expired; renew them"
@@ -58,6 +58,11 @@ _REFUSED = {
 _THROTTLED = {"SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded", "429"}
 _BUSY = {"500", "502", "503", "504", "InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted"}
 _BROKEN = {"BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "XAmzContentChecksumMismatch"}
+_CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409"}
+"""What a conditional put is answered with when another writer was faster, or has deleted the object."""
+_UNCONDITIONAL = {"NotImplemented", "501"}
+"""What a store answers that does not know conditional puts."""
+_PARQUET = "application/vnd.apache.parquet"
 _CUT = (IncompleteReadError, ResponseStreamingError, HTTPClientError)
 """What a cut connection looks like while an object is being read: botocore tries only requests again."""
 
@@ -96,6 +101,7 @@ class S3Store:
         self.bucket = bucket
         self.prefix = f"{prefix}/" if prefix else ""
         self._tries = tries
+        self._conditional = True  # until the store says that it does not know conditional puts
         self._given = {"access_key": access_key, "secret": secret, "token": token, "endpoint": endpoint}
         try:
             self._client: Any = boto3.session.Session().client(
@@ -129,7 +135,7 @@ class S3Store:
                         Bucket=self.bucket,
                         Key=self.prefix + key,
                         Body=data,
-                        ContentType="application/vnd.apache.parquet",
+                        ContentType=_PARQUET,
                         ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode(),
                         Metadata={"sha256": sha256},
                     )
@@ -194,6 +200,42 @@ class S3Store:
                 else:
                     return body
         raise AssertionError("the loop above returns or raises")  # pragma: no cover
+
+    def read(self, key: str) -> Versioned | None:
+        """The object, and its ETag as its version."""
+        with self._told(f"cannot read {self.url(key)}"):
+            for left in reversed(range(self._tries)):
+                try:
+                    answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)
+                    return Versioned(answer["Body"].read(), answer["ETag"])
+                except self._client.exceptions.NoSuchKey:
+                    return None
+                except EndpointConnectionError:
+                    raise
+                except _CUT:
+                    if not left:
+                        raise
+        raise AssertionError("the loop above returns or raises")  # pragma: no cover
+
+    def replace(self, key: str, data: bytes, version: str | None) -> bool:
+        """Store the object by a conditional request: `If-Match` its ETag, or `If-None-Match: *`.
+
+        A store that does not know conditional requests answers 501, or ignores the condition. The first is stored
+        without a condition; `storage.shared_object` reads back what is there afterwards, and finds out.
+        """
+        condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
+        place = {"Bucket": self.bucket, "Key": self.prefix + key, "Body": data}
+        with self._told(f"cannot store {self.url(key)}"):
+            try:
+                self._client.put_object(**place, ContentType=_PARQUET, **(condition if self._conditional else {}))
+            except ClientError as error:
+                if _code(error) in _CHANGED:
+                    return False
+                if _code(error) not in _UNCONDITIONAL:
+                    raise
+                self._conditional = False
+                self._client.put_object(**place, ContentType=_PARQUET)
+            return True
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """All objects whose key begins with `prefix`."""

@@ -31,6 +31,19 @@ class Stat:
     etag: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Versioned:
+    """An object's bytes, and the mark of this version of them.
+
+    Attributes:
+        data: the bytes.
+        version: names this version to `Store.replace`; it means nothing to anybody else.
+    """
+
+    data: bytes
+    version: str
+
+
 class Store(Protocol):
     """A place for objects. All methods raise `StoreRefusedError` or `StoreBusyError`."""
 
@@ -42,6 +55,16 @@ class Store(Protocol):
 
     def get(self, key: str, last: int | None = None) -> bytes:
         """The object, or its `last` bytes; `FileNotFoundError` when there is none."""
+
+    def read(self, key: str) -> Versioned | None:
+        """The object with the mark of its version, for a later `replace`; None when there is none."""
+
+    def replace(self, key: str, data: bytes, version: str | None) -> bool:
+        """Store `data` under `key` only if the object still is of that version; None: only if there is none.
+
+        Returns:
+            Whether it was stored; False when another writer was faster.
+        """
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """All objects whose key begins with `prefix`, in order of their keys."""

@@ -1,0 +1,93 @@
+"""Rules of the points' catalogue in the store."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pyarrow.parquet as pq
+import pytest
+
+from backfill_pipeline.core.catalogue import SCHEMA, described
+from backfill_pipeline.core.layout import points_key
+from backfill_pipeline.dataset.points import encode, read_catalogue, rebuild_catalogue, update_catalogue
+from backfill_pipeline.errors import DamagedObjectError
+from backfill_pipeline.storage.local import LocalStore
+
+AT = datetime(2025, 6, 1, 12, tzinfo=UTC)
+
+
+def listed(*names, **changes):
+    return described([{"name": name, "collect_enabled": True, "collect_interval": 60} | changes for name in names], AT)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LocalStore(tmp_path)
+
+
+def test_a_catalogue_lies_beside_the_days_and_other_readers_read_it(store):
+    """The catalogue of a site is one Parquet object, `points/<site>.parquet`, with the documented columns."""
+    assert update_catalogue(store, "north", listed("b", "a"), AT)
+    table = pq.read_table(store.url("points/north.parquet"))
+    assert table.schema.equals(SCHEMA, check_metadata=False)
+    assert table["name"].to_pylist() == ["a", "b"]
+
+
+def test_the_same_list_gives_the_same_bytes_and_is_not_written_again(store):
+    """A second run on the same day with the same list leaves the object as it is."""
+    update_catalogue(store, "north", listed("a"), AT)
+    before = store.get(points_key("north"))
+    assert not update_catalogue(store, "north", listed("a"), AT + timedelta(hours=1))
+    assert store.get(points_key("north")) == before == encode(read_catalogue(store, "north"), "north")
+
+
+def test_an_empty_list_closes_nothing(store):
+    """A list without any point changes nothing: an API that lists no points has not removed them all."""
+    update_catalogue(store, "north", listed("a"), AT)
+    assert not update_catalogue(store, "north", [], AT + timedelta(days=1))
+    assert [span.valid_to for span in read_catalogue(store, "north")] == [None]
+
+
+def test_a_damaged_catalogue_is_named_and_written_again(store):
+    """A catalogue that cannot be read is an error that names it; the next run writes it anew."""
+    store.put(points_key("north"), b"not a file", "")
+    with pytest.raises(DamagedObjectError, match=r"points/north\.parquet"):
+        read_catalogue(store, "north")
+    assert update_catalogue(store, "north", listed("a"), AT)
+    assert [span.name for span in read_catalogue(store, "north")] == ["a"]
+
+
+def test_the_history_of_points_is_rebuilt_from_the_days(store):
+    """From the names that stored days list, the catalogue learns when points were first seen, and which have left."""
+    update_catalogue(store, "north", listed("a"), AT)
+    days = {date(2024, 1, 1) + timedelta(days=n): ["a", "gone"] if n < 3 else ["a"] for n in range(5)}
+    assert rebuild_catalogue(store, "north", days)
+    a, gone = read_catalogue(store, "north")
+    assert (a.first_seen, a.last_seen, a.collect_interval) == (date(2024, 1, 1), AT.date(), 60)
+    assert (gone.name, gone.first_seen, gone.last_seen) == ("gone", date(2024, 1, 1), date(2024, 1, 3))
+    assert gone.valid_to == datetime(2024, 1, 4, tzinfo=UTC)
+    assert not rebuild_catalogue(store, "north", days)
+
+
+def test_a_catalogue_of_a_large_site_is_small(store):
+    """The catalogue of 4,583 fully described points takes at most 300 kB."""
+    items = [
+        {
+            "name": f"client/site/10.0.{n % 250}.{n // 250}-{n}/analogInput/{n}",
+            "id": n,
+            "kv_tags": {"vav": f"VAV{n % 90}_{n % 7}", "floor": str(n % 6)},
+            "marker_tags": ["zone", "air", "temp", "sensor"],
+            "collect_interval": 300,
+            "collect_enabled": True,
+            "created": f"2024-02-14T19:{n % 60:02}:07.62{n % 10}281",
+            "bacnet_data": {
+                "object_name": f"ZN-T-{n}",
+                "object_description": f"Zone {n % 90} temperature",
+                "units": "degreesCelsius",
+                "device_name": f"VAV-{n % 90}",
+                "present_value": repr(20 + n * 0.7310585786300049 % 7),
+                **{f"property_{extra}": "property: unknown-property" for extra in range(28)},
+            },
+        }
+        for n in range(4583)
+    ]
+    update_catalogue(store, "large", described(items, AT), AT)
+    assert len(store.get(points_key("large"))) <= 300_000
