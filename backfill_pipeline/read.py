@@ -1,21 +1,25 @@
-"""Reading for analysts: samples of a site between two instants, lazily, of the objects alone.
+"""Reading for analysts: samples of a site between two instants, and what its points are, of the objects alone.
 
     from backfill_pipeline import read
+    read.points("my_site", words="zone temp")  # names, units, descriptions, tags, devices
     june = read.samples("my_site", start, end, points=["a/b/c"])
     june.pandas(); june.polars(); june.arrow(); june.resampled(timedelta(hours=1))
 
 Put here: what is asked for in instants and names. Keep out: encodings and stores (`storage/`), and Dagster.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
+from backfill_pipeline.core.catalogue import PointSpan, at_instant, matches, to_table
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.core.points import PointDays
+from backfill_pipeline.dataset.points import read_catalogue
 from backfill_pipeline.errors import UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import day_footer, is_stored, scan_days, settings_store
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SQL = {"mean": "avg(value)", "min": "min(value)", "max": "max(value)", "last": "arg_max(value, ms)"}
+
+_DESCRIBED = ("unit", "description", "object_name", "device_name")
+"""Columns of the points' catalogue that `Samples.described` adds."""
 
 How = Literal["mean", "min", "max", "last"]
 _MEAN: tuple[How, ...] = ("mean",)
@@ -70,6 +77,25 @@ class Samples:
             wanted &= name == self.points[0] if len(self.points) == 1 else name.is_in(list(self.points))
         frame: pl.LazyFrame = scan_days(self._store, self.site, self.days).filter(wanted)
         return frame.select(ms.cast(pl.Datetime("ms", "UTC")), "point_name", "value")
+
+    def described(self) -> "pl.LazyFrame":
+        """As `polars`, with `unit`, `description`, `object_name` and `device_name` of each sample's point.
+
+        They are those that were valid at the sample's own instant, as `points` gives them; null for a point that the
+        site's catalogue does not name.
+        """
+        import polars as pl  # noqa: PLC0415 - as above
+
+        instant = pl.Datetime("ms", "UTC")
+        schema: dict[str, Any] = {"point_name": pl.String, "begin": instant, "end": instant}
+        schema |= dict.fromkeys(_DESCRIBED, pl.String)
+        rows = list(_whole_time(read_catalogue(self._store, self.site)))
+        joined = self.polars().join(
+            pl.LazyFrame(rows, schema=schema), on="point_name", how="left", maintain_order="left"
+        )
+        time, begin, end = pl.col("timestamp"), pl.col("begin"), pl.col("end")
+        valid = begin.is_null() | ((begin <= time) & (end.is_null() | (time < end)))
+        return joined.filter(valid).select("timestamp", "point_name", "value", *_DESCRIBED)
 
     def arrow(self) -> Any:
         """A `pyarrow.Table`."""
@@ -169,6 +195,48 @@ def samples(
     if names is not None:
         _known(store, site, stored, names)
     return Samples(site, start, end, names, stored, missing, store)
+
+
+def points(site: str, *, at: datetime | None = None, words: str = "", settings: Settings | None = None) -> Any:
+    """What the points of a site are: names, units, descriptions, tags and devices, from its catalogue.
+
+    Args:
+        site: the site, as ACE spells it.
+        at: the instant at which they are to be valid, aware. Before a point's first row its first row counts. None: the
+            last row of each point, of those that ACE no longer lists as well (`valid_to` says since when).
+        words: only points in whose name, description, unit, type, tags or device each of these words occurs.
+        settings: they name the store; the environment's and `.env`'s when None.
+
+    Returns:
+        A `pyarrow.Table` with a row for each point, sorted by name; columns as `core.catalogue.SCHEMA` has them. Empty
+        when the store holds no catalogue of the site: the next run of the site writes one.
+
+    Raises:
+        UsageError: `at` is not an instant with a time zone.
+        DamagedObjectError: the catalogue cannot be read.
+        SettingError, StoreRefusedError, StoreBusyError: the store cannot be read.
+    """
+    if at is not None and (not isinstance(at, datetime) or at.utcoffset() is None):
+        raise UsageError(f"at {at!r} is not an instant with a time zone", hint="write datetime(2025, 6, 1, tzinfo=UTC)")
+    store = settings_store(settings or Settings.load())
+    spans = at_instant(read_catalogue(store, site), at)
+    return to_table(span for span in spans if matches(span, words))
+
+
+def _whole_time(spans: Sequence[PointSpan]) -> Iterator[dict[str, Any]]:
+    """What each point was at any time: one row for each instant, of a gap between two spans as well.
+
+    The first row of a point begins in 1970: what the point was before is not known better.
+    """
+    for name, group in groupby(spans, key=lambda span: span.name):
+        each = list(group)
+        for span, following in zip(each, [*each[1:], None], strict=True):
+            told = {column: getattr(span, column) for column in _DESCRIBED}
+            begin = _EPOCH if span is each[0] else span.valid_from
+            yield {"point_name": name, "begin": begin, "end": span.valid_to, **told}
+            later = following.valid_from if following else None
+            if span.valid_to is not None and span.valid_to != later:
+                yield {"point_name": name, "begin": span.valid_to, "end": later, **dict.fromkeys(_DESCRIBED)}
 
 
 def _known(store: Store, site: str, days: Sequence[date], points: Collection[str]) -> None:

@@ -6,12 +6,14 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import duckdb
 import pytest
 
+from backfill_pipeline.core.catalogue import described
 from backfill_pipeline.core.rows import Counts, DayRows
+from backfill_pipeline.dataset.points import update_catalogue
 from backfill_pipeline.orchestration.alerts import Alerts
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import put_day, settings_store
@@ -28,6 +30,9 @@ def fill(settings):
     store = settings_store(settings)
     for number in (0, 1, 3):
         put_day(store, day_rows("s", FIRST + timedelta(days=number)))
+    at = datetime(2024, 2, 29, tzinfo=UTC)
+    about = {"units": "percent", "object_description": "Valve position", "device_name": "AHU-1"}
+    update_catalogue(store, "s", described([{"name": "s/p1", "bacnet_data": about}], at), at)
     put_day(store, DayRows("t", FIRST, ["p"], [], Counts()))
 
 
@@ -77,6 +82,15 @@ def test_the_views_show_samples_and_what_arrived(database):
     assert rows[-1] == ("t", FIRST, "empty", 0, 0, 1, 1440, None)
     assert len(rows) == 4
     assert database.sql("SELECT samples FROM hourly WHERE point_name = 's/p1' LIMIT 1").fetchall() == [(6,)]
+
+
+def test_a_view_joins_samples_with_names_and_units(database):
+    """`named_samples` has a row for each sample, with the unit and description that its point had then."""
+    rows = database.sql(
+        "SELECT unit, description, device_name, count(*) FROM named_samples GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    assert rows == [("percent", "Valve position", "AHU-1", 432), (None, None, None, 2 * 432)]
+    assert database.sql("SELECT site_name, name FROM points").fetchall() == [("s", "s/p1")]
 
 
 @contextmanager

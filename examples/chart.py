@@ -30,7 +30,9 @@ def main(site: str, point: str, first: str, end: str, out: str) -> None:
     locator = AutoDateLocator(tz=UTC)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))
-    axes.set(title=point.replace("$", r"\$"), xlabel="time (UTC)", ylabel="value", xlim=(start, stop))
+    known = [row for row in read.points(site, at=start).to_pylist() if row["name"] == point]
+    title, unit = (known[0]["description"] or point, known[0]["unit"]) if known else (point, None)
+    axes.set(title=title.replace("$", r"\$"), xlabel="time (UTC)", ylabel=unit or "value", xlim=(start, stop))
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right")
     figure.savefig(Path(out), dpi=120)

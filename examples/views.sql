@@ -40,3 +40,19 @@ SELECT site_name, point_name, epoch_ms("timestamp" // 3600000 * 3600000) AS hour
        avg(value) AS mean, min(value) AS least, max(value) AS greatest, count(*) AS samples
 FROM samples
 GROUP BY ALL;
+
+-- What each point is, and was: a row for each point and span of validity; the first row of a point also counts before it.
+-- The two views below need the catalogue of points, which the first run of a site writes; they stand last for that reason.
+CREATE OR REPLACE VIEW points AS
+SELECT url_decode(regexp_extract(filename, '([^/\\]+)[.]parquet$', 1)) AS site_name, * EXCLUDE (filename),
+       CASE WHEN row_number() OVER (PARTITION BY filename, name ORDER BY valid_from) = 1
+            THEN TIMESTAMPTZ '1970-01-01 00:00:00+00' ELSE valid_from END AS counts_from
+FROM read_parquet(getvariable('store') || '/points/*.parquet', filename = true, union_by_name = true);
+
+-- Samples with the unit, description and device that their point had at that instant.
+CREATE OR REPLACE VIEW named_samples AS
+SELECT samples.*, points.unit, points.description, points.object_name, points.device_name
+FROM samples LEFT JOIN points
+  ON points.site_name = samples.site_name AND points.name = samples.point_name
+ AND make_timestamptz("timestamp" * 1000) >= points.counts_from
+ AND (points.valid_to IS NULL OR make_timestamptz("timestamp" * 1000) < points.valid_to);

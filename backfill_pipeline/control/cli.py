@@ -274,19 +274,35 @@ def report(first: date, last: date, sites: tuple[str, ...], *, points: str | Non
 
 
 @backfill.command()
-@click.option("--from", "first", type=DayType(), required=True, help="First day, YYYY-MM-DD.")
-@click.option("--to", "last", type=DayType(), required=True, help="Last day, included.")
 @click.option("--site", required=True, help="The site.")
-@click.option("--lacking", is_flag=True, help="Tell which days lack points of now, and what filling them in takes.")
+@click.option(
+    "--list", "words", metavar="WORDS", is_flag=False, flag_value="", help="Find points by words; all without."
+)
+@click.option("--from", "first", type=DayType(), help="First day, YYYY-MM-DD.")
+@click.option("--to", "last", type=DayType(), help="Last day, included.")
+@click.option("--lacking", is_flag=True, help="Show which days lack points of now, and what fetching them again takes.")
 @json_option
-def points(first: date, last: date, site: str, *, lacking: bool, as_json: bool) -> None:
-    """Tell which points appeared, vanished, were renamed, fell silent, went flat or changed interval, and when.
+def points(
+    site: str, *, words: str | None, first: date | None, last: date | None, lacking: bool, as_json: bool
+) -> None:
+    """Show the points of a site: found by words, or how they changed over time.
 
-    With --lacking: which stored days were fetched before points were configured, and the requests and hours that it
-    takes to fetch them again; it asks the API, and starts nothing.
+    With --list: each point whose name, description, unit, tags or device contain all of the words.
 
-    Example: backfill points --site ses_falls_city --from 2025-01-01 --to 2025-12-31
+    With --from and --to: which points appeared, vanished, were renamed, fell silent, went flat or changed interval.
+    With --lacking as well: which stored days were fetched before points were configured, and the requests and hours
+    that it takes to fetch them again. It sends a few requests to the API, and starts nothing.
+
+    Example: backfill points --site ses_falls_city --list "zone temperature"
     """
+    if words is not None:
+        from backfill_pipeline.control.point_list import listed_points  # noqa: PLC0415 - Arrow takes long to import
+
+        listing = listed_points(Settings.load(), site, words)
+        click.echo(json.dumps(listing.facts()) if as_json else "\n".join(listing.lines()))
+        return
+    if first is None or last is None:
+        raise click.UsageError("backfill points needs --list, or --from and --to.")
     from backfill_pipeline.control.reporting import arrived, filling, point_changes  # noqa: PLC0415 - as above
     from backfill_pipeline.coverage.canvas import plain  # noqa: PLC0415
     from backfill_pipeline.coverage.report import about  # noqa: PLC0415

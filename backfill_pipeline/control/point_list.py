@@ -1,0 +1,76 @@
+"""`backfill points --list`: points found by words in their names, descriptions, units, tags or devices.
+
+Put here: which points are listed, and how a line of them looks. Keep out: what is known of a point
+(`core/catalogue.py`) and where it is stored (`dataset/points.py`).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backfill_pipeline.core.catalogue import PointSpan, at_instant, fields_of, matches
+from backfill_pipeline.coverage.canvas import plain
+from backfill_pipeline.dataset.points import read_catalogue
+from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.days import settings_store
+
+
+@dataclass(frozen=True, slots=True)
+class PointListing:
+    """The points of a site that were found.
+
+    Attributes:
+        site: the site.
+        words: what they were searched by; empty: every point is listed.
+        known: points in the site's catalogue.
+        spans: the last row of each point that was found, by name.
+    """
+
+    site: str
+    words: str
+    known: int
+    spans: Sequence[PointSpan]
+
+    def facts(self) -> list[dict[str, Any]]:
+        """The listing for scripts."""
+        return [dict(fields_of(span)) for span in self.spans]
+
+    def lines(self) -> Iterator[str]:
+        """The listing for the terminal: a line for what a point is, and its name below."""
+        if not self.known:
+            yield f"site {plain(self.site)} has no catalogue of points yet. The next run that stores a day writes it."
+            return
+        for span in self.spans:
+            yield f"{plain(_title(span))}"
+            yield f"    {plain(span.name)}"
+        found = f"{len(self.spans):,} of {self.known:,} points"
+        yield f"{found} of site {plain(self.site)}" + (f" contain: {plain(self.words)}" if self.words else "")
+
+
+def _title(span: PointSpan) -> str:
+    """What a point is, in one line: description or object name, unit, device, tags, and until when."""
+    tags = [*span.marker_tags, *(f"{key}={value}" for key, value in span.kv_tags)]
+    parts = [
+        span.description or span.object_name or span.name.rpartition("/")[2],
+        f"[{span.unit}]" if span.unit else "",
+        span.device_name or "",
+        " ".join(tags),
+        f"not listed since {span.valid_to:%Y-%m-%d}" if span.valid_to else "",
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def listed_points(settings: Settings, site: str, words: str) -> PointListing:
+    """Find points of a site by words.
+
+    Args:
+        settings: they name the store.
+        site: the site.
+        words: each of them has to occur somewhere in what is known of a point, whatever the case; empty: all points.
+
+    Raises:
+        DamagedObjectError: the catalogue cannot be read.
+        SettingError, StoreRefusedError, StoreBusyError: the store cannot be read.
+    """
+    spans = at_instant(read_catalogue(settings_store(settings), site), None)
+    return PointListing(site, words, len(spans), [span for span in spans if matches(span, words)])
