@@ -27,6 +27,9 @@ from backfill_pipeline.errors import SettingError
 PAGE_SIZES = (3, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 300_000, 500_000)
 """The sizes that `timeseries/paginated` takes; any other is a 400 (ace-api.md section 1)."""
 
+_FOR_LIBRARIES = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE"}
+"""Variables that libraries read themselves, besides those that begin with `AWS_`; proxies in small letters too."""
+
 
 def _page_size(value: int) -> int:
     if value not in PAGE_SIZES:
@@ -268,6 +271,9 @@ class Settings(BaseModel):
     def load(cls, environment: Mapping[str, str] | None = None, *, folder: Path | None = None) -> "Settings":
         """Read the settings from the environment, and from `.env` in `folder` for what it leaves unset.
 
+        Variables of `.env` that libraries read themselves (AWS's other ones, proxies, CA certificates) are added to the
+        process's environment, unless `environment` is given: they work from both places alike.
+
         Args:
             environment: variables by name; the process's own when None. Empty values count as unset.
             folder: where `.env` is looked for; the working directory when None.
@@ -277,10 +283,10 @@ class Settings(BaseModel):
                 what is wrong with `.env`.
         """
         folder = folder or Path.cwd()
-        found: dict[str, Any] = {
-            **_env_file(folder / ".env"),
-            **(os.environ if environment is None else environment),
-        }
+        file = _env_file(folder / ".env")
+        if environment is None:
+            _export(file)
+        found: dict[str, Any] = {**file, **(os.environ if environment is None else environment)}
         found = {name: value for name, value in found.items() if value not in (None, "")}
         try:
             return cls.model_validate(found)
@@ -357,6 +363,21 @@ def find_home(folder: Path) -> Path:
         if (candidate / "dagster.yaml").is_file():
             return candidate
     return folder
+
+
+def requests_ca_bundle() -> str | None:
+    """The file of CA certificates in `REQUESTS_CA_BUNDLE`, which requests and botocore read themselves."""
+    return os.environ.get("REQUESTS_CA_BUNDLE") or None
+
+
+def _export(file: Mapping[str, str | None]) -> None:
+    """Add the variables of `.env` that libraries read themselves to the environment; those that are set there win."""
+    ours = {field.alias for field in Settings.model_fields.values()}
+    for name, value in file.items():
+        is_theirs = name.startswith("AWS_") or name.upper() in _FOR_LIBRARIES
+        is_set = any(os.environ.get(spelt) for spelt in (name, name.lower(), name.upper()))
+        if value and is_theirs and name not in ours and not is_set:
+            os.environ[name] = value
 
 
 def _env_file(path: Path) -> dict[str, str | None]:

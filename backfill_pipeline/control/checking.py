@@ -4,7 +4,6 @@ Put here: what is looked at, and what is said of it. Keep out: what a setting sh
 stored days are whole (`verifying.py`).
 """
 
-import hashlib
 import json
 import shutil
 import time
@@ -21,7 +20,7 @@ from backfill_pipeline.ace.client import AceClient, key_id, open_client
 from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.errors import BackfillError, KeyRefusedError, SettingError
 from backfill_pipeline.settings import Settings
-from backfill_pipeline.storage.days import settings_store
+from backfill_pipeline.storage.days import put_verified, settings_store
 from backfill_pipeline.storage.local import LocalStore
 from backfill_pipeline.storage.store import Store
 
@@ -122,6 +121,9 @@ def _tried(name: str, todo: str, look: Callable[[], Finding]) -> Iterator[Findin
     try:
         yield look()
     except BackfillError as error:
+        if error.hint:
+            yield Finding("FAIL", name, error.message, error.hint, setting=isinstance(error, SettingError))
+            return
         what, _, told = " ".join(str(error).split()).rpartition("; ")
         yield Finding("FAIL", name, what or told, told if what else todo, setting=isinstance(error, SettingError))
     except OSError as error:
@@ -194,26 +196,26 @@ def _clock(client: AceClient, now: Callable[[], float]) -> Finding:
 
 
 def _store(store: Store) -> Finding:
-    """Put, read back and delete an object, where `backfill verify` looks for none."""
+    """Put an object as a day is put, read it back and delete it, where `backfill verify` looks for no day."""
     key = f"backfill-check-{uuid.uuid4().hex}"
     data = key.encode()
-    store.put(key, data, hashlib.sha256(data).hexdigest())
+    is_whole = put_verified(store, key, data).is_whole
     try:
-        back, stat = store.get(key), store.head(key)
+        is_whole = is_whole and store.get(key) == data and key in [stat.key for stat in store.list(key)]
     except FileNotFoundError:
-        back, stat = b"", None
-    if back != data or stat is None or stat.bytes != len(data):
-        todo = "ask who runs the store: days would fail in the same way"
-        return Finding("FAIL", "store", f"{store.url(key)} came back other than it was put", todo)
+        is_whole = False
+    if not is_whole:
+        todo = "ask the operator of the store: days would fail in the same way"
+        return Finding("FAIL", "store", f"{store.url(key)} does not match what was written", todo)
     try:
         store.delete(key)
-        left = store.head(key) is not None
-    except BackfillError:
-        left = True
-    if left:
-        todo = "remove it by hand; a backfill itself never deletes"
-        return Finding("warn", "store", f"written and read back, but {store.url(key)} cannot be deleted", todo)
-    return Finding("ok", "store", f"{store.url('')} takes an object, gives it back whole, and deletes it")
+        why = "it is still there" if store.head(key) is not None else ""
+    except BackfillError as error:
+        why = error.message
+    if why:
+        todo = "delete it by hand; a backfill itself never deletes"
+        return Finding("warn", "store", f"written and read back, but {store.url(key)} is not deleted: {why}", todo)
+    return Finding("ok", "store", f"{store.url('')}: an object was written, read back, listed and deleted")
 
 
 def _daemon(is_alive: Callable[[], bool]) -> Finding:

@@ -118,6 +118,6 @@ def _looked(store: Store, site: str, day: date, *, deep: bool) -> dg.AssetMateri
             "points_configured": int(about.get("points_configured", 0)),
             "requests": 0,
             "duration_s": 0.0,
-            "sha256": stat.sha256 or "",
+            "sha256": stat.sha256 or stat.named or "",
         },
     )

@@ -4,6 +4,7 @@ Put here: what it takes for a day to count as stored. Keep out: encodings (`parq
 `s3.py`).
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from backfill_pipeline.core.rows import DayRows
 from backfill_pipeline.errors import DamagedObjectError, StoreBusyError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.parquet import Encoding, Footer, decode, encode, findings, footer_bytes, read_footer
-from backfill_pipeline.storage.store import Store, open_store
+from backfill_pipeline.storage.store import Stat, Store, open_store
 
 _END = 64 << 10
 """Bytes at an object's end that hold nearly every footer: one request reads it."""
@@ -80,26 +81,78 @@ def put_day(
     key = object_key(day.site, day.day)
     encoded = encode(day, facts=facts, encoding=encoding)
     size = len(encoded.data)
-    before = store.head(key)
-    changed = before is None or (before.bytes, before.sha256) != (size, encoded.sha256)
-    if changed:
-        store.put(key, encoded.data, encoded.sha256)
-    after = store.head(key) if changed else before
+    put = put_verified(store, key, encoded.data)
     wrong = wrong_object(store, day.site, day.day)
-    if after is None or (after.bytes, after.sha256) != (size, encoded.sha256):
-        if after is not None and wrong == []:
+    if not put.is_whole:
+        if wrong == [] and not encoded.data.endswith(day_end(store, day.site, day.day)):  # another footer: other rows
             raise StoreBusyError(
                 f"{store.url(key)}: another run stored this day at the same moment, with other rows; its object is "
                 "whole: start again to know which rows the API has now"
             )
         wrong = wrong or ["its size or its hash is another"]
-    if wrong != [] or after is None:
+    if wrong != []:
         found = "; ".join(wrong) if wrong else "it is not there"
         raise DamagedObjectError(
             f"{store.url(key)} is not what was put there a moment ago: {found}; fetch the day again, and ask who runs "
             "the store if it comes again"
         )
-    return StoredDay(key, store.url(key), encoded.rows, size, encoded.sha256, encoded.state, changed, after.etag)
+    return StoredDay(key, store.url(key), encoded.rows, size, encoded.sha256, encoded.state, put.changed, put.etag)
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """An object that was put, and looked up again.
+
+    Attributes:
+        changed: whether it was written; False when the store held the same bytes already.
+        is_whole: whether the store now holds exactly these bytes.
+        etag: the store's mark of the object; None where it reports none.
+    """
+
+    changed: bool
+    is_whole: bool
+    etag: str | None = None
+
+
+def put_verified(store: Store, key: str, data: bytes) -> Put:
+    """Put an object unless the store holds the same bytes already, and compare what the store then holds.
+
+    Both comparisons cost one request where the store reports a hash or an ETag that is the MD5 of the content. Where it
+    reports neither, an object of the right size is read back.
+
+    Args:
+        store: the store.
+        key: the object's key.
+        data: its content.
+
+    Raises:
+        StoreRefusedError, StoreBusyError: the store does not take it.
+    """
+    sha256 = hashlib.sha256(data).hexdigest()
+    before = store.head(key)
+    if before is not None and _holds(store, before, data, sha256):
+        return Put(changed=False, is_whole=True, etag=before.etag)
+    store.put(key, data, sha256)
+    after = store.head(key)
+    if after is None:
+        return Put(changed=True, is_whole=False)
+    return Put(changed=True, is_whole=_holds(store, after, data, sha256), etag=after.etag)
+
+
+def _holds(store: Store, stat: Stat, data: bytes, sha256: str) -> bool:
+    """Whether an object is exactly these bytes: by its size, its hash, its ETag, or by reading it."""
+    if stat.bytes != len(data):
+        return False
+    if stat.sha256 is not None:
+        return stat.sha256 == sha256
+    if stat.etag == hashlib.md5(data, usedforsecurity=False).hexdigest():
+        return True
+    if stat.named not in (None, sha256):  # its writer named other content
+        return False
+    try:
+        return store.get(stat.key) == data
+    except FileNotFoundError:
+        return False
 
 
 def day_footer(store: Store, site: str, day: date) -> Footer:

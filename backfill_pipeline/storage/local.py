@@ -135,6 +135,10 @@ class LocalStore:
         """A path needs none."""
         return {}
 
+    def duckdb_statements(self) -> tuple[str, ...]:
+        """A path needs none."""
+        return ()
+
 
 _WHY = {
     errno.ENOSPC: "the disk is full; free some room",

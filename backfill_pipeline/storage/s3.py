@@ -1,63 +1,47 @@
-"""Objects in a bucket: S3, or what speaks its protocol, such as Cloudflare R2.
+"""Objects in a bucket: S3, or what speaks its protocol, such as Cloudflare R2 or Backblaze B2.
 
-Put here: requests to a bucket, and what its errors mean. Keep out: what an object holds.
+Put here: requests to a bucket. Keep out: what its errors mean (`s3_errors.py`), and what an object holds.
 
-boto3 comes with dagster-aws; it takes the usual AWS chain of credentials and names every error. An object is put in one
-request (`docs/decisions/0004-one-request-a-put.md`).
+botocore resolves credentials, endpoint, region, proxies and CA certificates from AWS's usual variables and files. An
+object is put in one request (`docs/decisions/0004-one-request-a-put.md`).
 """
 
 import base64
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    CredentialRetrievalError,
     EndpointConnectionError,
     HTTPClientError,
     IncompleteReadError,
-    NoCredentialsError,
-    ParamValidationError,
-    PartialCredentialsError,
     ResponseStreamingError,
-    SSLError,
-    SSOError,
-    TokenRetrievalError,
 )
-from botocore.parsers import ResponseParserError
+from botocore.httpsession import ProxyConfiguration
+from botocore.utils import get_environ_proxies
 
-from backfill_pipeline.errors import SettingError, StoreBusyError, StoreRefusedError
+from backfill_pipeline.errors import SettingError
+from backfill_pipeline.settings import requests_ca_bundle
+from backfill_pipeline.storage.bucket_access import BucketAccess
+from backfill_pipeline.storage.s3_errors import (
+    BROKEN,
+    DENIED,
+    UNDERSTOOD,
+    Right,
+    code_of,
+    is_known,
+    status_of,
+    store_error,
+)
 from backfill_pipeline.storage.store import Stat, Versioned
 
-_RIGHTS = "no permission; check the key's rights to list, read and write this bucket"
-_EXPIRED = "the credentials have expired; renew them"
-_REFUSED = {
-    "NoSuchBucket": "there is no such bucket; check BACKFILL_STORE and AWS_ENDPOINT_URL_S3",
-    "InvalidBucketName": "no bucket can have this name; check BACKFILL_STORE",
-    "AccessDenied": _RIGHTS,
-    "AllAccessDisabled": _RIGHTS,
-    "Unauthorized": "the store does not accept the credentials; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "InvalidAccessKeyId": "the store does not know this access key; check AWS_ACCESS_KEY_ID",
-    "SignatureDoesNotMatch": "the secret does not fit the access key; check AWS_SECRET_ACCESS_KEY",
-    "RequestTimeTooSkewed": "this machine's clock is wrong; set it, then try again",
-    "RequestExpired": "this machine's clock is wrong; set it, then try again",
-    "ExpiredToken": _EXPIRED,
-    "ExpiredTokenException": _EXPIRED,
-    "TokenRefreshRequired": _EXPIRED,
-    "InvalidToken": "the session token is wrong; check AWS_SESSION_TOKEN",
-    "PermanentRedirect": "the bucket lies in another region; check AWS_REGION and AWS_ENDPOINT_URL_S3",
-    "AuthorizationHeaderMalformed": "the region does not fit; check AWS_REGION (`auto` for R2)",
-    "InvalidRegionName": "the region does not fit; check AWS_REGION (`auto` for R2)",
-    "QuotaExceeded": "the store is full; free some room",
-    "XMinioStorageFull": "the store is full; free some room",
-}
-_THROTTLED = {"SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded", "429"}
-_BUSY = {"500", "502", "503", "504", "InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted"}
-_BROKEN = {"BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "XAmzContentChecksumMismatch"}
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409"}
 """What a conditional put is answered with when another writer was faster, or has deleted the object."""
 _UNCONDITIONAL = {"NotImplemented", "501"}
@@ -65,6 +49,15 @@ _UNCONDITIONAL = {"NotImplemented", "501"}
 _PARQUET = "application/vnd.apache.parquet"
 _CUT = (IncompleteReadError, ResponseStreamingError, HTTPClientError)
 """What a cut connection looks like while an object is being read: botocore tries only requests again."""
+
+_PROOFS = ("sha256", "md5", "none")
+"""How a put names the hash of its body, the best first: a store may refuse a header that it does not know."""
+
+_UNKNOWN_HEADER = (400, 501)
+"""HTTP statuses with which stores refuse a header that they do not know."""
+
+_taken: dict[str, int] = {}
+"""By endpoint: the first of `_PROOFS` that the store takes, as this process has learnt it."""
 
 
 class S3Store:
@@ -102,68 +95,100 @@ class S3Store:
         self.prefix = f"{prefix}/" if prefix else ""
         self._tries = tries
         self._conditional = True  # until the store says that it does not know conditional puts
-        self._given = {"access_key": access_key, "secret": secret, "token": token, "endpoint": endpoint}
+        session = botocore.session.Session()
         try:
-            self._client: Any = boto3.session.Session().client(
+            if access_key:
+                session.set_credentials(access_key, secret, token)
+            ca = session.get_config_variable("ca_bundle") or requests_ca_bundle()
+            if ca and not Path(ca).is_file():
+                raise SettingError(
+                    f"AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE holds {str(ca)!r}, which is not a file",
+                    hint="name a file of CA certificates in PEM format",
+                )
+            self._client: Any = session.create_client(
                 "s3",
-                aws_access_key_id=access_key,
-                aws_secret_access_key=secret,
-                aws_session_token=token if access_key else None,
                 endpoint_url=endpoint,
                 region_name=region or ("auto" if endpoint and "r2.cloudflarestorage" in endpoint else None),
+                verify=ca or None,
                 config=Config(
                     retries={"mode": "standard", "total_max_attempts": tries},
                     connect_timeout=min(10, timeout_s),
                     read_timeout=timeout_s,
                     max_pool_connections=32,
-                    # boto3's own checksums are trailers, which R2 refuses; put() gives one as a header, which it takes.
+                    # The usual checksums are trailers, which R2 refuses; put() gives one as a header, which it takes.
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
-                    # Every server knows the bucket in the path; in the host's name only those with a wildcard name do.
-                    s3={"addressing_style": "path"} if endpoint else None,
                 ),
             )
-        except (BotoCoreError, ValueError) as error:  # a profile that is not there, a URL that is none
+        except (BotoCoreError, ValueError) as error:  # a profile that does not exist, a URL that is not valid
             raise SettingError(f"cannot open {self.url('')}: {' '.join(str(error).split())[:200]}") from None
+        # botocore answers a redirect by HEAD of the bucket, and a redirect of that one by another, without end.
+        self._client.meta.events.register("before-call.s3.HeadBucket", _redirect_once)
+        self._session, self._ca = session, Path(ca) if ca else None
+        self._endpoint: str = self._client.meta.endpoint_url
 
     def put(self, key: str, data: bytes, sha256: str) -> Stat:
-        """Store `data` in one request, which the store refuses unless what arrives has this hash."""
-        with self._told(f"cannot store {self.url(key)}"):
-            for left in reversed(range(self._tries)):
+        """Store `data` in one request, which the store refuses unless what arrives has this hash.
+
+        A store that refuses the header with the hash gets the same request with `Content-MD5`, then without either.
+        """
+        with self._told(f"cannot store {self.url(key)}", "write"):
+            first = _taken.get(self._endpoint, 0)
+            for proof in range(first, len(_PROOFS)):
                 try:
-                    answer = self._client.put_object(
-                        Bucket=self.bucket,
-                        Key=self.prefix + key,
-                        Body=data,
-                        ContentType=_PARQUET,
-                        ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode(),
-                        Metadata={"sha256": sha256},
-                    )
-                    return Stat(key, len(data), sha256, _etag(answer))
+                    answer = self._put(key, data, sha256, _PROOFS[proof])
                 except ClientError as error:
-                    # Damaged on the way: the one passing fault of a put that botocore does not try again.
-                    if not left or _code(error) not in _BROKEN:
+                    if proof + 1 == len(_PROOFS) or status_of(error) not in _UNKNOWN_HEADER or is_known(code_of(error)):
                         raise
+                else:
+                    _taken[self._endpoint] = proof
+                    return Stat(key, len(data), _made(answer), _etag(answer), sha256)
+        raise AssertionError("the loop above returns or raises")  # pragma: no cover
+
+    def _put(self, key: str, data: bytes, sha256: str, proof: str) -> Mapping[str, Any]:
+        named = {}
+        if proof == "sha256":
+            named = {"ChecksumSHA256": base64.b64encode(bytes.fromhex(sha256)).decode()}
+        elif proof == "md5":
+            named = {"ContentMD5": base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()}
+        for left in reversed(range(self._tries)):
+            try:
+                answer: Mapping[str, Any] = self._client.put_object(
+                    Bucket=self.bucket,
+                    Key=self.prefix + key,
+                    Body=data,
+                    ContentType=_PARQUET,
+                    Metadata={"sha256": sha256},
+                    **named,
+                )
+            except ClientError as error:
+                # Damaged on the way: the one passing fault of a put that botocore does not try again.
+                if not left or code_of(error) not in BROKEN:
+                    raise
+            else:
+                return answer
         raise AssertionError("the loop above returns or raises")  # pragma: no cover
 
     def head(self, key: str) -> Stat | None:
-        """Size, and the hash that the store itself made; of a store that tells none, the one kept beside the object."""
+        """Size, ETag, the hash that the store computed, and the one that the writer named."""
         place = {"Bucket": self.bucket, "Key": self.prefix + key}
-        with self._told(f"cannot read {self.url(key)}"):
+        mode = {} if _taken.get(self._endpoint) else {"ChecksumMode": "ENABLED"}
+        with self._told(f"cannot read {self.url(key)}", "read"):
             for left in reversed(range(self._tries)):
                 try:
-                    answer = self._client.head_object(**place, ChecksumMode="ENABLED")
+                    answer = self._client.head_object(**place, **mode)
                     break
                 except ClientError as error:
                     # An answer to HEAD has no body to name the error; what it says to GET has.
                     if self._is_missing(place):
                         return None
-                    if not left or _code(error) != "404":
+                    if not left or (code_of(error) != "404" and not (mode and status_of(error) in _UNKNOWN_HEADER)):
                         raise
-                    # Another writer put it there between the two questions: ask again.
-        made = answer.get("ChecksumSHA256")
-        kept = answer.get("Metadata", {}).get("sha256")
-        return Stat(key, answer["ContentLength"], base64.b64decode(made).hex() if made else kept, _etag(answer))
+                    # 404: another writer put it there between the two requests. Else: the store refuses the header.
+                    mode = mode if code_of(error) == "404" else {}
+        # Some stores capitalise the names of metadata.
+        kept = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
+        return Stat(key, answer["ContentLength"], _made(answer), _etag(answer), kept.get("sha256"))
 
     def _is_missing(self, place: dict[str, str]) -> bool:
         for left in reversed(range(self._tries)):
@@ -173,15 +198,15 @@ class S3Store:
             except self._client.exceptions.NoSuchKey:
                 return True
             except ClientError as error:
-                if not left or _code(error) != "404":
+                if not left or code_of(error) != "404":
                     raise
-                # Its name was cut off on the way: ask again.
+                # Its name was cut off on the way: request it again.
         return False
 
     def get(self, key: str, last: int | None = None) -> bytes:
         """The object, or its last bytes; tried again when the connection is cut on the way."""
         part = {} if last is None else {"Range": f"bytes=-{last}"}
-        with self._told(f"cannot read {self.url(key)}"):
+        with self._told(f"cannot read {self.url(key)}", "read"):
             for left in reversed(range(self._tries)):
                 try:
                     answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key, **part)
@@ -189,7 +214,7 @@ class S3Store:
                 except self._client.exceptions.NoSuchKey:
                     raise FileNotFoundError(f"{self.url(key)} is not there") from None
                 except ClientError as error:
-                    if _code(error) == "InvalidRange":  # the last bytes of an object that has none
+                    if code_of(error) == "InvalidRange":  # the last bytes of an object that has none
                         return b""
                     raise
                 except EndpointConnectionError:
@@ -203,7 +228,7 @@ class S3Store:
 
     def read(self, key: str) -> Versioned | None:
         """The object, and its ETag as its version."""
-        with self._told(f"cannot read {self.url(key)}"):
+        with self._told(f"cannot read {self.url(key)}", "read"):
             for left in reversed(range(self._tries)):
                 try:
                     answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)
@@ -225,13 +250,13 @@ class S3Store:
         """
         condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
         place = {"Bucket": self.bucket, "Key": self.prefix + key, "Body": data}
-        with self._told(f"cannot store {self.url(key)}"):
+        with self._told(f"cannot store {self.url(key)}", "write"):
             try:
                 self._client.put_object(**place, ContentType=_PARQUET, **(condition if self._conditional else {}))
             except ClientError as error:
-                if _code(error) in _CHANGED:
+                if code_of(error) in _CHANGED:
                     return False
-                if _code(error) not in _UNCONDITIONAL:
+                if code_of(error) not in _UNCONDITIONAL:
                     raise
                 self._conditional = False
                 self._client.put_object(**place, ContentType=_PARQUET)
@@ -239,7 +264,7 @@ class S3Store:
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """All objects whose key begins with `prefix`."""
-        with self._told(f"cannot list {self.url(prefix)}"):
+        with self._told(f"cannot list {self.url(prefix)}", "list"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=self.prefix + prefix
             )
@@ -249,7 +274,7 @@ class S3Store:
 
     def delete(self, key: str) -> None:
         """Remove the object, if it is there."""
-        with self._told(f"cannot remove {self.url(key)}"):
+        with self._told(f"cannot remove {self.url(key)}", "delete"):
             self._client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
 
     def url(self, key: str) -> str:
@@ -257,61 +282,71 @@ class S3Store:
         return f"s3://{self.bucket}/{self.prefix}{key}"
 
     def reader_options(self) -> dict[str, str]:
-        """Endpoint and region, and the credentials that this store was given; without these the reader's own chain."""
-        endpoint, region = self._given["endpoint"], self._client.meta.region_name
-        options = {
-            "aws_endpoint_url": endpoint,
-            "aws_allow_http": "true" if endpoint and endpoint.startswith("http://") else None,
-            "aws_region": region if region != "aws-global" else None,
-            "aws_access_key_id": self._given["access_key"],
-            "aws_secret_access_key": self._given["secret"],
-            "aws_session_token": self._given["token"],
-        }
-        return {name: value for name, value in options.items() if value}
+        """`storage_options` of polars: the same access as this store's own."""
+        return self._access().polars_options()
+
+    def duckdb_statements(self) -> tuple[str, ...]:
+        """Statements that let DuckDB read this store: the same access as this store's own."""
+        return self._access().duckdb_statements(self.url(""))
+
+    def _access(self) -> BucketAccess:
+        with self._told(f"cannot read {self.url('')}", "read"):
+            found = self._session.get_credentials()
+            keys = found.get_frozen_credentials() if found else None
+        endpoint, region = self._endpoint, self._client.meta.region_name
+        access = BucketAccess(
+            self.bucket,
+            endpoint,
+            None if region == "aws-global" else region,
+            keys.access_key if keys else None,
+            keys.secret_key if keys else None,
+            keys.token if keys else None,
+            virtual=(self._client.meta.config.s3 or {}).get("addressing_style") == "virtual",
+            proxy=ProxyConfiguration(get_environ_proxies(endpoint)).proxy_url_for(endpoint),
+            ca_file=self._ca,
+        )
+        return access if access.is_aws or access.region else replace(access, region="us-east-1")
 
     @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        endpoint = self._client.meta.endpoint_url
+    def _told(self, what: str, right: Right) -> Iterator[None]:
         try:
             yield
+        except UNDERSTOOD as error:
+            if right == "read" and isinstance(error, ClientError) and code_of(error) in DENIED and self._may_not_list():
+                right = "list"
+            raise store_error(error, what, endpoint=self._endpoint, right=right, secrets=self._secrets()) from error
+
+    def _may_not_list(self) -> bool:
+        """Whether listing is refused: without this right, S3 answers 403 for each object that is absent."""
+        try:
+            self._client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
         except ClientError as error:
-            code = _code(error)
-            if code in _THROTTLED:
-                raise StoreBusyError(f"{what}: the store asks to slow down ({code}); start again later") from error
-            if code in _BUSY:
-                raise StoreBusyError(f"{what}: the store is busy ({code}); start again later") from error
-            if code in _BROKEN:
-                raise StoreBusyError(f"{what}: it was damaged on the way ({code}); start again") from error
-            if code.isdecimal():
-                why = f"{endpoint} answers HTTP {code}, but not as S3 does; check AWS_ENDPOINT_URL_S3"
-            else:
-                why = _REFUSED.get(code, f"refused ({code})")
-            raise StoreRefusedError(f"{what}: {why}") from error
-        except ResponseParserError as error:
-            why = f"{endpoint} answers, but not as S3 does; check AWS_ENDPOINT_URL_S3"
-            raise StoreRefusedError(f"{what}: {why}") from error
-        except (CredentialRetrievalError, SSOError, TokenRetrievalError) as error:
-            why = f"the credentials cannot be had, or have expired ({type(error).__name__}); renew them"
-            raise StoreRefusedError(f"{what}: {why}") from error
-        except (NoCredentialsError, PartialCredentialsError) as error:
-            why = "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            raise StoreRefusedError(f"{what}: {why}") from error
-        except (EndpointConnectionError, SSLError) as error:
-            why = f"no connection to {endpoint}; check AWS_ENDPOINT_URL_S3 and the network"
-            raise StoreRefusedError(f"{what}: {why}") from error
-        except ParamValidationError as error:
-            raise StoreRefusedError(f"{what}: {_REFUSED['InvalidBucketName']}") from error
-        except BotoCoreError as error:
-            kind = type(error).__name__
-            raise StoreBusyError(f"{what}: the transfer failed ({kind}); start again later") from error
+            return code_of(error) in DENIED
+        except UNDERSTOOD:
+            pass
+        return False
+
+    def _secrets(self) -> Collection[str]:
+        """What no message may show: the credentials that requests were signed with."""
+        try:
+            found = self._session.get_credentials()
+            keys = found.get_frozen_credentials() if found else None
+        except BotoCoreError:
+            keys = None
+        return [text for text in (keys.secret_key, keys.token, keys.access_key) if text] if keys else []
+
+
+def _redirect_once(params: dict[str, Any], **_: object) -> None:
+    """Mark a request as redirected already, so that botocore does not follow a further redirect of it."""
+    params["context"].setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _made(answer: Mapping[str, Any]) -> str | None:
+    """The SHA-256 that the store computed, in hexadecimal digits."""
+    made = answer.get("ChecksumSHA256")
+    return base64.b64decode(made).hex() if made else None
 
 
 def _etag(answer: Mapping[str, Any]) -> str | None:
     """The ETag without its quotes."""
     return str(answer.get("ETag") or "").strip('"') or None
-
-
-def _code(error: ClientError) -> str:
-    """The error's name; its HTTP status when it has none."""
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
-    return str(error.response.get("Error", {}).get("Code") or status)

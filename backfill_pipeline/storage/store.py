@@ -20,15 +20,18 @@ class Stat:
     Attributes:
         key: its object key.
         bytes: its size.
-        sha256: SHA-256 of its bytes; None where the store does not report it. A listing never reports it.
+        sha256: SHA-256 of its bytes, computed by the store; None where the store does not report it. A listing never
+            reports it.
         etag: the store's own mark of the content, without quotes; None in a folder, and where a store reports none. The
             store chooses the form, so it may only be compared with an earlier mark of the same store.
+        named: SHA-256 that its writer named beside the object; None where the store does not keep it.
     """
 
     key: str
     bytes: int
     sha256: str | None = None
     etag: str | None = None
+    named: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,10 @@ class Store(Protocol):
         """Where a person, or another library, finds the object."""
 
     def reader_options(self) -> dict[str, str]:
-        """What polars needs besides `url`, as its `storage_options`; may hold the secret."""
+        """What polars needs besides `url`, as its `storage_options`; may contain the secret."""
+
+    def duckdb_statements(self) -> tuple[str, ...]:
+        """What DuckDB has to run before it reads `url`; may contain the secret."""
 
 
 def open_store(

@@ -13,6 +13,7 @@ from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.world import SiteSpec, TableSite, World
 from backfill_pipeline_tests.control.test_cli import TOP, run
 from backfill_pipeline_tests.storage.bucket import BUCKET, KEY, SECRET, answers, bucket_server, client
+from backfill_pipeline_tests.storage.odd_stores import capitalised, damages, denies, refuses_headers, without_hash
 
 NAMES = ["settings", "budget", "key", "clock", "site a", "site b", "store", "daemon", "disk home", "disk store"]
 
@@ -151,6 +152,36 @@ def test_a_bucket_is_written_read_and_left_as_it_was(tmp_path):
         gone = settings.model_copy(update={"store": "s3://elsewhere"})
         proxy.always = None
         assert "no such bucket" in found(gone)["store"].found
+
+
+def test_a_bucket_is_checked_by_what_a_put_does(tmp_path):
+    """A store where a day could not be stored fails, with the missing right; one that is only odd is ok."""
+    with bucket_server() as proxy, api() as simulator:
+        settings = settings_of(
+            simulator,
+            tmp_path,
+            store=f"s3://{BUCKET}/days",
+            s3_access_key_id=KEY,
+            s3_secret_access_key=SECRET,
+            s3_endpoint_url=proxy.url,
+            s3_region="us-east-1",
+        )
+        for odd in (capitalised, without_hash, refuses_headers("x-amz-checksum")):
+            proxy.always = odd
+            assert not states(found(settings))
+        for right in ("list", "read", "write"):
+            proxy.always = denies(right)
+            finding = found(settings)["store"]
+            assert finding.state == "FAIL"
+            assert f"no right to {right}" in finding.found
+            assert f"right to {right}" in finding.next
+        proxy.always = denies("delete")
+        finding = found(settings)["store"]
+        assert (finding.state, "no right to delete" in finding.found) == ("warn", True)
+        proxy.always = damages
+        assert "does not match what was written" in found(settings)["store"].found
+        proxy.always = refuses_headers("x-amz-meta", message="no metadata here")
+        assert "InvalidArgument: no metadata here" in found(settings)["store"].found
 
 
 def test_the_command_says_in_its_exit_code_what_is_wrong(tmp_path):
