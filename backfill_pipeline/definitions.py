@@ -1,6 +1,12 @@
-"""What Dagster loads: `defs`, built from the settings."""
+"""What Dagster loads: `defs`, built from the settings when Dagster asks for it, and not when this module is imported."""
+
+import dagster as dg
 
 from backfill_pipeline.orchestration.build import build_defs
 from backfill_pipeline.settings import Settings
 
-defs = build_defs(Settings.load())
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Build all definitions from the settings of this process."""
+    return build_defs(Settings.load())

@@ -1,6 +1,9 @@
 """The house stands as `docs/architecture.md` says: imports go one way, rooms keep their charters."""
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,3 +95,26 @@ def test_every_module_opens_with_its_charter(path):
     if path.name not in ("__init__.py", "definitions.py", "errors.py"):
         assert "Put here" in charter
         assert "eep out" in charter
+
+
+IMPORTED = """
+import sys
+
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "subprocess.Popen"):
+        raise AssertionError(f"importing the definitions did {event} {arguments!r}")
+
+sys.addaudithook(refuse)
+import backfill_pipeline.definitions
+"""
+
+
+@pytest.mark.parametrize("variables", [{}, {"ACE_API_KEY": "made-up-key"}, {"BACKFILL_STORE": "no-such-kind://x"}])
+def test_importing_the_definitions_reads_no_setting_and_opens_no_connection(variables, tmp_path):
+    """The definitions are built when Dagster asks for them: importing them needs neither settings nor a network."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ACE_", "BACKFILL_"))}
+    environment = kept | variables | {"PYTHONPATH": str(ROOT.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
