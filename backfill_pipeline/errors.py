@@ -16,6 +16,7 @@
     |   +-- ContractError       the API's answer is not what its contract says
     |   +-- StoreRefusedError   no such bucket, no permission, wrong endpoint, clock skew, disk full     exit code 2
     |   +-- DamagedObjectError  an object is not what was put there
+    |   +-- DatabaseLockedError another process keeps a SQLite file of Dagster's storage locked     exit code 2
     |   `-- BudgetLostError     the request budget's server does not answer: nothing may be sent     exit code 2
     `-- TransientError          trying again may help; may carry how long to wait first
         +-- PageFailedError     one page did not arrive whole: cut, slow, 5xx, HTML, not JSON
@@ -134,6 +135,10 @@ class DamagedObjectError(PermanentError):
 
 class BudgetLostError(PermanentError):
     """The server that keeps the request budget does not answer: without it no request may leave."""
+
+
+class DatabaseLockedError(PermanentError):
+    """Another process keeps a SQLite file of Dagster's storage locked."""
 
 
 class TransientError(BackfillError):

@@ -128,7 +128,7 @@ def open_budget(
     scheme, _, place = url.partition("://")
     ledger: Ledger
     if scheme == "sqlite":
-        ledger = SqliteLedger(Path(place.removeprefix("/")), key_id, per_minute, span_s)
+        ledger = SqliteLedger(Path(place.removeprefix("/")), key_id, per_minute, span_s, stop=stop)
     elif scheme == "postgresql":
         ledger = PostgresLedger(url, key_id, per_minute, span_s)
     elif scheme in ("redis", "rediss"):

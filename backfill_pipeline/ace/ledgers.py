@@ -6,19 +6,22 @@ waiting, and what is counted (`ace/budget.py`).
 """
 
 import hashlib
+import logging
 import sqlite3
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from backfill_pipeline.errors import BudgetLostError, SettingError
+from backfill_pipeline.errors import BudgetLostError, SettingError, StoppedError
 
 T = TypeVar("T")
+
+_LOG = logging.getLogger(__name__)
 
 FARTHEST_S = 7200.0
 """No slot and no pause lies further ahead than this; one that does was written by a clock that was set back since."""
@@ -28,6 +31,13 @@ REACH_S = 10.0
 
 TRIES = 5
 """How often a step is tried with a server that was cut off, each after a second more, before the run is told."""
+
+
+LOCK_WAIT_S = 150.0
+"""How many seconds a locked SQLite file is waited for: no lock shorter than two minutes fails anything."""
+
+LOOK_WAIT_S = 5.0
+"""How many seconds `used`, which only shows a figure, waits for a locked SQLite file."""
 
 
 class Ledger(Protocol):
@@ -57,6 +67,10 @@ class _Execute(Protocol):
     def __call__(self, statement: str, *values: object) -> Any: ...
 
 
+_Work = Callable[[_Execute, float], T]
+"""What one transaction does: given a way to execute statements, and the ledger's time at which it has begun."""
+
+
 class _SqlLedger:
     """A ledger in two tables of a database.
 
@@ -69,14 +83,19 @@ class _SqlLedger:
     def __init__(self, key: str, most: int, span_s: float) -> None:
         self._key, self._most, self._span = key, most, span_s
 
-    def _step(self) -> AbstractContextManager[tuple[_Execute, float]]:
-        """One transaction that no one else interrupts, and the ledger's time at which it has begun."""
+    def _run(self, work: _Work[T], *, is_patient: bool = True) -> T:
+        """Do `work` in one transaction that no one else interrupts; try again for a while when that is not possible.
+
+        Raises:
+            BudgetLostError: it is still not possible; with `is_patient` false, after a short while.
+        """
         raise NotImplementedError
 
     def reserve(self) -> tuple[str, float]:
         """Take the next free slot: its name, and the seconds until it begins."""
         name = uuid.uuid4().hex
-        with self._step() as (execute, now):
+
+        def work(execute: _Execute, now: float) -> tuple[str, float]:
             execute("DELETE FROM backfill_slot WHERE at < ? OR at > ?", now - self._span, now + FARTHEST_S)
             execute("DELETE FROM backfill_pause WHERE until > ?", now + FARTHEST_S)
             last = execute(
@@ -86,37 +105,47 @@ class _SqlLedger:
             ).fetchone()
             at = max(now, self._paused(execute), last[0] + self._span if last else 0.0)
             execute("INSERT INTO backfill_slot (name, key, at) VALUES (?, ?, ?)", name, self._key, at)
-        return name, at - now
+            return name, at - now
+
+        return self._run(work)
 
     def depart(self, slot: str) -> bool:
         """Write down that the request of `slot` leaves now, which may be later than reserved.
 
         A thread that woke late would otherwise bring its request nearer to the one that takes the slot a span later.
+        False as well when the slot is too old to be kept: a lock may have made the caller wait for longer than a span.
         """
-        with self._step() as (execute, now):
+
+        def work(execute: _Execute, now: float) -> bool:
             if self._paused(execute) > now:
                 execute("DELETE FROM backfill_slot WHERE name = ?", slot)
                 return False
-            execute("UPDATE backfill_slot SET at = ? WHERE name = ?", now, slot)
-        return True
+            return bool(execute("UPDATE backfill_slot SET at = ? WHERE name = ?", now, slot).rowcount)
+
+        return self._run(work)
 
     def release(self, slot: str) -> None:
         """Give a slot back unused."""
-        with self._step() as (execute, _):
-            execute("DELETE FROM backfill_slot WHERE name = ?", slot)
+        self._run(lambda execute, _: execute("DELETE FROM backfill_slot WHERE name = ?", slot))
 
     def pause(self, seconds: float) -> None:
         """Let nobody depart for so long."""
-        with self._step() as (execute, now):
+
+        def work(execute: _Execute, now: float) -> None:
             until = max(now + seconds, self._paused(execute))
             execute("DELETE FROM backfill_pause WHERE key = ?", self._key)
             execute("INSERT INTO backfill_pause (key, until) VALUES (?, ?)", self._key, until)
 
+        self._run(work)
+
     def used(self, seconds: float) -> int:
-        """Requests that left in so many seconds until now."""
-        with self._step() as (execute, now):
+        """Requests that left in so many seconds until now; the caller learns soon when the ledger cannot be read."""
+
+        def work(execute: _Execute, now: float) -> int:
             asked = "SELECT count(*) FROM backfill_slot WHERE key = ? AND at > ? AND at <= ?"
             return int(execute(asked, self._key, now - seconds, now).fetchone()[0])
+
+        return self._run(work, is_patient=False)
 
     def _paused(self, execute: _Execute) -> float:
         until = execute("SELECT max(until) FROM backfill_pause WHERE key = ?", self._key).fetchone()[0]
@@ -130,6 +159,15 @@ _TABLES = (
 )
 
 
+def is_locked(error: BaseException | None) -> bool:
+    """Whether an error of SQLite means that another connection has the file locked."""
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _LOCKED
+
+
+_LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+"""SQLite's codes for a lock; the low byte of its extended codes."""
+
+
 class SqliteLedger(_SqlLedger):
     """A ledger in a file of this machine.
 
@@ -139,46 +177,93 @@ class SqliteLedger(_SqlLedger):
         most: slots in any span.
         span_s: seconds that a slot counts for.
         clock: seconds, the same for all processes of the machine, never set back while it is up.
+        stop: once set, waiting for a locked file ends.
 
     Raises:
         SettingError: the file cannot be used.
+        BudgetLostError: the file stays locked.
     """
 
     def __init__(
-        self, path: Path, key: str, most: int, span_s: float, *, clock: Callable[[], float] = time.monotonic
+        self,
+        path: Path,
+        key: str,
+        most: int,
+        span_s: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        stop: threading.Event | None = None,
     ) -> None:
         super().__init__(key, most, span_s)
-        self._path, self._clock = path, clock
+        self._path, self._clock, self._stop = path, clock, stop or threading.Event()
+
+        def create(execute: _Execute, _: float) -> None:
+            for statement in _TABLES:
+                execute(statement)
+
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self._step() as (execute, _):
-                for statement in _TABLES:
-                    execute(statement)
+            self._unlocked(create, LOCK_WAIT_S)
         except (OSError, sqlite3.Error) as error:
+            if is_locked(error):
+                raise self._lost(error) from None
             raise SettingError(
                 f"BACKFILL_LIMITER: the request budget cannot be kept in {path} ({error}); "
                 "name a file in a folder that can be written, as sqlite:///FILE"
             ) from error
 
-    def used(self, seconds: float) -> int:
-        """Requests that left in so many seconds until now."""
+    def _run(self, work: _Work[T], *, is_patient: bool = True) -> T:
         try:
-            return super().used(seconds)
+            return self._unlocked(work, LOCK_WAIT_S if is_patient else min(LOOK_WAIT_S, LOCK_WAIT_S))
         except sqlite3.Error as error:
-            raise BudgetLostError(f"the request budget in {self._path} cannot be read ({error})") from None
+            raise self._lost(error) from None
 
-    @contextmanager
-    def _step(self) -> Iterator[tuple[_Execute, float]]:
-        with closing(sqlite3.connect(self._path, timeout=30, isolation_level=None)) as database:
+    def _unlocked(self, work: _Work[T], wait_s: float) -> T:
+        """Do `work` once the file is not locked, in tries of a second, so that a stop or a Ctrl-C ends the waiting.
+
+        Raises:
+            sqlite3.Error: the file stayed locked for `wait_s`, or cannot be used.
+            StoppedError: asked to stop while waiting.
+        """
+        until = time.monotonic() + wait_s
+        is_logged = False
+        while True:
+            try:
+                return self._once(work, min(1.0, wait_s))
+            except sqlite3.Error as error:
+                if not is_locked(error) or time.monotonic() >= until:
+                    raise
+                if self._stop.is_set():
+                    raise StoppedError("stopped while waiting for the request budget") from None
+                if not is_logged and wait_s > LOOK_WAIT_S:
+                    _LOG.warning("the request budget in %s is locked: waiting up to %.0f s", self._path, wait_s)
+                    is_logged = True
+
+    def _once(self, work: _Work[T], timeout: float) -> T:
+        with closing(sqlite3.connect(self._path, timeout=timeout, isolation_level=None)) as database:
             # A slot lost with the power is no harm, and a flush for each request would be.
             database.execute("PRAGMA synchronous = OFF")
             database.execute("BEGIN IMMEDIATE")
             try:
-                yield lambda statement, *values: database.execute(statement, values), self._clock()
+                result = work(lambda statement, *values: database.execute(statement, values), self._clock())
+                # Refused while another process reads: the closed connection then leaves nothing behind.
+                database.execute("COMMIT")
             except BaseException:
-                database.execute("ROLLBACK")
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
                 raise
-            database.execute("COMMIT")
+        return result
+
+    def _lost(self, error: Exception) -> BudgetLostError:
+        if not is_locked(error):
+            return BudgetLostError(
+                f"the request budget in {self._path} cannot be used ({error})",
+                hint="see that its disk has room and works, then start the backfill again",
+            )
+        return BudgetLostError(
+            f"the request budget in {self._path} is locked by another process ({error})",
+            hint="end the process that has the file open (a backup, a file sync, a virus scanner), then start again",
+        )
 
 
 class PostgresLedger(_SqlLedger):
@@ -214,28 +299,12 @@ class PostgresLedger(_SqlLedger):
         except psycopg2.Error as error:
             raise _unusable(url, error) from None
 
-    def reserve(self) -> tuple[str, float]:
-        """Take the next free slot: its name, and the seconds until it begins."""
-        return _persist(super().reserve, self._driver.Error, self._url)
+    def _run(self, work: _Work[T], *, is_patient: bool = True) -> T:
+        def step() -> T:
+            with self._attempt() as (execute, now):
+                return work(execute, now)
 
-    def depart(self, slot: str) -> bool:
-        """Write down that the request of `slot` leaves now."""
-        return _persist(lambda: super(PostgresLedger, self).depart(slot), self._driver.Error, self._url)
-
-    def release(self, slot: str) -> None:
-        """Give a slot back unused."""
-        _persist(lambda: super(PostgresLedger, self).release(slot), self._driver.Error, self._url)
-
-    def pause(self, seconds: float) -> None:
-        """Let nobody depart for so long."""
-        _persist(lambda: super(PostgresLedger, self).pause(seconds), self._driver.Error, self._url)
-
-    def used(self, seconds: float) -> int:
-        """Requests that left in so many seconds until now; who looks on is told at once when the server is cut off."""
-        return _persist(lambda: super(PostgresLedger, self).used(seconds), self._driver.Error, self._url, tries=1)
-
-    def _step(self) -> AbstractContextManager[tuple[_Execute, float]]:
-        return self._attempt()
+        return _persist(step, self._driver.Error, self._url, TRIES if is_patient else 1)
 
     @contextmanager
     def _attempt(self) -> Iterator[tuple[_Execute, float]]:

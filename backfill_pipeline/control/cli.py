@@ -19,6 +19,7 @@ from backfill_pipeline.core.day import parse_day
 from backfill_pipeline.errors import (
     BackfillError,
     BudgetLostError,
+    DatabaseLockedError,
     KeyRefusedError,
     SettingError,
     SiteRefusedError,
@@ -32,7 +33,7 @@ from backfill_pipeline.simulator.command import finite, simulate
 if TYPE_CHECKING:
     from backfill_pipeline.control.service import Control
 
-_SET_UP = (SettingError, KeyRefusedError, SiteRefusedError, StoreRefusedError, BudgetLostError)
+_SET_UP = (SettingError, KeyRefusedError, SiteRefusedError, StoreRefusedError, BudgetLostError, DatabaseLockedError)
 """What somebody has to put right in the settings, or where they lead to."""
 
 WRONG = 2

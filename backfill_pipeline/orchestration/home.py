@@ -16,12 +16,12 @@ from dagster._core.storage.compute_log_manager import ComputeLogManager
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy.exc import SQLAlchemyError
 
 from backfill_pipeline.errors import SettingError
 from backfill_pipeline.orchestration.logs import log_as_set
+from backfill_pipeline.orchestration.sqlite_storage import LockingSqliteStorage
 from backfill_pipeline.settings import Settings
 
 _CLOCK_S = 2.0
@@ -31,7 +31,7 @@ ANSWERS_S = 5
 """Within how many seconds a server has to answer a person's command."""
 
 
-class HomeStorage(DagsterSqliteStorage):
+class HomeStorage(LockingSqliteStorage):
     """Runs, events and schedules: SQLite files, or the Postgres database that `BACKFILL_RUN_STORAGE` names.
 
     The URL is read by each process for itself. What Dagster hands from process to process, and shows in its UI, is this

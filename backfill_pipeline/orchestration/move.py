@@ -19,10 +19,10 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 from dagster._core.storage.runs.schema import RunStorageSqlMetadata
 from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
 from backfill_pipeline.errors import SettingError, UsageError
 from backfill_pipeline.orchestration.home import postgres_storage
+from backfill_pipeline.orchestration.sqlite_storage import LockingSqliteStorage
 from backfill_pipeline.settings import Settings
 
 _LEFT = ("secondary_indexes", "daemon_heartbeats", "alembic_version")
@@ -49,7 +49,7 @@ def move_storage(settings: Settings) -> dict[str, int]:
         raise SettingError("BACKFILL_RUN_STORAGE is not set: put the postgresql:// URL of an empty database there")
     if not (settings.private / "history" / "runs.db").is_file():
         raise UsageError(f"there is nothing to move: {settings.private} holds no runs")
-    source: Any = DagsterSqliteStorage(str(settings.private))
+    source: Any = LockingSqliteStorage(str(settings.private))
     target: Any = postgres_storage(settings.run_storage.get_secret_value())
     if busy := source.run_storage.get_runs(dg.RunsFilter(statuses=_UNDER_WAY), limit=1):
         raise UsageError(

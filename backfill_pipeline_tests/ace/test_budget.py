@@ -4,7 +4,8 @@ import multiprocessing
 import sqlite3
 import threading
 import time
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from itertools import pairwise
 
 import pytest
@@ -248,3 +249,88 @@ def test_a_wall_clock_that_jumps_changes_nothing(url, key, monkeypatch, jump):
     monkeypatch.setattr(time, "time", lambda: real() + jump)
     assert 25 < own.wait_now() <= 30
     assert 25 < budget(url, key, most=2, span=30.0).wait_now() <= 30
+
+
+@contextmanager
+def locked(file):
+    """Another connection has the file locked, until the block ends or the returned function is called."""
+    with closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        yield lambda: holder.execute("ROLLBACK")
+
+
+def each_step(own: SharedBudget) -> list:
+    return [own.acquire, own.wait_now, lambda: own.pause(0.0)]
+
+
+def test_a_locked_file_is_waited_for(tmp_path, caplog):
+    """A lock of several tries fails no step of the budget, and the wait is logged with the file's path."""
+    own = budget(f"sqlite:///{(tmp_path / 'b.sqlite').as_posix()}")
+    with ThreadPoolExecutor() as pool, locked(tmp_path / "b.sqlite") as let_go:
+        timer = threading.Timer(3.5, let_go)
+        timer.start()
+        for step in [pool.submit(step) for step in each_step(own)]:
+            step.result()
+        timer.join()
+    assert "b.sqlite is locked: waiting" in caplog.text
+    assert own.used() == 1
+
+
+def test_a_file_that_stays_locked_is_named(tmp_path, monkeypatch):
+    """After the wait, which is two minutes at least, each step fails with the file's path and what to do."""
+    assert ledgers.LOCK_WAIT_S >= 120
+    monkeypatch.setattr(ledgers, "LOCK_WAIT_S", 0.2)
+    url = f"sqlite:///{(tmp_path / 'b.sqlite').as_posix()}"
+    own = budget(url)
+    with locked(tmp_path / "b.sqlite"):
+        for step in [*each_step(own), own.used, lambda: budget(url)]:
+            with pytest.raises(BudgetLostError, match="is locked by another process") as caught:
+                step()
+            assert str(tmp_path) in caught.value.message
+            assert "end the process" in caught.value.hint
+
+
+def test_a_stop_ends_the_wait_for_a_locked_file(tmp_path):
+    """A cancelled run does not wait out the lock."""
+    stop = threading.Event()
+    own = budget(f"sqlite:///{(tmp_path / 'b.sqlite').as_posix()}", stop=stop)
+    with ThreadPoolExecutor() as pool, locked(tmp_path / "b.sqlite"):
+        waiting = pool.submit(own.acquire)
+        stop.set()
+        with pytest.raises(StoppedError):
+            waiting.result()
+
+
+def test_a_slot_that_a_long_lock_made_too_old_is_not_used(tmp_path):
+    """A slot that another process has cleared away meanwhile is reserved anew: its request would not be counted."""
+    now = 100.0
+    ledger = SqliteLedger(tmp_path / "b.sqlite", "key", 3, 11, clock=lambda: now)
+    slot, _ = ledger.reserve()
+    now = 150.0
+    ledger.reserve()
+    assert not ledger.depart(slot)
+
+
+def test_processes_that_start_together_without_a_file_all_work(tmp_path):
+    """Each of four processes creates the file of the budget at the same instant, and takes its permit."""
+    spawn = multiprocessing.get_context("spawn")
+    results, start = spawn.Queue(), spawn.Barrier(4)
+    url = f"sqlite:///{(tmp_path / 'new' / 'b.sqlite').as_posix()}"
+    workers = [spawn.Process(target=first_departure, args=(url, start, results)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [results.get() for _ in workers] == [None] * 4
+    assert budget(url, most=4).used(60.0) == 4
+
+
+def first_departure(url, start, results) -> None:
+    """A process: wait for the others, then open the budget and take one permit; the error, if any."""
+    start.wait()
+    try:
+        budget(url, most=4, span=61.0).acquire()
+    except Exception as error:  # noqa: BLE001 - told to the test
+        results.put(repr(error))
+    else:
+        results.put(None)
