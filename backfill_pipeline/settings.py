@@ -4,7 +4,9 @@ Put here: every variable that the project reads, with its default, its check and
 only reader of the environment. Keep out: what a setting leads to (a client, a store, a schedule).
 """
 
+import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -29,6 +31,9 @@ PAGE_SIZES = (3, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 300_00
 
 _FOR_LIBRARIES = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE"}
 """Variables that libraries read themselves, besides those that begin with `AWS_`; proxies in small letters too."""
+
+
+_HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 
 
 def _page_size(value: int) -> int:
@@ -96,6 +101,24 @@ def _redis_url(value: SecretStr) -> SecretStr:
     if not text.startswith(("redis://", "rediss://")) or not _may_have_place(text):
         raise ValueError("redis://:PASSWORD@HOST/0")
     return value
+
+
+def _host_names(value: object) -> object:
+    """The names in lower case; an IPv6 address may be in brackets, as URLs have it."""
+    if not isinstance(value, str):
+        return value
+    names = [name.strip().lower().removeprefix("[").removesuffix("]") for name in value.split(",")]
+    if any(name and not (_HOST_NAME.fullmatch(name) or _is_address(name)) for name in names):
+        raise ValueError("host names")
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _site_names(value: object) -> object:
@@ -245,6 +268,11 @@ class Settings(BaseModel):
         None,
         alias="BACKFILL_TOKEN",
         description="bearer token of the HTTP control API, in visible ASCII characters",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_host_names)] = Field(
+        (),
+        alias="BACKFILL_ALLOWED_HOSTS",
+        description="comma-separated host names without scheme and port, such as dagster.example",
     )
     s3_access_key_id: str | None = Field(
         None, alias="AWS_ACCESS_KEY_ID", description="access key of the bucket; unset: the usual AWS chain"

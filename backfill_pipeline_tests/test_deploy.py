@@ -17,6 +17,7 @@ from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.job import DagsterK8sJobConfig, UserDefinedDagsterK8sConfig, construct_dagster_k8s_job
 from kubernetes.client import ApiClient
 
+from backfill_pipeline.control.access import HEALTH_PATH
 from backfill_pipeline.orchestration.workers import WorkersRunLauncher
 from backfill_pipeline.settings import Settings
 from backfill_pipeline_tests.test_architecture import ROOT
@@ -176,6 +177,16 @@ def test_no_secret_is_written_down():
     assert {one["name"] for one in deployment["env"]} <= NAMES | {"HOME"}
     text = (DEPLOY / "helm-values.yaml").read_text(encoding="utf-8")
     assert not re.search(r"(?i)password: *[\"']?\w", text)
+
+
+def test_every_webserver_of_ours_checks_host_and_origin():
+    """The Compose file runs the checked one; in the image it has the name that Dagster's chart calls."""
+    module = "backfill_pipeline.control.webserver"
+    assert COMPOSE["services"]["webserver"]["command"][:3] == ["python", "-m", module]
+    lines = (DEPLOY / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    (line,) = [line for line in lines if "dagster-webserver" in line and line.startswith("RUN")]
+    assert line.endswith(f'exec python -m {module} "$@"\\n\' > "$(command -v dagster-webserver)"')
+    assert VALUES["dagsterWebserver"]["readinessProbe"]["httpGet"]["path"] == HEALTH_PATH
 
 
 def test_the_image_is_closed():

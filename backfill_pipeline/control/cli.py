@@ -383,7 +383,7 @@ def up(port: int) -> None:
 
     Example: backfill up --port 3000
     """
-    from backfill_pipeline.control.stack import run_up  # noqa: PLC0415 - only here
+    from backfill_pipeline.control.up import run_up  # noqa: PLC0415 - only here
 
     run_up(Settings.load(), port)
 
@@ -418,7 +418,7 @@ def _watched(control: "Control", backfill_id: str, message: str | None, *, as_js
     """Show progress until the backfill is over, then its status; ends the command."""
     from rich.console import Console  # noqa: PLC0415 - as above
 
-    from backfill_pipeline.control.stack import interrupts  # noqa: PLC0415
+    from backfill_pipeline.control.processes import interrupts  # noqa: PLC0415
     from backfill_pipeline.control.watching import status_facts, status_lines, watch  # noqa: PLC0415
 
     console = Console(stderr=True, highlight=False)

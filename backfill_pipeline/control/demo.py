@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from backfill_pipeline.control.stack import Child, end, interrupts
+from backfill_pipeline.control.processes import Child, end, interrupts
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.errors import BackfillError, UsageError
 from backfill_pipeline.settings import Settings

@@ -5,7 +5,6 @@ Put here: routes, who may ask, what a body must hold, and how an error looks. Ke
 """
 
 import hmac
-import ipaddress
 import json
 import logging
 import socket
@@ -14,7 +13,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import date
 from typing import Any
-from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
@@ -25,6 +23,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from backfill_pipeline import __version__
+from backfill_pipeline.control.access import OwnOriginOnly, is_loopback
 from backfill_pipeline.control.metrics import BudgetMeter, metrics_text
 from backfill_pipeline.control.openapi import openapi
 from backfill_pipeline.control.planning import foreseen
@@ -77,8 +76,8 @@ def build_app(control: Control, *, token: str | None) -> Starlette:
 
     Args:
         control: answers the requests.
-        token: what `Authorization: Bearer` has to carry; None: nothing, and only requests to a loopback name are
-            answered, so that no page of a browser on this machine can speak to it.
+        token: what `Authorization: Bearer` has to carry; None: nothing, and the check of `access.py` is in front, so
+            that no page of a browser on this machine can command it.
     """
     meter = BudgetMeter(control.settings)
 
@@ -141,7 +140,8 @@ def build_app(control: Control, *, token: str | None) -> Starlette:
             Exception: _told_error,
         },
     )
-    return _Logged(app)  # type: ignore[return-value]  # an ASGI application is all that is needed of it
+    served = app if token is not None else OwnOriginOnly(app, allowed_hosts=control.settings.allowed_hosts)
+    return _Logged(served)  # type: ignore[return-value]  # an ASGI application is all that is needed of it
 
 
 def run_server(settings: Settings, host: str, port: int) -> None:
@@ -153,7 +153,7 @@ def run_server(settings: Settings, host: str, port: int) -> None:
     """
     _log_to_stderr(settings)
     token = settings.token.get_secret_value() if settings.token else None
-    if token is None and not _is_loopback(host):
+    if token is None and not is_loopback(host):
         raise SettingError(
             f"BACKFILL_TOKEN is not set, so the API listens on loopback only, and not on --host {quoted(host)}: set it "
             "to a long random text, or leave --host out"
@@ -184,11 +184,6 @@ def _admit(request: Request, token: str | None) -> None:
         RefusedError: it may not.
     """
     if token is None:
-        origin = _host_of(request.headers.get("origin", "//localhost"))
-        if not (_is_loopback(request.url.hostname or "") and _is_loopback(origin)):
-            raise RefusedError(
-                403, "without BACKFILL_TOKEN only requests to a loopback name are answered, from no other page"
-            )
         return
     given = request.headers.get("authorization", "")
     scheme, _, value = given.partition(" ")
@@ -281,7 +276,7 @@ def _told(error: Exception) -> Response:
 class _Logged:
     """An application, each request of which leaves one line in the log, and none of which ends the connection."""
 
-    def __init__(self, app: Starlette) -> None:
+    def __init__(self, app: Starlette | OwnOriginOnly) -> None:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -304,20 +299,6 @@ class _Logged:
             "seconds": round(time.monotonic() - began, 3),
         }
         _LOG.info("%(method)s %(path)r %(status)d %(seconds).3f s", about, extra={"about": about})
-
-
-def _host_of(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _log_to_stderr(settings: Settings) -> None:

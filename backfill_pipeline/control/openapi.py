@@ -106,9 +106,12 @@ def _answer(schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": "Done", "content": {"application/json": {"schema": schema}}}
 
 
+_FORBIDDEN = {"403": "Without BACKFILL_TOKEN: the request names another Host or Origin than this server's own"}
+
+
 def _errors(meanings: dict[str, str]) -> dict[str, Any]:
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    meanings = {"401": "The token is missing or wrong", "403": "Asked by another name than loopback's", **meanings}
+    meanings = {"401": "The token is missing or wrong", **_FORBIDDEN, **meanings}
     return {status: {"description": meaning, "content": error} for status, meaning in meanings.items()}
 
 

@@ -64,7 +64,9 @@ class Fire:
         if self.made.process is None or self.made.process.poll() is not None:
             self.made.start()
         if self.web is None or self.web.poll() is not None:
-            self.web = self.made._started("dagster_webserver", "-h", "127.0.0.1", "-p", str(self.port))
+            self.web = self.made._started(
+                "backfill_pipeline.control.webserver", "-h", "127.0.0.1", "-p", str(self.port)
+            )
 
     def operate(self) -> bool:
         """Ask for what is missing unless a backfill is at work; whether all is on record."""

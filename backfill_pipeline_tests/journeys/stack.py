@@ -105,7 +105,7 @@ class Stack:
     def webserver(self) -> Iterator[str]:
         """Dagster's webserver, beside the daemon: its URL."""
         port = free_port()
-        server = self._started("dagster_webserver", "-h", "127.0.0.1", "-p", str(port))
+        server = self._started("backfill_pipeline.control.webserver", "-h", "127.0.0.1", "-p", str(port))
         try:
             wait_for(port, server)
             yield f"http://127.0.0.1:{port}/"

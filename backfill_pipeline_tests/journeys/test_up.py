@@ -36,6 +36,14 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
+def refused(home, *words):
+    """The command, which is expected to end at once; its one line on standard error."""
+    done = subprocess.run([*COMMAND, *words], cwd=home, capture_output=True, text=True, check=False)
+    (line,) = done.stderr.strip().splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    return line
+
+
 @contextmanager
 def up(home, port):
     """The command, as far as its URL; every process that it was seen to have started."""
@@ -99,16 +107,56 @@ def test_when_one_dies_the_other_is_ended_and_it_is_said_which(home):
         assert not at_work(family)
 
 
-def test_a_port_that_is_taken_and_a_home_without_dagster_yaml_are_refused(home, tmp_path_factory):
-    """Exit code 2 and one line, before anything is started."""
+def test_a_port_that_is_taken_and_a_home_without_dagster_yaml_are_refused(home, tmp_path_factory, monkeypatch):
+    """Exit code 2 and one line, before anything is started; the reason is in it once."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        refused = subprocess.run([*COMMAND, "--port", str(port)], cwd=home, capture_output=True, text=True, check=False)
+        line = refused(home, "--port", str(port))
+        assert line.count(str(port)) == line.count("in use") == 1
     bare = tmp_path_factory.mktemp("bare")
-    nothing = subprocess.run(
-        COMMAND, cwd=bare, capture_output=True, text=True, check=False, env=os.environ | {"DAGSTER_HOME": str(bare)}
-    )
-    assert (refused.returncode, nothing.returncode) == (2, 2)
-    assert f"port {port}" in refused.stderr
-    assert "dagster.yaml" in nothing.stderr
-    assert len(refused.stderr.strip().splitlines()) == len(nothing.stderr.strip().splitlines()) == 1
+    monkeypatch.setenv("DAGSTER_HOME", str(bare))
+    assert "dagster.yaml" in refused(bare)
+    assert not list((home / ".dagster").glob("*.log"))
+
+
+def test_a_second_up_is_refused_and_a_killed_one_does_not_block_the_next(home):
+    """The first goes on, and its log is whole. After kill -9 of everything the next start keeps its logs."""
+    log = home / ".dagster" / "daemon.log"
+    with up(home, free_port()) as (process, family):
+        line = refused(home, "--port", str(free_port()))
+        assert str(home) in line
+        assert f"process {process.pid} (" in line
+        assert " up --port " in line
+        assert process.poll() is None
+        assert len(at_work(family)) == len(family)
+        assert not log.with_name("daemon.log.1").exists()
+        process.kill()
+        # What it had started may outlive it: the daemon is then the process that is named.
+        daemon = program(family, "dagster._daemon")
+        process.wait()
+        assert f"process {daemon.pid} (" in refused(home, "--port", str(free_port()))
+    said = log.read_text(encoding="utf-8")
+    assert said
+    with up(home, free_port()):
+        assert log.with_name("daemon.log.1").read_text(encoding="utf-8").startswith(said)
+
+
+def test_a_home_that_dagster_dev_uses_is_refused(home):
+    """It takes no lock of ours: its daemon is found among the processes, and it is named itself."""
+    command = [sys.executable, "-m", "dagster", "dev", "-p", str(free_port()), "-w", str(home / "workspace.yaml")]
+    process = subprocess.Popen(command, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        found = []
+        deadline = time.monotonic() + 120
+        while not found and time.monotonic() < deadline:
+            family = psutil.Process(process.pid).children(recursive=True)
+            found = [one for one in family if "dagster._daemon" in one.cmdline()]
+            time.sleep(0.1)
+        line = refused(home, "--port", str(free_port()))
+        assert f"process {process.pid} (" in line
+        assert "dagster dev" in line
+    finally:
+        for one in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.wait()

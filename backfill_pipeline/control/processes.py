@@ -1,12 +1,10 @@
-"""Processes that the command starts, and `backfill up`: Dagster's webserver and daemon together.
+"""Processes that a command starts: with a log file each, watched, and ended with all that they started.
 
 Put here: how a program of ours is started, watched and ended so that nothing of it is left, and what a Ctrl-C does.
-Keep out: what such a program works on.
+Keep out: which programs `backfill up` starts (`up.py`).
 """
 
-import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,20 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import click
 import psutil
-import requests
 
-from backfill_pipeline.errors import BackfillError, UsageError
-from backfill_pipeline.settings import Settings
-
-HOST = "127.0.0.1"
-
-LOOK_S = 0.3
-"""How often it is seen whether all goes on, and who has started whom."""
-
-ENDING_S = 15.0
-"""Seconds that servers get to end by themselves; days at work get `BACKFILL_GRACE_SECONDS` on top."""
+KEPT_LOGS = 5
+"""Log files of earlier starts that are kept: the latest one ends in `.1`."""
 
 
 class Child:
@@ -37,7 +25,7 @@ class Child:
     Args:
         name: for messages.
         arguments: after `python -m`.
-        log: file for what it prints, made anew.
+        log: file for what it prints. What an earlier start left there is kept (`keep_earlier`).
         cwd: its working directory.
         environment: its variables; those of this process when None.
     """
@@ -53,6 +41,7 @@ class Child:
     ) -> None:
         self.name = name
         self.log = log
+        self.earlier_log = keep_earlier(log)
         with log.open("w", encoding="utf-8") as file:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-m", *arguments],
@@ -82,6 +71,25 @@ class Child:
         self._process.poll()
         self.look()
         return [process for process in self._family if _works(process)]
+
+
+def keep_earlier(log: Path, *, most: int = KEPT_LOGS) -> Path | None:
+    """Rename a log file to `NAME.1`, the one before to `NAME.2`, and so on; the oldest is deleted.
+
+    Returns:
+        Where the file is now; None when there was none, when it was empty, or when another process still writes it on
+        Windows: the next start then writes over it.
+    """
+    try:
+        if not log.is_file() or not log.stat().st_size:
+            return None
+        names = [log, *(log.with_name(f"{log.name}.{number}") for number in range(1, most + 1))]
+        for older, newer in zip(reversed(names[1:]), reversed(names[:-1]), strict=True):
+            if newer.is_file():
+                newer.replace(older)
+    except OSError:
+        return None
+    return names[1]
 
 
 def end(children: Sequence[Child], patience_s: float) -> None:
@@ -133,70 +141,3 @@ def interrupts() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def run_up(settings: Settings, port: int) -> None:
-    """The command: webserver and daemon on loopback until one of them ends, or Ctrl-C.
-
-    Raises:
-        SettingError: no installation can work in `DAGSTER_HOME`.
-        UsageError: the port is taken.
-        BackfillError: one of the two ended by itself.
-        KeyboardInterrupt: asked to end, and all has ended.
-    """
-    home = settings.require_home()
-    _see_port_free(port)
-    workspace = home / "workspace.yaml"
-    source = ["-w", str(workspace)] if workspace.is_file() else ["-m", "backfill_pipeline.definitions"]
-    # What is said before the settings are read, by servers of code above all.
-    logs = ["--log-format", "json", "--code-server-log-level", "warning"] if settings.log == "json" else []
-    programs = {
-        "webserver": ["dagster_webserver", "-h", HOST, "-p", str(port), *source, *logs],
-        "daemon": ["dagster._daemon", "run", *source, *logs],
-    }
-    environment = os.environ | {"DAGSTER_HOME": str(home)}
-    children: list[Child] = []
-    with interrupts() as stop:
-        try:
-            for name, arguments in programs.items():
-                children.append(Child(name, arguments, settings.private / f"{name}.log", environment=environment))
-            _watch(children, port, stop)
-            click.echo("ending; once more Ctrl-C to end at once, without the days at work", err=True)
-        finally:
-            end(children, settings.grace_seconds + ENDING_S)
-    raise KeyboardInterrupt
-
-
-def _watch(children: Sequence[Child], port: int, stop: threading.Event) -> None:
-    """Look on until asked to end; tell the URL once it answers.
-
-    Raises:
-        BackfillError: one of them ended by itself.
-    """
-    url, told = f"http://{HOST}:{port}", False
-    while not stop.wait(LOOK_S):
-        for child in children:
-            child.look()
-            code = child.ended_with
-            if code is not None and not stop.is_set():
-                raise BackfillError(f"Dagster's {child.name} ended by itself (exit code {code}): see {child.log}")
-        if not told and _answers(url):
-            told = True
-            logs = ", ".join(str(child.log) for child in children)
-            click.echo(f"{url}  webserver and daemon are up; Ctrl-C ends both; logs: {logs}")
-
-
-def _answers(url: str) -> bool:
-    with requests.Session() as session:
-        session.trust_env = False  # loopback is nobody's proxy's business
-        try:
-            return session.get(f"{url}/server_info", timeout=5).ok
-        except requests.RequestException:
-            return False
-
-
-def _see_port_free(port: int) -> None:
-    try:
-        socket.create_server((HOST, port)).close()
-    except OSError as error:
-        raise UsageError(f"port {port} cannot be used ({error.strerror}); choose another --port") from None

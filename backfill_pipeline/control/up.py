@@ -1,0 +1,112 @@
+"""`backfill up`: Dagster's webserver and daemon together, on loopback, until Ctrl-C.
+
+Put here: which programs are started, when they count as up, and what is said of one that ended. Keep out: how a program
+is started and ended (`processes.py`), and who else uses the home (`home_lock.py`).
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import requests
+
+from backfill_pipeline.control.home_lock import home_locked
+from backfill_pipeline.control.processes import Child, end, interrupts
+from backfill_pipeline.errors import BackfillError, UsageError
+from backfill_pipeline.settings import Settings
+
+HOST = "127.0.0.1"
+
+LOOK_S = 0.3
+"""Seconds between two looks at the programs and at what they have started."""
+
+ENDING_S = 15.0
+"""Seconds that servers get to end by themselves; days at work get `BACKFILL_GRACE_SECONDS` on top."""
+
+
+def run_up(settings: Settings, port: int) -> None:
+    """Run webserver and daemon until one of them ends, or until Ctrl-C.
+
+    Raises:
+        SettingError: no installation can work in `DAGSTER_HOME`.
+        UsageError: the port is taken, or another process uses the home.
+        BackfillError: one of the two ended by itself.
+        KeyboardInterrupt: Ctrl-C, and all has ended.
+    """
+    home = settings.require_home()
+
+    def daemon_is_alive() -> bool:
+        from backfill_pipeline.control.gateway import Gateway  # noqa: PLC0415 - Dagster takes long to import
+
+        return Gateway(settings).daemon_is_alive()
+
+    with home_locked(home, settings.private, daemon_is_alive=daemon_is_alive):
+        _see_port_free(port)
+        _run(settings, home, port)
+    raise KeyboardInterrupt
+
+
+def _run(settings: Settings, home: Path, port: int) -> None:
+    workspace = home / "workspace.yaml"
+    source = ["-w", str(workspace)] if workspace.is_file() else ["-m", "backfill_pipeline.definitions"]
+    # What is said before the settings are read, by servers of code above all.
+    logs = ["--log-format", "json", "--code-server-log-level", "warning"] if settings.log == "json" else []
+    programs = {
+        "webserver": ["backfill_pipeline.control.webserver", "-h", HOST, "-p", str(port), *source, *logs],
+        "daemon": ["dagster._daemon", "run", *source, *logs],
+    }
+    environment = os.environ | {"DAGSTER_HOME": str(home)}
+    children: list[Child] = []
+    with interrupts() as stop:
+        try:
+            for name, arguments in programs.items():
+                children.append(Child(name, arguments, settings.private / f"{name}.log", environment=environment))
+            earlier = [str(child.earlier_log) for child in children if child.earlier_log]
+            if earlier:
+                click.echo(f"the logs of the previous start are kept: {', '.join(earlier)}", err=True)
+            _watch(children, port, stop)
+            click.echo("ending; once more Ctrl-C to end at once, without the days at work", err=True)
+        finally:
+            end(children, settings.grace_seconds + ENDING_S)
+
+
+def _watch(children: Sequence[Child], port: int, stop: threading.Event) -> None:
+    """Look on until asked to end; print the URL once it answers.
+
+    Raises:
+        BackfillError: one of them ended by itself.
+    """
+    url, told = f"http://{HOST}:{port}", False
+    while not stop.wait(LOOK_S):
+        for child in children:
+            child.look()
+            code = child.ended_with
+            if code is not None and not stop.is_set():
+                raise BackfillError(
+                    f"Dagster's {child.name} ended by itself (exit code {code})",
+                    hint=f"read {child.log}, which the next `backfill up` renames to {child.log.name}.1",
+                )
+        if not told and _answers(url):
+            told = True
+            logs = ", ".join(str(child.log) for child in children)
+            click.echo(f"{url}  webserver and daemon are up; Ctrl-C ends both; logs: {logs}")
+
+
+def _answers(url: str) -> bool:
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy is asked for loopback
+        try:
+            return session.get(f"{url}/server_info", timeout=5).ok
+        except requests.RequestException:
+            return False
+
+
+def _see_port_free(port: int) -> None:
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError as error:
+        why = (error.strerror or type(error).__name__).partition(" (while")[0]  # which repeats the address
+        raise UsageError(f"port {port} cannot be used ({why})", hint="choose another --port") from None
