@@ -1,4 +1,4 @@
-"""What Dagster loads: `defs`, built from the settings when Dagster asks for it, and not when this module is imported."""
+"""What Dagster loads: `defs`, built from the settings when Dagster asks for it, not when this module is imported."""
 
 import dagster as dg
 
