@@ -8,8 +8,7 @@
 Put here: what is asked for in instants and names. Keep out: encodings and stores (`storage/`), and Dagster.
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
@@ -20,9 +19,10 @@ from backfill_pipeline.core.catalogue import PointSpan, at_instant, matches, to_
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.core.points import PointDays
 from backfill_pipeline.dataset.points import read_catalogue
-from backfill_pipeline.errors import UsageError
+from backfill_pipeline.errors import DamagedObjectError, UsageError
 from backfill_pipeline.settings import Settings
-from backfill_pipeline.storage.days import day_footer, is_stored, scan_days, settings_store
+from backfill_pipeline.storage.days import damaged, get_day, scan_days, settings_store, stored_footers
+from backfill_pipeline.storage.parquet import Footer
 from backfill_pipeline.storage.store import Store
 
 if TYPE_CHECKING:
@@ -101,10 +101,27 @@ class Samples:
         """A `pyarrow.Table`."""
         import pyarrow as pa  # noqa: PLC0415 - as above
 
-        table = self.polars().collect().to_arrow()
+        try:
+            table = self.polars().collect().to_arrow()
+        except Exception as error:
+            found = self._damaged()
+            if found is None:
+                raise
+            raise found from error
         return table.cast(
             pa.schema([("timestamp", pa.timestamp("ms", "UTC")), ("point_name", pa.string()), ("value", pa.float64())])
         )
+
+    def _damaged(self) -> DamagedObjectError | None:
+        """The first day whose object is damaged, found by reading all of it after a query failed; None: no day."""
+        for day in self.days:
+            try:
+                get_day(self._store, self.site, day)
+            except DamagedObjectError as error:
+                return error
+            except FileNotFoundError:
+                return damaged(self._store, self.site, day, ["it was deleted while it was read"])
+        return None
 
     def pandas(self) -> "pd.DataFrame":
         """A pandas frame."""
@@ -159,9 +176,9 @@ def samples(
 ) -> Samples:
     """Samples of a site with `start <= timestamp < end`.
 
-    Asks the store which of the days are there, and, where points are named, the footer of the newest day whether it
-    knows them (those of the other days only if it does not). Days that are not stored are left out, and named in
-    `missing`: all of them, for a site that the store does not hold.
+    Reads the footer of each day: one small request a day. It shows that the object is whole and of this site and day,
+    and which points it contains. Days that are not stored are left out, and named in `missing`: all of them, for a site
+    that is not in the store.
 
     Args:
         site: the site, as ACE spells it.
@@ -173,6 +190,7 @@ def samples(
     Raises:
         UsageError: an instant is none, or has no time zone, or `end` is not later than `start`, or no point is named,
             or one that no stored day of the span knows.
+        DamagedObjectError: the object of a day is cut, or of another site or day; the error names both.
         SettingError, StoreRefusedError, StoreBusyError: the store cannot be read.
     """
     for name, instant in (("start", start), ("end", end)):
@@ -188,12 +206,11 @@ def samples(
     store = settings_store(settings or Settings.load())
     last = (end.astimezone(UTC) - timedelta(microseconds=1)).date()
     days = list(days_between(start.astimezone(UTC).date(), last))
-    with ThreadPoolExecutor(16) as pool:
-        there = list(pool.map(lambda day: is_stored(store, site, day), days))
-    stored = tuple(day for day, is_there in zip(days, there, strict=True) if is_there)
-    missing = tuple(day for day, is_there in zip(days, there, strict=True) if not is_there)
+    footers = stored_footers(store, site, days)
+    stored = tuple(day for day in days if day in footers)
+    missing = tuple(day for day in days if day not in footers)
     if names is not None:
-        _known(store, site, stored, names)
+        _known(footers, site, stored, names)
     return Samples(site, start, end, names, stored, missing, store)
 
 
@@ -239,11 +256,11 @@ def _whole_time(spans: Sequence[PointSpan]) -> Iterator[dict[str, Any]]:
                 yield {"point_name": name, "begin": span.valid_to, "end": later, **dict.fromkeys(_DESCRIBED)}
 
 
-def _known(store: Store, site: str, days: Sequence[date], points: Collection[str]) -> None:
+def _known(footers: Mapping[date, Footer], site: str, days: Sequence[date], points: Collection[str]) -> None:
     """Refuse a point that is in no day, by the footers, newest first; a footer that names no points says nothing."""
     unknown, seen = set(points), set[str]()
     for day in reversed(days):
-        each = PointDays.from_text(day_footer(store, site, day).about.get("points", ""))
+        each = PointDays.from_text(footers[day].about.get("points", ""))
         if each is None:
             return
         seen.update(each.names)

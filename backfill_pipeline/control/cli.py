@@ -15,6 +15,7 @@ import click
 
 from backfill_pipeline import __version__
 from backfill_pipeline.control.ranges import checked_days, named_sites
+from backfill_pipeline.core.commands import repair_command
 from backfill_pipeline.core.day import parse_day
 from backfill_pipeline.errors import (
     BackfillError,
@@ -187,25 +188,35 @@ def errors(backfill_id: str | None, *, as_json: bool) -> None:
 
 @backfill.command()
 @range_options
-@click.option("--deep", is_flag=True, help="Read every row, not the footers alone.")
+@click.option("--deep", is_flag=True, help="Read every byte, not the footers alone.")
 @json_option
 def adopt(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_json: bool) -> None:
-    """Record days that the store holds and Dagster knows nothing of, verified instead of fetched again.
+    """Record days that are in the store and not in Dagster's record, verified instead of fetched again.
 
-    For a Dagster storage that was lost, or a bucket that another installation filled. Exit code 1 when an object is
-    damaged.
+    For a Dagster storage that was lost, or a bucket that another installation filled. Days that Dagster has recorded
+    are compared with the store. Exit code 1 when an object is damaged, or recorded and missing.
 
     Example: backfill adopt --from 2025-03-01 --to 2025-03-31
     """
     control = _control()
     checked_days(control.settings, first, last, datetime.now(UTC))
     counts = dict.fromkeys(("adopted", "known", "missing", "damaged"), 0)
+    lost = []
     for one in control.adopt(first, last, sites, deep=deep):
         counts[one.result] += 1
-        if one.result == "damaged" and not as_json:
-            click.echo(f"damaged  {one.site} {one.day}: {'; '.join(one.wrong)}")
-    click.echo(json.dumps(counts) if as_json else ", ".join(f"{count} {what}" for what, count in counts.items()))
-    sys.exit(1 if counts["damaged"] else 0)
+        if one.result == "damaged" or (one.result == "missing" and one.recorded):
+            lost.append((one.site, one.day))
+            if not as_json:
+                recorded = " (recorded as stored)" if one.recorded else ""
+                click.echo(f"{one.result}  {one.site} {one.day}{recorded}: {'; '.join(one.wrong)}")
+    repair = repair_command(lost, control.settings.sites, deep=deep) if lost else None
+    if as_json:
+        click.echo(json.dumps(counts | {"repair": repair}))
+    else:
+        click.echo(", ".join(f"{count} {what}" for what, count in counts.items()))
+        if repair:
+            click.echo(f"to fetch these days again: {repair}")
+    sys.exit(1 if lost else 0)
 
 
 @backfill.command()
@@ -238,24 +249,35 @@ def serve(host: str, port: int) -> None:
 
 @backfill.command()
 @range_options
-@click.option("--deep", is_flag=True, help="Read every row, not the footers alone.")
+@click.option("--deep", is_flag=True, help="Read every byte, not the footers alone.")
+@click.option(
+    "--repair", is_flag=True, help="Launch a backfill of the missing and damaged site-days, and print its id."
+)
 @json_option
-def verify(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_json: bool) -> None:
-    """Hold every expected object of a range against the contract; exit code 1 when one is missing, damaged or foreign.
+def verify(first: date, last: date, sites: tuple[str, ...], *, deep: bool, repair: bool, as_json: bool) -> None:
+    """Verify every expected object of a range; exit code 1 when one is missing, damaged or foreign.
+
+    Compares the objects with what they should contain and with Dagster's records. The last line is the command that
+    repairs what was found. With --repair the exit code is 0 once all that was found is being fetched again.
 
     Example: backfill verify --from 2025-03-01 --to 2025-03-31 --site ses_falls_city
     """
     from backfill_pipeline.control.verifying import verified  # noqa: PLC0415 - Arrow takes long to import
 
     settings = Settings.load()
-    days = checked_days(settings, first, last, datetime.now(UTC))
-    report = verified(settings, named_sites(settings, sites), days, deep=deep)
+    days, wanted = checked_days(settings, first, last, datetime.now(UTC)), named_sites(settings, sites)
+    control = _control() if repair or (settings.home / "dagster.yaml").is_file() else None
+    records = control.gateway.records((site, day) for site in wanted for day in days) if control else None
+    report = verified(settings, wanted, days, deep=deep, recorded=records)
+    started = control.repair(report.wrong) if control and repair and report.wrong else None
     if as_json:
-        click.echo(json.dumps(report.facts()))
+        click.echo(json.dumps(report.facts() | ({"backfill_id": started.backfill_id} if started else {})))
     else:
-        for line in report.lines():
+        for line in report.lines(with_repair=started is None):
             click.echo(line)
-    sys.exit(0 if report.is_good else 1)
+        if started:
+            click.echo(f"{started.backfill_id}  {started.message}")
+    sys.exit(0 if report.is_good or (started and not report.foreign) else 1)
 
 
 @backfill.command()

@@ -8,10 +8,11 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
+from functools import cached_property
 from threading import Lock
 
 import dagster as dg
@@ -34,7 +35,11 @@ from backfill_pipeline.orchestration.adopt import Adopted, adopt
 from backfill_pipeline.orchestration.failures import observed_error
 from backfill_pipeline.orchestration.home import see_postgres
 from backfill_pipeline.orchestration.partitions import PREFIX, asset_key, day_partitions, site_of
+from backfill_pipeline.orchestration.records import compare_records, read_records
 from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.comparison import Comparison, Recorded, SiteDay, compare_range
+from backfill_pipeline.storage.days import settings_store
+from backfill_pipeline.storage.store import Store
 
 ALIVE_S = 75.0
 """A daemon whose newest heartbeat is older than this is taken for dead; it sends one every 30 s."""
@@ -53,6 +58,7 @@ _KEPT = (
     "dagster/row_count",
     "path",
     "bytes",
+    "etag",
     "state",
     "thin",
     "samples_fetched",
@@ -181,6 +187,11 @@ class Gateway:
         self._events: dict[str, _Events] = {}
         self._lock = Lock()
 
+    @cached_property
+    def store(self) -> Store:
+        """The store that the settings name, opened when it is first needed."""
+        return settings_store(self.settings)
+
     def daemon_is_alive(self) -> bool:
         """Whether a daemon, which begins and watches all runs, has lately given a sign of life."""
         beats = self.instance.get_daemon_heartbeats().values()
@@ -194,6 +205,7 @@ class Gateway:
         skip: Mapping[str, Collection[date]] | None = None,
         forecast: str | None = None,
         after: str | None = None,
+        is_repair: bool = False,
     ) -> str:
         """Ask for a partition backfill; the daemon takes it on. Its id.
 
@@ -204,6 +216,7 @@ class Gateway:
             forecast: what was foreseen, as JSON.
             after: id of the newest backfill that the caller knows of; the new id follows from it, so that of two who
                 launch at the same instant, on whatever machine, the storage takes one. None: any id.
+            is_repair: the days that are left out are not counted as days of the backfill.
 
         Raises:
             AlreadyRunningError: another launch with the same `after` came first.
@@ -225,7 +238,7 @@ class Gateway:
             status=BulkActionStatus.COMPLETED_SUCCESS if target.is_empty else BulkActionStatus.REQUESTED,
             from_failure=False,
             tags={
-                ASKED_TAG: json.dumps({"first": str(days[0]), "last": str(days[-1]), "sites": list(sites)}),
+                **({} if is_repair else {ASKED_TAG: _asked(sites, days)}),
                 **({FORECAST_TAG: forecast} if forecast else {}),
             },
             backfill_timestamp=now,
@@ -279,12 +292,45 @@ class Gateway:
             for record in self.instance.get_run_records(filters)
         ]
 
+    def records(self, site_days: Iterable[SiteDay]) -> dict[SiteDay, Recorded]:
+        """The latest record of each of some site-days, read from Dagster's storage."""
+        return read_records(self.instance, site_days)
+
     def days_stored(self, sites: Sequence[str]) -> dict[str, set[date]]:
-        """The days of each site that are stored and recorded."""
+        """The days of each site that are recorded as stored; the store is not asked."""
         return {
             site: {parse_day(key) for key in self.instance.get_materialized_partitions(asset_key(site))}
             for site in sites
         }
+
+    def stored(self, sites: Sequence[str], days: Sequence[date]) -> tuple[dict[str, set[date]], Comparison]:
+        """The days that are recorded and in the store, by site; and the recorded days that are not.
+
+        Raises:
+            StoreRefusedError, StoreBusyError: the store cannot be read.
+        """
+        kept: dict[str, set[date]] = {site: set() for site in sites}
+        lost = Comparison()
+        for part in compare_records(self.instance, self.store, sites, days):
+            for site, day in part.records:
+                if (site, day) not in part.lost:
+                    kept[site].add(day)
+            lost.missing |= part.lost.missing
+            lost.different |= part.lost.different
+        return kept, lost
+
+    def lost(self, recorded: Mapping[SiteDay, Recorded]) -> Comparison:
+        """Those of some recorded days that the store does not have as they were recorded.
+
+        Args:
+            recorded: size and ETag, by site and day; the hash is read from Dagster's storage where it is needed.
+
+        Raises:
+            StoreRefusedError, StoreBusyError: the store cannot be read.
+        """
+        first = compare_range(self.store, recorded)
+        # A few of many: their hashes, and what was recorded meanwhile, are read now.
+        return compare_range(self.store, self.records(list(first))) if first else first
 
     def adopt(self, sites: Sequence[str], days: Sequence[date], *, deep: bool) -> Iterator[Adopted]:
         """Record days that the store holds and this instance knows nothing of."""
@@ -429,6 +475,10 @@ def _id_after(text: str) -> str:
         number, letter = divmod(number, 26)
         letters.append(chr(ord("a") + letter))
     return "".join(letters)
+
+
+def _asked(sites: Sequence[str], days: Sequence[date]) -> str:
+    return json.dumps({"first": str(days[0]), "last": str(days[-1]), "sites": list(sites)})
 
 
 def _title(text: str) -> str:

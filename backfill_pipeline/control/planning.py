@@ -318,7 +318,10 @@ def run_plan(
     with told.status("asking the API"):
         from backfill_pipeline.control.gateway import Gateway  # noqa: PLC0415 - Dagster takes long to import
 
-        stored = Gateway(settings).days_stored(wanted)
+        gateway = Gateway(settings)
+        stored = gateway.days_stored(wanted)
+        for site, day in gateway.stored(wanted, days)[1]:
+            stored[site].discard(day)  # `backfill start` fetches it again
         forecast = planned(settings, client, settings_store(settings), wanted, days, stored, price=price)
     save_plan(settings, forecast)
     console = Console(highlight=False)

@@ -10,7 +10,7 @@ what a request means, and how events become figures. Keep out: Dagster's API (`g
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -23,6 +23,7 @@ from backfill_pipeline.errors import AlreadyRunningError, DaemonDownError, Nothi
 from backfill_pipeline.orchestration.adopt import Adopted
 from backfill_pipeline.orchestration.build import sites_of
 from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.comparison import Comparison, SiteDay
 
 Word = Literal["not_started", "in_progress", "completed", "cancelled", "failed"]
 
@@ -58,6 +59,7 @@ class Started:
         days: days of the range.
         todo: site-days that will be fetched.
         skipped: site-days that are stored already.
+        lost: site-days to fetch whose record exists while their object is missing or another one.
     """
 
     backfill_id: str
@@ -67,6 +69,7 @@ class Started:
     days: int
     todo: int
     skipped: int
+    lost: int = 0
 
     @property
     def message(self) -> str:
@@ -75,7 +78,8 @@ class Started:
         if not self.todo:
             return f"nothing to do: all {self.skipped} site-days are stored already"
         sites = "1 site" if len(self.sites) == 1 else f"{len(self.sites)} sites"
-        return f"{self.todo} site-days of {sites} will be fetched{kept}"
+        lost = f"; {self.lost} of them were stored, and their objects are missing or were changed" if self.lost else ""
+        return f"{self.todo} site-days of {sites} will be fetched{lost}{kept}"
 
     def facts(self) -> dict[str, Any]:
         """The answer of `POST /backfill/start`."""
@@ -255,22 +259,45 @@ class Control:
             UsageError: the range or a site cannot be backfilled.
             AlreadyRunningError: a backfill runs, and `force` is false; or another start was faster.
             DaemonDownError: the work would not be done.
+            StoreRefusedError, StoreBusyError: the store cannot be listed.
         """
         days = checked_days(self.settings, first, last, datetime.fromtimestamp(self._clock(), UTC))
         wanted = self._known(sites)
+        self._needs_daemon()
+        newest = self._made_way(force=force)
+        skip, lost = ({}, Comparison()) if force else self.gateway.stored(wanted, days)
+        skipped = sum(map(len, skip.values()))
+        backfill_id = self.gateway.launch(
+            wanted, days, skip=skip, after=newest or "the first", forecast=forecast(wanted) if forecast else None
+        )
+        todo = len(days) * len(wanted) - skipped
+        return Started(backfill_id, first, last, wanted, len(days), todo, skipped, lost=len(lost))
+
+    def repair(self, site_days: Collection[SiteDay]) -> Started:
+        """Launch a backfill of exactly these site-days, of which there is at least one.
+
+        Raises:
+            UsageError: a day or a site cannot be backfilled.
+            AlreadyRunningError: a backfill runs.
+            DaemonDownError: the daemon, which would do the work, does not run.
+        """
+        wanted: dict[str, set[date]] = {}
+        for site, day in site_days:
+            wanted.setdefault(site, set()).add(day)
+        sites, days = self._known(sorted(wanted)), sorted({day for _, day in site_days})
+        checked_days(self.settings, days[0], days[-1], datetime.fromtimestamp(self._clock(), UTC))
+        self._needs_daemon()
+        newest = self._made_way(force=False)
+        skip = {site: set(days) - wanted[site] for site in sites}
+        backfill_id = self.gateway.launch(sites, days, skip=skip, after=newest or "the first", is_repair=True)
+        return Started(backfill_id, days[0], days[-1], sites, len(days), len(site_days), 0)
+
+    def _needs_daemon(self) -> None:
         if not self.gateway.daemon_is_alive():
             raise DaemonDownError(
                 "Dagster's daemon gives no sign of life, so nothing would be fetched: start it with `backfill up` "
                 "(or `dagster dev`), then start the backfill again"
             )
-        newest = self._made_way(force=force)
-        stored = {} if force else self.gateway.days_stored(wanted)
-        skip = {site: kept & set(days) for site, kept in stored.items()}
-        skipped = sum(map(len, skip.values()))
-        backfill_id = self.gateway.launch(
-            wanted, days, skip=skip, after=newest or "the first", forecast=forecast(wanted) if forecast else None
-        )
-        return Started(backfill_id, first, last, wanted, len(days), len(days) * len(wanted) - skipped, skipped)
 
     def status(self, backfill_id: str | None = None) -> Status:
         """How far a backfill has come; the newest one when no id is given.

@@ -4,18 +4,19 @@ Put here: which objects are expected, and what the report says. Keep out: what i
 (`storage/parquet.py`).
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from backfill_pipeline.core.layout import day_prefix, object_key, parse_key
-from backfill_pipeline.errors import DamagedObjectError, UsageError
+from backfill_pipeline.core.commands import repair_command
+from backfill_pipeline.core.layout import object_key, parse_key
+from backfill_pipeline.errors import UsageError
 from backfill_pipeline.settings import Settings
-from backfill_pipeline.storage.days import day_footer, get_day, settings_store
-from backfill_pipeline.storage.parquet import Footer, findings, row_findings
-from backfill_pipeline.storage.store import Store
+from backfill_pipeline.storage.comparison import Recorded, SiteDay, compare, list_days
+from backfill_pipeline.storage.days import read_object, settings_store
+from backfill_pipeline.storage.parquet import Footer
 
 AT_ONCE = 16
 """Objects looked at side by side: a footer is a request that waits for the store."""
@@ -26,20 +27,43 @@ AT_ONCE_DEEP = 4
 
 @dataclass
 class Report:
-    """What became of the expected objects: (site, day) by state, and what is wrong with those damaged.
+    """The expected objects: (site, day) by state, and what is wrong with those damaged.
 
-    `expected` says of what, and where.
-    `foreign` holds the keys below the range's folders that belong to no site-day that anybody expects.
+    Attributes:
+        stored: whole, with rows.
+        empty: whole, without a row.
+        missing: without an object.
+        damaged: not what was stored, with what was found.
+        foreign: keys below the folders of the range that belong to no expected site-day.
+        rows: rows of the whole objects.
+        bytes: their bytes.
+        expected: what was expected, and where.
+        deep: whether every byte was read.
+        all_sites: the sites of ACE_SITES.
+        compared: whether Dagster's records were compared with the objects.
     """
 
-    stored: list[tuple[str, date]] = field(default_factory=list)
-    empty: list[tuple[str, date]] = field(default_factory=list)
-    missing: list[tuple[str, date]] = field(default_factory=list)
-    damaged: dict[tuple[str, date], list[str]] = field(default_factory=dict)
+    stored: list[SiteDay] = field(default_factory=list)
+    empty: list[SiteDay] = field(default_factory=list)
+    missing: list[SiteDay] = field(default_factory=list)
+    damaged: dict[SiteDay, list[str]] = field(default_factory=dict)
     foreign: list[str] = field(default_factory=list)
     rows: int = 0
     bytes: int = 0
     expected: str = ""
+    deep: bool = False
+    all_sites: tuple[str, ...] = ()
+    compared: bool = False
+
+    @property
+    def wrong(self) -> list[SiteDay]:
+        """The site-days that have to be fetched again."""
+        return sorted([*self.missing, *self.damaged])
+
+    @property
+    def repair(self) -> str | None:
+        """The command that fetches them again; None when there is none."""
+        return repair_command(self.wrong, self.all_sites, deep=self.deep) if self.wrong else None
 
     @property
     def is_good(self) -> bool:
@@ -49,7 +73,7 @@ class Report:
     def facts(self) -> dict[str, Any]:
         """The report for scripts."""
 
-        def listed(days: Sequence[tuple[str, date]]) -> list[dict[str, str]]:
+        def listed(days: Sequence[SiteDay]) -> list[dict[str, str]]:
             return [{"site": site, "date": day.isoformat()} for site, day in days]
 
         return {
@@ -64,10 +88,12 @@ class Report:
                 for (site, day), wrong in self.damaged.items()
             ],
             "foreign": self.foreign,
+            "records_compared": self.compared,
+            "repair": self.repair,
         }
 
-    def lines(self) -> Iterator[str]:
-        """The report for people."""
+    def lines(self, *, with_repair: bool = True) -> Iterator[str]:
+        """The report for people; the last line is the command that repairs what was found, if there is one."""
         for site, day in self.missing:
             yield f"missing  {site} {day}"
         for (site, day), wrong in self.damaged.items():
@@ -76,17 +102,35 @@ class Report:
             yield f"foreign  {key}"
         for site, day in self.empty:
             yield f"empty    {site} {day}"
+        if not self.compared:
+            yield "Dagster's records were not compared with the objects: DAGSTER_HOME has no dagster.yaml"
         yield (
             f"{len(self.stored)} stored with {self.rows:,} rows, {len(self.empty)} empty, "
             f"{len(self.missing)} missing, {len(self.damaged)} damaged, {len(self.foreign)} foreign; "
             f"expected: {self.expected}"
         )
+        if with_repair and self.repair:
+            yield f"to fetch these days again: {self.repair}"
 
 
-def verified(settings: Settings, sites: Sequence[str], days: Sequence[date], *, deep: bool) -> Report:
-    """List the range's folders, then read every expected object: its footer, or with `deep` all of it.
+def verified(
+    settings: Settings,
+    sites: Sequence[str],
+    days: Sequence[date],
+    *,
+    deep: bool,
+    recorded: Mapping[SiteDay, Recorded] | None = None,
+) -> Report:
+    """List the range, then read every expected object: its footer, or with `deep` all of it.
 
     An object of a site that was not asked about is foreign only when `ACE_SITES` is set and does not name it.
+
+    Args:
+        settings: they name the store, and the sites that are expected at all.
+        sites: site names.
+        days: UTC days, ascending.
+        deep: read every byte, and compare the hash of each file.
+        recorded: Dagster's records of these days; None: they were not read.
 
     Raises:
         StoreRefusedError, StoreBusyError: the store cannot be read.
@@ -94,30 +138,39 @@ def verified(settings: Settings, sites: Sequence[str], days: Sequence[date], *, 
     store = settings_store(settings)
     named = sites[0] if len(sites) == 1 else f"{len(sites)} sites"
     report = Report(
-        expected=f"{len(sites) * len(days)} objects, of {named}, {days[0]} to {days[-1]}, in {store.url('')}"
+        expected=f"{len(sites) * len(days)} objects, of {named}, {days[0]} to {days[-1]}, in {store.url('')}",
+        deep=deep,
+        all_sites=settings.sites,
+        compared=recorded is not None,
     )
     known = {*settings.sites, *sites} if settings.sites else None
+    listed = list_days(store, days[0], days[-1])
+    recorded = recorded or {}
+    expected = {(site, day): object_key(site, day) for site in sites for day in days}
+    there = {one: listed[key] for one, key in expected.items() if key in listed}
+    report.foreign = sorted(key for key in listed if _is_foreign(key, known))
+    report.missing = [one for one in expected if one not in there]
+    changed = compare(store, {one: recorded[one] for one in there if one in recorded}, listed.values())
+
+    def look(one: SiteDay) -> tuple[Footer | None, list[str]]:
+        record = recorded.get(one)
+        try:
+            return read_object(
+                store, *one, size=there[one].bytes, deep=deep, sha256=record.sha256 if record is not None else None
+            )
+        except FileNotFoundError:
+            return None, ["it was deleted a moment ago"]
+
     with ThreadPoolExecutor(AT_ONCE_DEEP if deep else AT_ONCE) as pool:
-        sizes: dict[str, int] = {}
-        for listed in pool.map(lambda day: list(store.list(day_prefix(day))), days):
-            sizes.update({stat.key: stat.bytes for stat in listed})
-        expected = [(site, day) for site in sites for day in days]
-        report.foreign = sorted(key for key in sizes if _is_foreign(key, known))
-        there = [(site, day) for site, day in expected if object_key(site, day) in sizes]
-        report.missing = [site_day for site_day in expected if object_key(*site_day) not in sizes]
-
-        def look(site_day: tuple[str, date]) -> tuple[Footer | None, list[str]]:
-            site, day = site_day
-            return _looked(store, site, day, sizes[object_key(site, day)], deep=deep)
-
-        looks = pool.map(look, there)
-        for site_day, (footer, wrong) in zip(there, looks, strict=True):
+        for one, (footer, wrong) in zip(there, pool.map(look, there), strict=True):
+            if one in changed.different:
+                wrong.append(changed.different[one])
             if footer is None or wrong:
-                report.damaged[site_day] = wrong
+                report.damaged[one] = wrong
                 continue
             report.rows += footer.rows
-            report.bytes += sizes[object_key(*site_day)]
-            (report.empty if footer.about.get("state") == "empty" else report.stored).append(site_day)
+            report.bytes += there[one].bytes
+            (report.empty if footer.about.get("state") == "empty" else report.stored).append(one)
     return report
 
 
@@ -127,17 +180,3 @@ def _is_foreign(key: str, known: Collection[str] | None) -> bool:
     except UsageError:
         return True
     return known is not None and site not in known
-
-
-def _looked(store: Store, site: str, day: date, size: int, *, deep: bool) -> tuple[Footer | None, list[str]]:
-    """An object's footer, and what is wrong with it."""
-    try:
-        footer = day_footer(store, site, day)
-        wrong = findings(footer, site, day, size)
-        if deep and footer.columns_right:
-            wrong += row_findings(get_day(store, site, day), footer, site, day)
-    except FileNotFoundError:
-        return None, ["it was there a moment ago, and is no longer"]
-    except DamagedObjectError as error:
-        return None, [str(error)]
-    return footer, wrong

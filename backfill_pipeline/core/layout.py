@@ -6,6 +6,7 @@ Put here: the one function that names objects and its inverse. Keep out: what a 
 
 import re
 from datetime import date
+from os.path import commonprefix
 
 from backfill_pipeline.core.day import parse_day
 from backfill_pipeline.errors import UsageError
@@ -72,6 +73,11 @@ def file_name(site: str) -> str:
 def day_prefix(day: date) -> str:
     """What the keys of a day's objects begin with, of whatever site: `timeseries/YYYY/MM/DD/`."""
     return f"{ROOT}/{day:%Y/%m/%d}/"
+
+
+def range_prefix(first: date, last: date) -> str:
+    """The longest text that the keys of all days from `first` to `last` begin with."""
+    return commonprefix([day_prefix(first), day_prefix(last)])  # noqa: RUF071 - a prefix of keys, not a folder
 
 
 def parse_key(key: str) -> tuple[str, date]:

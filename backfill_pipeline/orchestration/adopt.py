@@ -15,11 +15,11 @@ import dagster as dg
 
 from backfill_pipeline.core.day import partition_key
 from backfill_pipeline.core.layout import object_key
-from backfill_pipeline.errors import DamagedObjectError
 from backfill_pipeline.orchestration.partitions import asset_key
+from backfill_pipeline.orchestration.records import ComparedPart, compare_records
 from backfill_pipeline.settings import Settings
-from backfill_pipeline.storage.days import day_footer, get_day, settings_store
-from backfill_pipeline.storage.parquet import findings, row_findings
+from backfill_pipeline.storage.comparison import Comparison, Recorded, SiteDay
+from backfill_pipeline.storage.days import read_object, settings_store
 from backfill_pipeline.storage.store import Store
 
 _AT_ONCE = 16
@@ -36,15 +36,17 @@ class Adopted:
     Attributes:
         site: its site.
         day: its day.
-        result: `adopted`: verified and recorded now; `known`: recorded before, and not looked at; `missing`: no object;
-            `damaged`: an object that is not believed, and not recorded.
-        wrong: what is wrong with a damaged one, a line each.
+        result: `adopted`: verified and recorded now; `known`: recorded before, and the object is the recorded one;
+            `missing`: no object; `damaged`: an object that is not believed, or not the recorded one.
+        wrong: what was found, a line each.
+        recorded: whether Dagster had a record of the day before. Such a day is not recorded again.
     """
 
     site: str
     day: date
     result: Literal["adopted", "known", "missing", "damaged"]
     wrong: tuple[str, ...] = ()
+    recorded: bool = False
 
 
 def adopt(
@@ -52,31 +54,51 @@ def adopt(
 ) -> Iterator[Adopted]:
     """Verify what the store holds of `sites` x `days`, and record each good day that Dagster does not know.
 
-    Each day is recorded before it is given out, so that an interrupted call goes on where it ended.
+    Each day is recorded before it is given out, so that an interrupted call goes on where it ended. Days that Dagster
+    knows are compared with a listing of the store, and with `deep` read and compared with the recorded hash.
 
     Args:
         instance: where to record.
         settings: they name the store.
         sites: site names.
         days: UTC days.
-        deep: read every row, not the footers alone.
+        deep: read every byte, not the footers alone.
 
     Raises:
         SettingError, StoreRefusedError, StoreBusyError: the store cannot be read.
     """
     store = settings_store(settings)
     with ThreadPoolExecutor(_AT_ONCE_DEEP if deep else _AT_ONCE) as pool:
-        for site in sites:
-            recorded = instance.get_materialized_partitions(asset_key(site))
-            unknown = [day for day in days if partition_key(day) not in recorded]
-            yield from (Adopted(site, day, "known") for day in days if partition_key(day) in recorded)
-            looks = pool.map(lambda day, site=site: _looked(store, site, day, deep=deep), unknown)
-            for day, look in zip(unknown, looks, strict=True):
-                if isinstance(look, Adopted):
-                    yield look
+        for part in compare_records(instance, store, sites, days):
+
+            def look(one: SiteDay, part: ComparedPart = part) -> dg.AssetMaterialization | Adopted:
+                if one not in part.records:
+                    return _looked(store, *one, deep=deep)
+                return _compared(store, *one, part.records[one], part.lost, deep=deep)
+
+            wanted = [(site, day) for site in sites for day in part.days]
+            for (site, day), found in zip(wanted, pool.map(look, wanted), strict=True):
+                if isinstance(found, Adopted):
+                    yield found
                 else:
-                    instance.report_runless_asset_event(look)
+                    instance.report_runless_asset_event(found)
                     yield Adopted(site, day, "adopted")
+
+
+def _compared(store: Store, site: str, day: date, known: Recorded, lost: Comparison, *, deep: bool) -> Adopted:
+    """A day that Dagster knows, compared with the store."""
+    one = (site, day)
+    if one in lost.missing:
+        return Adopted(site, day, "missing", (lost.found(one),), recorded=True)
+    wrong = [lost.different[one]] if one in lost.different else []
+    if deep and not wrong:
+        stat = store.head(object_key(site, day))
+        try:
+            size = 0 if stat is None else stat.bytes
+            _, wrong = read_object(store, site, day, size=size, deep=True, sha256=known.sha256)
+        except FileNotFoundError:
+            return Adopted(site, day, "missing", ("it was deleted a moment ago",), recorded=True)
+    return Adopted(site, day, "damaged" if wrong else "known", tuple(wrong), recorded=True)
 
 
 def _looked(store: Store, site: str, day: date, *, deep: bool) -> dg.AssetMaterialization | Adopted:
@@ -86,15 +108,10 @@ def _looked(store: Store, site: str, day: date, *, deep: bool) -> dg.AssetMateri
     if stat is None:
         return Adopted(site, day, "missing")
     try:
-        footer = day_footer(store, site, day)
-        wrong = findings(footer, site, day, stat.bytes)
-        if deep and footer.columns_right:
-            wrong += row_findings(get_day(store, site, day), footer, site, day)
+        footer, wrong = read_object(store, site, day, size=stat.bytes, deep=deep)
     except FileNotFoundError:
         return Adopted(site, day, "missing")
-    except DamagedObjectError as error:
-        wrong = [str(error)]
-    if wrong:
+    if footer is None or wrong:
         return Adopted(site, day, "damaged", tuple(wrong))
     about = footer.about
     dropped = json.loads(about.get("dropped", "{}"))
@@ -119,5 +136,6 @@ def _looked(store: Store, site: str, day: date, *, deep: bool) -> dg.AssetMateri
             "requests": 0,
             "duration_s": 0.0,
             "sha256": stat.sha256 or stat.named or "",
+            **({"etag": stat.etag} if stat.etag else {}),
         },
     )

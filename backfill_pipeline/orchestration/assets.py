@@ -291,6 +291,7 @@ class _Run:
                 "put_s": round(day.put_s, 3),
                 "duration_s": round(fetched.seconds, 3),
                 "sha256": stored.sha256,
+                **({"etag": stored.etag} if stored.etag else {}),
             },
         )
 

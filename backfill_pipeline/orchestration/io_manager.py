@@ -18,10 +18,10 @@ from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import (
     StoredDay,
     get_days,
-    is_stored,
     put_day,
     scan_days,
     settings_store,
+    stored_footers,
 )
 from backfill_pipeline.storage.parquet import Encoding
 from backfill_pipeline.storage.store import Store
@@ -94,7 +94,7 @@ class DayIOManager(dg.ConfigurableIOManager):
 
         Raises:
             FileNotFoundError: days are not stored; the message names the site, the days and what to do.
-            DamagedObjectError: an object cannot be read.
+            DamagedObjectError: an object is cut, or belongs to another site or day.
             StoreRefusedError, StoreBusyError: the store.
         """
         site = site_of(context.asset_key.path[-1])
@@ -103,10 +103,13 @@ class DayIOManager(dg.ConfigurableIOManager):
         kind = f"{getattr(wanted, '__module__', '')}.{getattr(wanted, '__qualname__', '')}"
         try:
             if kind.startswith("polars.") and kind.endswith(".LazyFrame"):
+                if len(stored_footers(self.store, site, days)) < len(days):
+                    raise FileNotFoundError
                 return scan_days(self.store, site, days)
             table = get_days(self.store, site, days)
         except FileNotFoundError as error:
-            missing = [day.isoformat() for day in days if not is_stored(self.store, site, day)]
+            there = stored_footers(self.store, site, days)
+            missing = [day.isoformat() for day in days if day not in there]
             raise FileNotFoundError(
                 f"site {site!r}, {', '.join(missing)}: no object in {self.settings.store}; materialise "
                 f"{'this day' if len(missing) == 1 else 'these days'} of the site first"

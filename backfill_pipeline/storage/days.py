@@ -11,11 +11,21 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from backfill_pipeline.core.commands import repair_command
 from backfill_pipeline.core.layout import object_key
 from backfill_pipeline.core.rows import DayRows
-from backfill_pipeline.errors import DamagedObjectError, StoreBusyError
+from backfill_pipeline.errors import DamagedObjectError, StoreBusyError, quoted
 from backfill_pipeline.settings import Settings
-from backfill_pipeline.storage.parquet import Encoding, Footer, decode, encode, findings, footer_bytes, read_footer
+from backfill_pipeline.storage.parquet import (
+    Encoding,
+    Footer,
+    decode,
+    encode,
+    findings,
+    footer_bytes,
+    read_footer,
+    row_findings,
+)
 from backfill_pipeline.storage.store import Stat, Store, open_store
 
 _END = 64 << 10
@@ -195,19 +205,108 @@ def wrong_object(store: Store, site: str, day: date, size: int | None = None) ->
     return findings(footer, site, day, footer.least_bytes if size is None else size)
 
 
+def checked_footer(store: Store, site: str, day: date) -> Footer:
+    """The footer of a stored day whose object is whole and belongs to this site and day.
+
+    Raises:
+        FileNotFoundError: the day is not stored.
+        DamagedObjectError: its object is cut, or belongs to another site or day.
+    """
+    try:
+        footer = day_footer(store, site, day)
+        wrong = findings(footer, site, day, footer.least_bytes)
+    except DamagedObjectError as error:
+        wrong = [str(error)]
+    if wrong:
+        raise damaged(store, site, day, wrong)
+    return footer
+
+
+def damaged(store: Store, site: str, day: date, wrong: Sequence[str], *, deep: bool = False) -> DamagedObjectError:
+    """The error of a reader who finds the object of a day damaged.
+
+    Args:
+        store: where it is.
+        site: whose day.
+        day: which.
+        wrong: what is wrong with it.
+        deep: whether only reading all rows shows it.
+    """
+    return DamagedObjectError(
+        f"site {quoted(site)}, {day}: {store.url(object_key(site, day))} is damaged: {'; '.join(wrong)}",
+        hint=f"to fetch the day again, run: {repair_command([(site, day)], deep=deep)}",
+        site=site,
+        day=day,
+    )
+
+
+def read_object(
+    store: Store, site: str, day: date, *, size: int, deep: bool, sha256: str | None = None
+) -> tuple[Footer | None, list[str]]:
+    """The footer of a stored day, and what is wrong with its object, a line each.
+
+    Args:
+        store: where it is.
+        site: whose day.
+        day: which.
+        size: the object's bytes, as listed.
+        deep: read the whole object: its rows, and the SHA-256 of all its bytes.
+        sha256: the hash that was recorded outside the object. None: the hash that the store keeps beside it, if any.
+
+    Returns:
+        The footer, None where it cannot be read; and the findings.
+
+    Raises:
+        FileNotFoundError: the day is not stored.
+    """
+    if not deep:
+        try:
+            footer = day_footer(store, site, day)
+        except DamagedObjectError as error:
+            return None, [str(error)]
+        return footer, findings(footer, site, day, size)
+    key = object_key(site, day)
+    data = store.get(key)
+    found = hashlib.sha256(data).hexdigest()
+    if sha256 is None:
+        head = store.head(key)
+        sha256 = (head.sha256 or head.named) if head is not None else None
+    if sha256 is not None and found != sha256:
+        where = "the SHA-256 of its bytes is not the recorded one"
+        try:
+            damaged_footer, wrong = _read_whole(data, site, day, size)
+        except Exception:  # noqa: BLE001 - bytes of any kind: whatever the reader raises, the hash is the finding
+            return None, [where]
+        return damaged_footer, [where, *wrong]
+    return _read_whole(data, site, day, size)
+
+
+def _read_whole(data: bytes, site: str, day: date, size: int) -> tuple[Footer | None, list[str]]:
+    try:
+        footer = read_footer(data)
+        wrong = findings(footer, site, day, size)
+        if footer.columns_right:
+            wrong += row_findings(decode(data), footer, site, day)
+    except DamagedObjectError as error:
+        return None, [str(error)]
+    return footer, wrong
+
+
 def get_day(store: Store, site: str, day: date) -> Any:
     """A stored day as an Arrow table with the contract's columns.
 
     Raises:
         FileNotFoundError: the day is not stored.
-        DamagedObjectError: its object cannot be read.
+        DamagedObjectError: its object cannot be read, or belongs to another site or day.
     """
-    key = object_key(site, day)
-    data = store.get(key)
+    data = store.get(object_key(site, day))
     try:
-        return decode(data)
+        wrong = findings(read_footer(data), site, day, len(data))
+        if not wrong:
+            return decode(data)
     except DamagedObjectError as error:
-        raise DamagedObjectError(f"{store.url(key)}: {error}; fetch the day again") from error
+        wrong = [str(error)]
+    raise damaged(store, site, day, wrong)
 
 
 def get_days(store: Store, site: str, days: Sequence[date]) -> Any:
@@ -215,7 +314,7 @@ def get_days(store: Store, site: str, days: Sequence[date]) -> Any:
 
     Raises:
         FileNotFoundError: a day is not stored.
-        DamagedObjectError: an object cannot be read.
+        DamagedObjectError: an object cannot be read, or belongs to another site or day.
     """
     import pyarrow as pa  # noqa: PLC0415 - only readers need it
 
@@ -223,31 +322,34 @@ def get_days(store: Store, site: str, days: Sequence[date]) -> Any:
         return pa.concat_tables(pool.map(lambda day: get_day(store, site, day), sorted(days)))
 
 
-def is_stored(store: Store, site: str, day: date) -> bool:
-    """Whether the day has an object; asks for its last byte alone."""
-    try:
-        store.get(object_key(site, day), last=1)
-    except FileNotFoundError:
-        return False
-    return True
-
-
 def scan_days(store: Store, site: str, days: Sequence[date]) -> Any:
     """Stored days as a lazy polars frame, oldest first: only what a query needs of them is read.
 
-    Raises:
-        FileNotFoundError: a day is not stored.
+    The caller has read the footer of each day (`stored_footers`): an error inside of a query does not name the day.
     """
     import polars as pl  # noqa: PLC0415 - only readers need it
 
-    days = sorted(days)
-    with ThreadPoolExecutor(16) as pool:  # a day that is not there is told of here, not in the middle of a query
-        there = list(pool.map(lambda day: is_stored(store, site, day), days))
-    if not all(there):
-        raise FileNotFoundError(f"site {site!r}: {there.count(False)} of {len(days)} days are not stored")
     return pl.scan_parquet(
-        [store.url(object_key(site, day)) for day in days],
+        [store.url(object_key(site, day)) for day in sorted(days)],
         glob=False,
         hive_partitioning=False,
         storage_options=store.reader_options(),
     )
+
+
+def stored_footers(store: Store, site: str, days: Sequence[date]) -> dict[date, Footer]:
+    """The footers of those days that are stored, each whole and of this site and day.
+
+    Raises:
+        DamagedObjectError: an object is cut, or belongs to another site or day.
+    """
+
+    def footer(day: date) -> Footer | None:
+        try:
+            return checked_footer(store, site, day)
+        except FileNotFoundError:
+            return None
+
+    with ThreadPoolExecutor(16) as pool:
+        found = zip(days, pool.map(footer, days), strict=True)
+        return {day: one for day, one in found if one is not None}

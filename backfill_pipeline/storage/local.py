@@ -10,7 +10,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import filelock
@@ -56,16 +56,16 @@ class LocalStore:
                 _flush_folder(target.parent)
             finally:
                 part.unlink(missing_ok=True)
-        return Stat(key, len(data), sha256)
+            return _stat(key, target.stat(), sha256)
 
     def head(self, key: str) -> Stat | None:
-        """Size and hash, the latter from reading the file."""
+        """Size, time of the last write, and hash: the last from reading the file."""
         path = self.folder / key
         with _told(f"cannot read {path}"):
             try:
                 with path.open("rb") as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
-                    return Stat(key, file.seek(0, os.SEEK_END), digest)
+                    return _stat(key, os.fstat(file.fileno()), digest)
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
@@ -111,16 +111,13 @@ class LocalStore:
                     hint=f"end that process, then try again; the lock is {lock.lock_file}",
                 ) from None
 
-    def list(self, prefix: str) -> Iterator[Stat]:
-        """Files at keys that begin with `prefix`; parts are no objects."""
-        top = self.folder / prefix.rpartition("/")[0]
-        with _told(f"cannot list {top}"):
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Stat]:
+        """Files whose key begins with `prefix` and is greater than `after`; folders outside of that are not opened."""
+        top = prefix.rpartition("/")[0]
+        with _told(f"cannot list {self.folder / top}"):
             if self.folder.exists() and not self.folder.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, "no folder", str(self.folder))
-            found = sorted((path.relative_to(self.folder).as_posix(), path) for path in top.rglob("*"))
-            for key, path in found:
-                if key.startswith(prefix) and not key.startswith(f"{PARTS}/") and path.is_file():
-                    yield Stat(key, path.stat().st_size)
+            yield from _files(self.folder / top, f"{top}/" if top else "", prefix, after, ())
 
     def delete(self, key: str) -> None:
         """Remove the file, if it is there."""
@@ -138,6 +135,32 @@ class LocalStore:
     def duckdb_statements(self) -> tuple[str, ...]:
         """A path needs none."""
         return ()
+
+
+def _stat(key: str, found: os.stat_result, sha256: str | None = None) -> Stat:
+    """A file as a listing reports it. The time in nanoseconds stands in for an ETag: a folder keeps no hash."""
+    return Stat(key, found.st_size, sha256, f"{found.st_mtime_ns:x}")
+
+
+def _files(folder: Path, key: str, prefix: str, after: str, above: tuple[tuple[int, int], ...]) -> Iterator[Stat]:
+    """The files below a folder, in order of their keys; links to folders are followed, but not in a circle."""
+    try:
+        about = folder.stat()
+        entries = [(f"{key}{one.name}{'/' if one.is_dir() else ''}", one) for one in os.scandir(folder)]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    here = (about.st_dev, about.st_ino)
+    if here in above and here != (0, 0):
+        return
+    for name, entry in sorted(entries, key=lambda one: one[0]):
+        wanted = name.startswith(prefix) or (name.endswith("/") and prefix.startswith(name))
+        if not wanted or name == f"{PARTS}/" or (name < after and not after.startswith(name)):
+            continue
+        if name.endswith("/"):
+            yield from _files(folder / entry.name, name, prefix, after, (*above, here))
+        elif name > after and entry.is_file():
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                yield _stat(name, folder.joinpath(entry.name).stat())
 
 
 _WHY = {

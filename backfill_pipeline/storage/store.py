@@ -22,8 +22,10 @@ class Stat:
         bytes: its size.
         sha256: SHA-256 of its bytes, computed by the store; None where the store does not report it. A listing never
             reports it.
-        etag: the store's own mark of the content, without quotes; None in a folder, and where a store reports none. The
-            store chooses the form, so it may only be compared with an earlier mark of the same store.
+        etag: the store's own mark of the content, without quotes; None where a store reports none. A bucket's ETag
+            changes with the content. A folder's is the time at which the file was last written, so a copy of the file
+            has another one. The store chooses the form, so it may only be compared with an earlier mark of the same
+            store, and another mark does not prove other content.
         named: SHA-256 that its writer named beside the object; None where the store does not keep it.
     """
 
@@ -69,8 +71,8 @@ class Store(Protocol):
             Whether it was stored; False when another writer was faster.
         """
 
-    def list(self, prefix: str) -> Iterator[Stat]:
-        """All objects whose key begins with `prefix`, in order of their keys."""
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Stat]:
+        """Objects whose key begins with `prefix` and is greater than `after`, in order of their keys, lazily."""
 
     def delete(self, key: str) -> None:
         """Remove the object, if it is there."""

@@ -22,6 +22,7 @@ from dagster._daemon.types import DaemonHeartbeat
 import backfill_pipeline
 from backfill_pipeline.control.gateway import Gateway
 from backfill_pipeline.control.service import Control
+from backfill_pipeline.core.layout import object_key
 from backfill_pipeline.orchestration.build import JOB
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.settings import Settings
@@ -59,6 +60,9 @@ class Installation:
 
     def store(self, site: str, *days: date, rows: int = 10, **about: object) -> None:
         for day in days:
+            path = self.home / "data" / object_key(site, day)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes(100))
             self.instance.report_runless_asset_event(
                 dg.AssetMaterialization(
                     asset_key(site),

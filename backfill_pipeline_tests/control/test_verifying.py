@@ -1,17 +1,20 @@
 """`verified` over a bucket: four kinds of wrong, few bytes, and a store that cannot be read is no missing day."""
 
+import os
+import shlex
 from datetime import date, timedelta
 
 import pytest
 
-from backfill_pipeline.control.verifying import verified
+from backfill_pipeline.control.verifying import Report, verified
 from backfill_pipeline.core.layout import object_key
 from backfill_pipeline.core.rows import Counts, DayRows
 from backfill_pipeline.errors import StoreRefusedError
 from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.comparison import Recorded
 from backfill_pipeline.storage.days import put_day, settings_store
 from backfill_pipeline_tests.orchestration.fakes import day_rows
-from backfill_pipeline_tests.storage.bucket import BUCKET, KEY, SECRET, answers, bucket_server
+from backfill_pipeline_tests.storage.bucket import BUCKET, KEY, SECRET, answers, bucket_server, client
 
 DAYS = [date(2025, 1, 1) + timedelta(days=number) for number in range(6)]
 
@@ -62,13 +65,58 @@ def test_missing_empty_damaged_and_foreign_are_told_apart(bucket, deep):
 
 
 def test_footers_are_read_and_no_more(bucket):
-    """Without `deep` no more than 64 KB of an object are asked for, with one request for each object and each day."""
+    """Without `deep` one request lists the range, and one reads no more than 64 KB of each object."""
     proxy, settings = bucket
     proxy.reset()
     verified(settings, ["a"], DAYS[:4], deep=False)
     ranges = [asked.headers.get("Range", "") for asked in proxy.asked if "list-type" not in asked.path]
     assert ranges == ["bytes=-65536"] * 3
-    assert len(proxy.asked) == 4 + 3
+    assert len(proxy.asked) == 1 + 3
+
+
+def test_a_flipped_byte_anywhere_in_the_file_is_found_by_the_recorded_hash(tmp_path):
+    """Rows, page headers, statistics, footer, length and mark: `deep` compares a hash that is kept outside the file."""
+    settings, day = Settings(sites=("a",), store=str(tmp_path)), DAYS[0]
+    stored = put_day(settings_store(settings), day_rows("a", day, points=2, every_s=7200))
+    path = tmp_path / stored.key
+    whole, records = path.read_bytes(), {("a", day): Recorded(stored.bytes, None, stored.sha256)}
+    assert verified(settings, ["a"], [day], deep=True, recorded=records).is_good
+    for at in range(0, len(whole), 23):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        report = verified(settings, ["a"], [day], deep=True, recorded=records)
+        assert "SHA-256" in report.damaged["a", day][0], at
+
+
+def test_without_a_record_the_hash_that_the_bucket_keeps_is_compared(bucket):
+    """A byte of the footer that only the hash covers, in an object whose metadata has the hash of what was put."""
+    proxy, settings = bucket
+    store = settings_store(settings)
+    stored = put_day(store, day_rows("a", DAYS[3], points=9, every_s=60))
+    data = store.get(stored.key).replace(b"parquet-cpp-arrow", b"parquet-cpp-brrow")
+    client(proxy.direct).put_object(
+        Bucket=BUCKET, Key=f"days/{stored.key}", Body=data, Metadata={"sha256": stored.sha256}
+    )
+    try:
+        assert verified(settings, ["a"], [DAYS[3]], deep=False).is_good
+        assert "SHA-256" in verified(settings, ["a"], [DAYS[3]], deep=True).damaged["a", DAYS[3]][0]
+        records = {("a", DAYS[3]): Recorded(stored.bytes, stored.etag, stored.sha256)}
+        assert ("a", DAYS[3]) in verified(settings, ["a"], [DAYS[3]], deep=True, recorded=records).damaged
+    finally:
+        store.put(stored.key, store.get(stored.key).replace(b"brrow", b"arrow"), stored.sha256)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="shlex reads the line as POSIX shells do")
+def test_the_repair_is_a_line_that_a_shell_reads_back():
+    """The command names range, sites and `--deep`, whatever letters a name has; of all sites it names none."""
+    one = ("it's a `site`; $HOME", DAYS[1])
+    report = Report(damaged={one: ["cut"]}, missing=[("b", DAYS[0])], deep=True, all_sites=("b", one[0], "c"))
+    assert shlex.split(report.repair) == [
+        "backfill", "verify", "--from", "2025-01-01", "--to", "2025-01-02",
+        "--site", "b", "--site", one[0], "--deep", "--repair",
+    ]  # fmt: skip
+    assert list(report.lines())[-1].endswith(report.repair)
+    assert "--site" not in Report(missing=[("b", DAYS[0])], all_sites=("b",)).repair
+    assert Report().repair is None
 
 
 def test_a_store_that_refuses_is_no_missing_day(bucket):
@@ -76,7 +124,7 @@ def test_a_store_that_refuses_is_no_missing_day(bucket):
     proxy, settings = bucket
     proxy.always = answers(403, "AccessDenied")
     try:
-        with pytest.raises(StoreRefusedError, match="no permission"):
+        with pytest.raises(StoreRefusedError, match="no right to list"):
             verified(settings, settings.sites, DAYS, deep=False)
     finally:
         proxy.reset()

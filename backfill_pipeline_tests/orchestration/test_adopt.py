@@ -1,5 +1,6 @@
 """Adopting: a lost Dagster storage is filled again from the store, and only by what the store can show."""
 
+import os
 from datetime import date, timedelta
 
 import dagster as dg
@@ -49,10 +50,41 @@ def test_what_the_store_holds_is_recorded_again(tmp_path, deep):
 
 
 def test_adopting_twice_records_once(tmp_path):
-    """Days that Dagster knows are left alone: no second event, no look at the store."""
+    """Days that Dagster knows are not recorded again."""
     with Runs(tmp_path, FakeFetcher(), "north") as runs:
         assert runs.run("2025-01-01", "2025-01-02").success
-        (tmp_path / object_key("north", DAYS[0])).unlink()
         results = [one.result for one in adopt(runs.instance, runs.settings, ["north"], DAYS[:2])]
         assert results == ["known", "known"]
         assert len(runs.instance.fetch_materializations(asset_key("north"), limit=100).records) == 2
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_recorded_days_are_compared_with_the_store(tmp_path, deep):
+    """A recorded day whose object is gone, cut or another site's is reported, not recorded again; a copy is known."""
+    with Runs(tmp_path, FakeFetcher(), "north", "a b") as runs:
+        assert runs.run("2025-01-01", "2025-01-04").success
+        paths = [tmp_path / object_key("north", day) for day in DAYS]
+        other = tmp_path / object_key("a b", DAYS[2])
+        paths[0].unlink()
+        paths[1].write_bytes(paths[1].read_bytes()[:-9])
+        paths[2].write_bytes(other.read_bytes())
+        os.utime(paths[3], (1, 1))
+        found = list(adopt(runs.instance, runs.settings, ["north"], DAYS, deep=deep))
+        assert [one.result for one in found] == ["missing", "damaged", "damaged", "known"]
+        assert all(one.recorded for one in found)
+        assert "not in the store" in found[0].wrong[0]
+        assert "bytes" in found[1].wrong[0]
+        assert len(runs.instance.fetch_materializations(asset_key("north"), limit=100).records) == 4
+
+
+def test_a_byte_that_no_listing_shows_is_found_by_reading_all(tmp_path):
+    """The size and the time of the last write are as recorded: `deep` compares the recorded hash."""
+    with Runs(tmp_path, FakeFetcher(), "north") as runs:
+        assert runs.run("2025-01-01").success
+        path = tmp_path / object_key("north", DAYS[0])
+        before = path.stat()
+        path.write_bytes(path.read_bytes().replace(b"parquet-cpp-arrow", b"parquet-cpp-brrow"))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        for deep, result in ((False, "known"), (True, "damaged")):
+            (found,) = adopt(runs.instance, runs.settings, ["north"], DAYS[:1], deep=deep)
+            assert found.result == result

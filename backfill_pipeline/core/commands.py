@@ -1,0 +1,47 @@
+"""Commands that a message tells an operator to run, written so that they can be copied into a shell.
+
+Put here: the command lines of messages. Keep out: what the commands do (`control/`).
+"""
+
+import os
+import shlex
+import subprocess
+from collections.abc import Collection, Iterable, Sequence
+from datetime import date
+
+MOST_SITES = 20
+"""Sites that a command names at most: without `--site` it takes all of `ACE_SITES`, which is more and not wrong."""
+
+
+def shell_line(words: Sequence[str]) -> str:
+    """Words as one line, quoted for this system's shell."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def range_words(site_days: Iterable[tuple[str, date]], all_sites: Collection[str] = ()) -> list[str]:
+    """The options `--from`, `--to` and `--site` that cover some site-days, of which there is at least one.
+
+    Args:
+        site_days: the site-days.
+        all_sites: the sites of ACE_SITES; where the days are of all of them, or of too many, `--site` is left out.
+    """
+    pairs = list(site_days)
+    days = [day for _, day in pairs]
+    sites = sorted({site for site, _ in pairs})
+    named = [word for site in sites for word in ("--site", site)]
+    if all_sites and (len(sites) > MOST_SITES or set(sites) == set(all_sites)):
+        named = []
+    return ["--from", str(min(days)), "--to", str(max(days)), *named]
+
+
+def repair_command(
+    site_days: Iterable[tuple[str, date]], all_sites: Collection[str] = (), *, deep: bool = False
+) -> str:
+    """The command that fetches missing and damaged days again; `deep` where only reading all rows shows the damage."""
+    words = ["backfill", "verify", *range_words(site_days, all_sites), *(["--deep"] if deep else []), "--repair"]
+    return shell_line(words)
+
+
+def start_command(site_days: Iterable[tuple[str, date]], all_sites: Collection[str] = ()) -> str:
+    """The command that fetches the days that are not stored."""
+    return shell_line(["backfill", "start", *range_words(site_days, all_sites)])

@@ -1,0 +1,99 @@
+"""Records of stored days: read from Dagster's events, and removed on purpose.
+
+Put here: queries about recorded days, each by index and bounded by the range. Keep out: how records are compared with
+the store (`storage/comparison.py`).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from backfill_pipeline.core.day import parse_day, partition_key
+from backfill_pipeline.orchestration.partitions import asset_key
+from backfill_pipeline.storage.comparison import LISTED_DAYS, Comparison, Recorded, SiteDay, compare_range
+from backfill_pipeline.storage.store import Store
+
+_BATCH = 500
+
+_SITE_DAYS = 200_000
+"""Records in memory at once: some 100 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedPart:
+    """Some days of a range, compared with the store.
+
+    Attributes:
+        days: the days.
+        records: what was recorded of them, by site and day.
+        lost: the recorded days that the store does not have as they were recorded.
+    """
+
+    days: Sequence[date]
+    records: Mapping[SiteDay, Recorded]
+    lost: Comparison
+
+
+def read_records(instance: dg.DagsterInstance, site_days: Iterable[SiteDay]) -> dict[SiteDay, Recorded]:
+    """The latest record of each of some site-days; a site-day without a record is left out.
+
+    One event is read for each recorded day, 500 at a time, whatever else Dagster knows of the site.
+    """
+    days: dict[str, set[str]] = {}
+    for site, day in site_days:
+        days.setdefault(site, set()).add(partition_key(day))
+    found: dict[SiteDay, Recorded] = {}
+    for site, keys in days.items():
+        latest = instance.event_log_storage.get_latest_storage_id_by_partition(
+            asset_key(site), dg.DagsterEventType.ASSET_MATERIALIZATION, keys
+        )
+        numbers = sorted(latest.values())
+        for at in range(0, len(numbers), _BATCH):
+            part = numbers[at : at + _BATCH]
+            filters = dg.AssetRecordsFilter(asset_key=asset_key(site), storage_ids=part)
+            for record in instance.fetch_materializations(filters, limit=len(part)).records:
+                made = record.asset_materialization
+                if made is not None and made.partition is not None:
+                    found[site, parse_day(made.partition)] = recorded(made, record.timestamp)
+    return found
+
+
+def compare_records(
+    instance: dg.DagsterInstance, store: Store, sites: Sequence[str], days: Sequence[date]
+) -> Iterator[ComparedPart]:
+    """Read the records of a range and compare them with the store, some days at a time, so that memory is bounded.
+
+    A day that is recorded again meanwhile is right: its object was read back a moment ago.
+
+    Args:
+        instance: where the records are.
+        store: where the objects are.
+        sites: site names.
+        days: UTC days, ascending.
+
+    Raises:
+        StoreRefusedError, StoreBusyError: the store cannot be read.
+    """
+    many = max(1, min(LISTED_DAYS, _SITE_DAYS // max(1, len(sites))))
+    for at in range(0, len(days), many):
+        part = days[at : at + many]
+        records = read_records(instance, [(site, day) for site in sites for day in part])
+        lost = compare_range(store, records)
+        for one, record in read_records(instance, list(lost)).items():
+            if record != records[one]:
+                lost.forget(one)
+        yield ComparedPart(part, records, lost)
+
+
+def recorded(made: dg.AssetMaterialization, at: float) -> Recorded:
+    """What a materialisation says of its object."""
+    about = {name: made.metadata[name].value for name in ("bytes", "etag", "sha256") if name in made.metadata}
+    size = about.get("bytes")
+    return Recorded(size if isinstance(size, int) else None, _text(about.get("etag")), _text(about.get("sha256")), at)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
