@@ -8,6 +8,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -340,6 +341,16 @@ class Settings(BaseModel):
         inner = {_password(text) for text in texts}
         return frozenset(text for text in whole | inner | set(map(unquote, inner)) if text)
 
+    def make_private(self) -> Path:
+        """Create the private folder, for this user alone; one that exists is left as it is.
+
+        Returns:
+            The folder. Whether it could be created shows when it is used.
+        """
+        with suppress(OSError):
+            self.private.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self.private
+
     def require_key(self) -> str:
         """Give the API key.
 
@@ -363,7 +374,7 @@ class Settings(BaseModel):
                     f"DAGSTER_HOME holds {str(home)!r}, where there is no dagster.yaml; it should hold the folder of "
                     "this project's dagster.yaml"
                 )
-            self.private.mkdir(parents=True, exist_ok=True)
+            self.private.mkdir(mode=0o700, parents=True, exist_ok=True)
             denied = next(
                 (path for path in (home / "dagster.yaml", self.private) if not os.access(path, os.R_OK)), None
             )

@@ -396,6 +396,7 @@ def open_client(
     """
     key = settings.require_key()
     stop = stop or threading.Event()
+    settings.make_private()
     budget = open_budget(settings.limiter_url, key_id=key_id(key), per_minute=settings.requests_per_minute, stop=stop)
     return AceClient(settings.api_url, key, budget, retries=Retries(backoff or Backoff(), stop, log=log))
 

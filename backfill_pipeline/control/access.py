@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 
+from backfill_pipeline.core.loopback import is_loopback
 from backfill_pipeline.errors import quoted
 
 HEALTH_PATH = "/server_info"
@@ -69,14 +70,6 @@ class OwnOriginOnly:
         elif headers.get("sec-fetch-site") in ("cross-site", "same-site") and not _is_followed_link(scope, headers):
             return "this server does not answer to pages of another origin"
         return ""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name, without a port, can only mean this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _host_of(url: str) -> str:

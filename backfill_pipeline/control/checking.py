@@ -19,6 +19,7 @@ from backfill_pipeline.ace.budget import open_budget
 from backfill_pipeline.ace.client import AceClient, key_id, open_client
 from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.errors import BackfillError, KeyRefusedError, SettingError
+from backfill_pipeline.orchestration.exposed_secrets import exposed_secrets
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import put_verified, settings_store
 from backfill_pipeline.storage.local import LocalStore
@@ -73,6 +74,8 @@ def checked(
         now: Unix seconds.
     """
     yield Finding("ok", "settings", f"read; store {settings.store}, home {settings.home}")
+    for exposure in exposed_secrets(settings):
+        yield Finding("warn", "secrets", exposure.found, exposure.hint)
     budget = list(_tried("budget", "check BACKFILL_LIMITER", lambda: _budget(settings)))
     yield from budget
     if _failed(budget):
@@ -134,6 +137,7 @@ def _tried(name: str, todo: str, look: Callable[[], Finding]) -> Iterator[Findin
 
 def _budget(settings: Settings) -> Finding:
     key = settings.api_key.get_secret_value() if settings.api_key else ""
+    settings.make_private()
     wait = open_budget(settings.limiter_url, key_id=key_id(key), per_minute=settings.requests_per_minute).wait_now()
     kind = settings.limiter_url.partition("://")[0]
     found = f"{settings.requests_per_minute} requests a minute, kept in {kind}; a request would wait {wait:.0f} s now"

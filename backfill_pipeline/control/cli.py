@@ -117,10 +117,13 @@ def start(first: date, last: date, sites: tuple[str, ...], *, force: bool, wait:
     Example: backfill start --from 2025-03-01 --to 2025-03-31 --site ses_falls_city --wait
     """
     from backfill_pipeline.control.planning import foreseen  # noqa: PLC0415 - Arrow takes long to import
+    from backfill_pipeline.orchestration.exposed_secrets import exposed_secrets  # noqa: PLC0415 - only here
 
     control = _control()
     forecast = None if force else foreseen(control.settings, first, last)
     started = control.start(first, last, sites, force=force, forecast=forecast)
+    for exposure in exposed_secrets(control.settings):
+        click.echo(f"warning: {exposure}", err=True)
     if not wait:
         click.echo(json.dumps(started.facts()) if as_json else f"{started.backfill_id}  {started.message}")
         return

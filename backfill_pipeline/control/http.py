@@ -23,12 +23,13 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from backfill_pipeline import __version__
-from backfill_pipeline.control.access import OwnOriginOnly, is_loopback
+from backfill_pipeline.control.access import OwnOriginOnly
 from backfill_pipeline.control.metrics import BudgetMeter, metrics_text
 from backfill_pipeline.control.openapi import openapi
 from backfill_pipeline.control.planning import foreseen
 from backfill_pipeline.control.service import Control, open_control
 from backfill_pipeline.core.day import parse_day
+from backfill_pipeline.core.loopback import is_loopback
 from backfill_pipeline.errors import (
     AlreadyRunningError,
     BackfillError,

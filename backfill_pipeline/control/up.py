@@ -16,6 +16,7 @@ import requests
 from backfill_pipeline.control.home_lock import home_locked
 from backfill_pipeline.control.processes import Child, end, interrupts
 from backfill_pipeline.errors import BackfillError, UsageError
+from backfill_pipeline.orchestration.exposed_secrets import exposed_secrets
 from backfill_pipeline.settings import Settings
 
 HOST = "127.0.0.1"
@@ -45,6 +46,8 @@ def run_up(settings: Settings, port: int) -> None:
 
     with home_locked(home, settings.private, daemon_is_alive=daemon_is_alive):
         _see_port_free(port)
+        for exposure in exposed_secrets(settings):
+            click.echo(f"warning: {exposure}", err=True)
         _run(settings, home, port)
     raise KeyboardInterrupt
 

@@ -21,6 +21,7 @@ from backfill_pipeline.core.day import days_between, partition_key
 from backfill_pipeline.core.quality import DAYS_AROUND
 from backfill_pipeline.errors import BackfillError, UsageError
 from backfill_pipeline.orchestration.checks import Judge, Verdict, check_specs, share
+from backfill_pipeline.orchestration.exposed_secrets import exposed_secrets
 from backfill_pipeline.orchestration.failures import Failures
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.logs import about
@@ -74,6 +75,8 @@ def timeseries_assets(
             days = days_of(context)
         except UsageError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
+        for exposure in exposed_secrets(settings):
+            context.log.warning(str(exposure))
         yield from _Run(context, settings, ace, objects, days, now()).events()
 
     return dg.AssetsDefinition(

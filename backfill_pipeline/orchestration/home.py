@@ -57,7 +57,7 @@ class HomeStorage(LockingSqliteStorage):
         settings = Settings.load()
         log_as_set(settings)  # of every process that opens the instance: daemon, webserver, run
         if settings.run_storage is None:
-            return cls(str(settings.private), inst_data)
+            return cls(str(settings.make_private()), inst_data)
         return postgres_storage(settings.run_storage.get_secret_value(), inst_data)
 
 
@@ -133,7 +133,7 @@ class HomeArtifacts(LocalArtifactStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:  # noqa: ARG003 - Dagster's signature
         """Open it below the home."""
-        return cls(str(Settings.load().private), inst_data)
+        return cls(str(Settings.load().make_private()), inst_data)
 
 
 class HomeComputeLogs(LocalComputeLogManager):
@@ -157,7 +157,7 @@ class HomeComputeLogs(LocalComputeLogManager):
         settings = Settings.load()
         if settings.log == "json":
             return NoOpComputeLogManager(inst_data)
-        return cls(str(settings.private / "compute_logs"), inst_data=inst_data)
+        return cls(str(settings.make_private() / "compute_logs"), inst_data=inst_data)
 
 
 class HomeRunLauncher(DefaultRunLauncher):

@@ -76,8 +76,12 @@ def program(family, word):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
 def test_both_are_up_on_loopback_and_ctrl_c_ends_both(home):
-    """The URL answers, the daemon gives signs of life; then exit code 130, and no process is left."""
+    """The URL answers, the daemon gives signs of life; then exit code 130, and no process is left.
+
+    A `.env` that others can read is reported once.
+    """
     port = free_port()
+    (home / ".env").touch(0o644)
     with up(home, port) as (process, family):
         assert requests.get(f"http://127.0.0.1:{port}/server_info", timeout=10).json()["dagster_version"]
         gateway = Gateway(Settings.load(folder=home))
@@ -91,6 +95,7 @@ def test_both_are_up_on_loopback_and_ctrl_c_ends_both(home):
         _, told = process.communicate(timeout=60)
         assert process.returncode == 130
         assert "Traceback" not in told
+        assert told.count("warning: ") == told.count(".env can be read") == 1
         assert len(family) >= 2
         assert not at_work(family)
 
