@@ -51,6 +51,9 @@ from backfill_pipeline.settings import PAGE_SIZES
 AHEAD = 2
 """Days of a site under way at once: the one to be given out next, and the one after it."""
 
+MOST_REQUESTS = 12
+"""Requests at one place of a walk, failed ones included, where answers arrive but bring no new row."""
+
 _STOPS_ALL = (KeyRefusedError, SiteRefusedError, BudgetLostError, StoppedError)
 
 
@@ -73,6 +76,7 @@ class FetchedDay:
         spool: its finished windows on disk.
         interval_s: seconds between two samples as the points are configured, their median; None when none says.
         listed: the list of points by which the day was filtered; None when it is not known.
+        more_at_end: windows whose end is believed although the API's last answers said that more rows follow.
     """
 
     site: str
@@ -89,6 +93,7 @@ class FetchedDay:
     interval_s: float | None = None
     throttled: int = 0
     listed: PointList | None = None
+    more_at_end: int = 0
 
     def discard(self) -> None:
         """Forget what is spooled of the day: its object is stored and verified."""
@@ -199,6 +204,7 @@ class _DayWork:
         self.requests = 0
         self.retries = 0
         self.throttled = 0
+        self.more_at_end = 0
         self.error: BackfillError | None = None
 
     @property
@@ -212,6 +218,7 @@ class _Place:
 
     Attributes:
         size: page size to ask with next.
+        requests: requests that were sent.
         broken: answers that broke the contract.
         doubts: pages that may have been aggregated.
         strange: whether a page had no known name.
@@ -219,6 +226,7 @@ class _Place:
     """
 
     size: int
+    requests: int = 0
     broken: int = 0
     doubts: int = 0
     strange: bool = False
@@ -356,7 +364,7 @@ class _SiteRun:
     def _fetch(self, work: _DayWork, window: Window) -> None:
         """Worker: fetch one window, or the part of it that the plan lets it keep."""
         walk = self._walk(work, Walk(window))
-        if not walk.rows:  # nothing at all: an answer that is worth asking for twice
+        if not (walk.rows or walk.more_at_end):  # no rows at all, in one answer: request it once more
             walk = self._walk(work, Walk(walk.window))
         if not walk.rows:
             self._keep(work, Part(walk.window.start, accept_marks=self.owner.accept_marks), walk.window.end)
@@ -370,22 +378,28 @@ class _SiteRun:
         part = Part(walk.window.start, accept_marks=self.owner.accept_marks)
         with self.lock:
             work.walks.add(walk)
-        size = self.pace.size
+        place = _Place(self.pace.size)
         while not walk.finished:
-            page, size = self._page(work, walk, part, size)
+            page = self._page(work, walk, part, place)
             part.add(page, *kept(page, walk.window, work.day, self.index))
             free = self._free()
             with self.lock:
                 self._learn(walk, page)
                 if not walk.finished and free > self.given:
                     self._share(work, walk, free - self.given)
-                if not walk.finished:
-                    size = min(size, self.pace.size) if size > self.pace.size else self.pace.size
+                place = place if walk.idle else _Place(self.pace.size)
+                place.size = self.pace.size
             if walk.rows and (walk.finished or walk.reached > part.start):
                 end = walk.window.end if walk.finished else walk.reached
                 part = self._keep(work, part, end)
         with self.lock:
             work.walks.discard(walk)
+            work.more_at_end += walk.more_at_end
+        if walk.more_at_end:
+            self.owner.log(
+                f"{self.points.site} {work.day} {walk.window}: the API sent {BELIEVED} empty pages with `has_more` "
+                "true and no cursor; the window ends there"
+            )
         return walk
 
     def _share(self, work: _DayWork, walk: Walk, free: int) -> None:
@@ -423,12 +437,12 @@ class _SiteRun:
         self.owner.log(f"{self.points.site} {work.day} {window}: {counts.fetched:,} samples")
         return rest
 
-    def _page(self, work: _DayWork, walk: Walk, part: Part, size: int) -> tuple[Page, int]:
-        """The walk's next page, whole and accepted, and the size it came with.
+    def _page(self, work: _DayWork, walk: Walk, part: Part, place: _Place) -> Page:
+        """The walk's next page, whole and accepted.
 
         The one place where samples are asked for again.
         """
-        place, what = _Place(size), f"{self.points.site} {work.day} {walk.window}"
+        what = f"{self.points.site} {work.day} {walk.window}"
         found = None
         while found is None:  # None: to be asked again at once, with a smaller size, or knowing more names
             if place.strange and not place.listed:  # not within the attempt: the list is tried again by itself
@@ -437,7 +451,7 @@ class _SiteRun:
             found = self.owner.client.retries.run(
                 what, lambda failures: self._attempt(work, walk, part, place, failures)
             )
-        return found, place.size
+        return found
 
     def _attempt(self, work: _DayWork, walk: Walk, part: Part, place: "_Place", failures: int) -> Page | None:
         """Ask once; None to be asked again at once, with what `place` then says."""
@@ -447,6 +461,7 @@ class _SiteRun:
         try:
             with self.wire:
                 started = self.owner.clock()
+                place.requests += 1
                 with self.lock:
                     work.requests += 1
                 page = client.page(self.points.site, walk.window, asked, walk.cursor)
@@ -457,6 +472,9 @@ class _SiteRun:
         except RequestRefusedError as error:
             with self.lock:
                 smaller = self.pace.size_refused(asked) if "page_size" in error.fields else None
+            if smaller is None and walk.step_back():
+                self._failed(work)
+                return None
             if smaller is None:
                 raise
             place.size = smaller
@@ -476,6 +494,9 @@ class _SiteRun:
                     place.size = self.pace.page_failed(asked, failures + 1)
                     if failures and (rest := walk.shorten((walk.reached + walk.window.end) // 2)):
                         self._give_back(work, rest)
+            walk.step_back()
+            if walk.idle and place.requests >= MOST_REQUESTS:
+                raise ContractError(f"{place.requests} requests at one place brought no new row: {error}") from error
             raise
         except ContractError as error:
             self._failed(work)
@@ -556,6 +577,7 @@ class _SiteRun:
             points.interval_s,
             work.throttled,
             points,
+            work.more_at_end,
         )
 
     def _judged(self, parts: Sequence[Kept], day: date) -> ContractError | None:

@@ -291,6 +291,7 @@ class _Run:
                 "requests": fetched.requests,
                 "retries": fetched.retries,
                 "throttled": fetched.throttled,
+                "more_at_end": fetched.more_at_end,
                 "put_s": round(day.put_s, 3),
                 "duration_s": round(fetched.seconds, 3),
                 "sha256": stored.sha256,

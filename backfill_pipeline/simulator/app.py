@@ -6,6 +6,7 @@ Put here: routes, authentication, envelopes, closed lists of sizes, the cursor. 
 
 import base64
 import gzip
+import hashlib
 import json
 import sys
 import threading
@@ -266,6 +267,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not raw or any(fault.kind == "bucketed" for fault in struck):
             source = list(_bucketed(source))
         answer = _paged(source, size, query.get("cursor"), fixed=self.api.fixed_cursor)
+        if any(fault.kind == "cursor_field" for fault in struck):
+            answer = _demanding(answer, query.get("cursor"))
         time.sleep(self.api.latency_s + self.api.latency_per_row_s * len(answer["point_samples"]))
         nothing = not answer["point_samples"]
         for fault in struck:
@@ -329,6 +332,22 @@ def _paged(rows: Sequence[Sample], size: int, cursor: str | None, *, fixed: bool
         run = next((n for n, row in enumerate(reversed(page)) if row[0] != last), len(page))
         following = _cursor(last, run + (offset if fixed and last == at else 0))
     return {"point_samples": [_row(row) for row in page], "next_cursor": following, "has_more": more}
+
+
+def _demanding(answer: dict[str, Any], cursor: str | None) -> dict[str, Any]:
+    """An answer whose cursor has one more field, and no rows unless the request's cursor has it as well."""
+    if cursor is not None and cursor != _with_field(cursor):
+        return {"point_samples": [], "next_cursor": _with_field(cursor), "has_more": True}
+    following = answer["next_cursor"]
+    return answer if following is None else answer | {"next_cursor": _with_field(following)}
+
+
+def _with_field(cursor: str) -> str:
+    """A cursor that also has a field that depends on its position; each position has one spelling."""
+    fields = json.loads(base64.b64decode(cursor))
+    position = {"offset": fields["offset"], "timestamp": fields["timestamp"]}
+    token = hashlib.sha256(json.dumps(position).encode()).hexdigest()[:8]
+    return base64.b64encode(json.dumps({"token": token, **position}).encode()).decode()
 
 
 def _bucketed(rows: Iterable[Sample]) -> Iterator[Sample]:

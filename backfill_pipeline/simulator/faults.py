@@ -27,9 +27,11 @@ KINDS = {
     "expire": "401 from this request on",
     "forbid": "403 for samples",
     "no_data": "404 instead of an empty window",
-    "null_cursor": "`next_cursor` null although `has_more` is true",
+    "null_cursor": "`next_cursor` null beside rows although `has_more` is true",
     "garbage_cursor": "an unreadable `next_cursor`",
     "late_cursor": "a cursor beside `has_more` false",
+    "cursor_field": "cursors have one more field; a page is empty until its cursor is sent back verbatim",
+    "more_at_end": "`has_more` true and `next_cursor` null on the last page, and in an empty window",
     "empty_page": "an empty page that carries a cursor, before the rows",
     "no_rows": "an empty answer, as if the window held nothing",
     "repeat_last": "the last row of the page before in front of this page",
@@ -131,8 +133,10 @@ class Faults:
         rows = list(answer["point_samples"])
         more = answer["has_more"]
         kind = fault.kind
-        if kind == "null_cursor" and more:
+        if kind == "null_cursor" and more and rows:
             return answer | {"next_cursor": None}
+        if kind == "more_at_end" and not more:
+            return answer | {"next_cursor": None, "has_more": True}
         if kind == "garbage_cursor" and more:
             return answer | {"next_cursor": "?garbage?"}
         if kind == "late_cursor" and not more:

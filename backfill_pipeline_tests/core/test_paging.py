@@ -1,5 +1,7 @@
-"""The walk: every row of a window exactly once, at any page size, against a server whose cursor stands still."""
+"""The walk: every row of a window exactly once, at any page size, against a server whose cursor does not advance."""
 
+import base64
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from backfill_pipeline.core.day import Window
 from backfill_pipeline.core.paging import MOST_IDLE_PAGES, Cursor, Walk
 from backfill_pipeline.core.rows import Page
-from backfill_pipeline.errors import PageFailedError
+from backfill_pipeline.errors import ContractError, PageFailedError
 
 WINDOW = Window(1_700_000_000, 1_700_000_600)
 START = WINDOW.start * 1_000_000
@@ -133,7 +135,7 @@ def test_pages_that_never_bring_a_row_end_as_a_failure():
     pages = [page_of([], cursor=Cursor.at(START + n, 0).encode(), has_more=True) for n in range(MOST_IDLE_PAGES + 1)]
     for page in pages[:-1]:
         walk.accept(page, 10)
-    with pytest.raises(PageFailedError, match="no rows although more were promised"):
+    with pytest.raises(ContractError, match="held no new rows, but `has_more` is true"):
         walk.accept(pages[-1], 10)
     assert not walk.finished
 
@@ -153,7 +155,7 @@ def test_pages_that_only_repeat_end_as_a_failure():
     same = page_of([(START, "a"), (START, "b"), (START, "c")], has_more=True)
     for _ in range(MOST_IDLE_PAGES + 1):
         walk.accept(same, 3)
-    with pytest.raises(PageFailedError, match="received before"):
+    with pytest.raises(ContractError, match="received before"):
         walk.accept(same, 3)
 
 
@@ -277,3 +279,206 @@ def test_a_cursor_survives_its_encoding(time_us, offset):
 def test_no_text_is_more_than_an_unknown_cursor(text):
     """Whatever a server sends as a cursor, decoding it gives a position or None, never an error."""
     Cursor.decode(text)
+
+
+def cursor_of(time: int, offset: int, **others: object) -> str:
+    """A cursor as a server may spell it: compact, fields of its own first."""
+    fields = {**others, "timestamp": Cursor.at(time, 0).text, "offset": offset}
+    return base64.b64encode(json.dumps(fields, separators=(",", ":")).encode()).decode()
+
+
+def test_a_cursor_that_names_our_position_is_sent_back_verbatim():
+    """Unknown fields, their order and the spacing of the JSON are the server's."""
+    sent = cursor_of(START + 5, 2, shard=7)
+    walk = Walk(WINDOW)
+    walk.accept(page_of([(START, "a"), (START + 5, "a"), (START + 5, "b")], cursor=sent, has_more=True), 3)
+    assert walk.cursor == sent
+
+
+def test_our_own_cursor_keeps_the_unknown_fields_of_the_servers():
+    """Where the server's position is the stalled one, our position is sent with the server's other fields."""
+    walk = Walk(WINDOW)
+    for names in ("abc", "def"):
+        sent = cursor_of(START, 3, shard=7)
+        walk.accept(page_of([(START, name) for name in names], cursor=sent, has_more=True), 3)
+    assert walk.cursor is not None
+    assert json.loads(base64.b64decode(walk.cursor)) == {"offset": 6, "timestamp": Cursor.at(START, 0).text, "shard": 7}
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2, 5])
+def test_an_empty_page_whose_cursor_differs_is_followed(offset):
+    """The same position with one more field is sent verbatim; a position behind ours only passes its field on."""
+    walk = Walk(WINDOW)
+    walk.accept(page_of([(START, "a"), (START, "b")], has_more=True), 2)
+    sent = cursor_of(START, offset, shard=7)
+    walk.accept(page_of([], cursor=sent, has_more=True), 2)
+    assert (walk.cursor == sent) == (offset >= 2)
+    found = Cursor.decode(walk.cursor)
+    assert found is not None
+    assert (found.time_us, found.offset, found.others) == (START, max(offset, 2), {"shard": 7})
+
+
+def test_a_cursor_of_an_unknown_form_is_followed_until_it_fails():
+    """After rows it is followed from the second empty answer on; where it fails, the walk returns to its position."""
+    walk = Walk(WINDOW)
+    walk.accept(page_of([(START, "a")], has_more=True), 1)
+    ours = walk.cursor
+    walk.accept(page_of([], cursor="opaque-1", has_more=True), 1)
+    assert walk.cursor == ours
+    walk.accept(page_of([], cursor="opaque-2", has_more=True), 1)
+    assert walk.cursor == "opaque-2"
+    assert walk.step_back()
+    assert not walk.step_back()
+    assert walk.cursor == ours
+
+
+def test_a_cursor_that_fits_no_url_is_not_sent_back():
+    """A cursor of a megabyte would make every further request fail."""
+    walk = Walk(WINDOW)
+    walk.accept(page_of([(START, "a")], cursor=cursor_of(START, 1, more="x" * 1_000_000), has_more=True), 1)
+    assert walk.cursor == Cursor.at(START, 1).encode()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        lambda number: cursor_of(START, 1, nonce=number),
+        lambda _: cursor_of(START, 1),
+        lambda _: cursor_of(START, 0),
+        lambda number: f"opaque-{number}",
+        lambda _: "opaque",
+    ],
+)
+def test_empty_pages_without_end_are_followed_a_bounded_number_of_times(sent):
+    """Whatever cursors they carry, an endless loop of empty pages is an error after a dozen requests."""
+    walk = Walk(WINDOW)
+    walk.accept(page_of([(START, "a")], has_more=True), 1)
+    for number in range(MOST_IDLE_PAGES):
+        walk.accept(page_of([], cursor=sent(number), has_more=True), 1)
+    for number in range(MOST_IDLE_PAGES, 12):
+        with pytest.raises(ContractError, match="held no new rows"):
+            walk.accept(page_of([], cursor=sent(number), has_more=True), 1)
+    assert not walk.finished
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_has_more_without_a_cursor_is_believed_to_be_the_end_the_third_time(rows):
+    """Three empty answers in a row at one place, with `has_more` true and no cursor: the window ends there."""
+    walk, last = Walk(WINDOW), [(START + 599_000_000, "a")]
+    if rows:
+        walk.accept(page_of(last, has_more=True), 10)
+    for _ in range(2):
+        with pytest.raises(PageFailedError, match="no cursor"):
+            walk.accept(page_of([], has_more=True), 10)
+        assert not walk.finished
+    walk.accept(page_of([], has_more=True), 10)
+    assert walk.finished
+    assert walk.more_at_end
+
+
+def test_rows_after_two_empty_answers_without_a_cursor_are_received():
+    """Twice nothing is chance: what the third answer holds is taken, and the count starts again."""
+    walk = Walk(WINDOW)
+    for time in (START, START + 1):
+        for _ in range(2):
+            with pytest.raises(PageFailedError, match="no cursor"):
+                walk.accept(page_of([], has_more=True), 1)
+        walk.accept(page_of([(time, "a")], has_more=True), 1)
+    assert walk.rows == 2
+    assert not walk.finished
+    assert not walk.more_at_end
+
+
+def test_what_is_reached_lies_inside_the_window():
+    """A cursor that leads to the window's end, or past it, leaves a part to be requested."""
+    walk = Walk(WINDOW)
+    walk.accept(page_of([], cursor=cursor_of(WINDOW.end * 1_000_000, 0), has_more=True), 10)
+    assert walk.reached == WINDOW.end - 1
+
+
+@dataclass
+class ModelServer:
+    """A server with any of the known kinds of misbehaviour; it shares no code with the product.
+
+    Attributes:
+        rows: in the API's order.
+        stall: the outgoing offset counts the current page alone.
+        demanding: a page is empty until its cursor carries a token that depends on the position.
+        more_at_end: `has_more` is true, without a cursor, on the last page and behind it.
+        repeat: the last row sent is put in front of the next page.
+        inclusive: rows exactly at the window's end are sent.
+    """
+
+    rows: list[Row]
+    stall: bool
+    demanding: bool
+    more_at_end: bool
+    repeat: bool
+    inclusive: bool
+    last: Row | None = None
+
+    def answer(self, window: Window, size: int, cursor: str | None) -> Page:
+        rest = [
+            row for row in self.rows if window.start * 1_000_000 <= row[0] < window.end * 1_000_000 + self.inclusive
+        ]
+        inside = rest
+        at = json.loads(base64.b64decode(cursor)) if cursor else None
+        if at is not None:
+            if self.demanding and cursor != self.cursor(at["timestamp"], at["offset"]):
+                return page_of([], cursor=self.cursor(at["timestamp"], at["offset"]), has_more=True)
+            same = [row for row in rest if stamp_of(row) == at["timestamp"]]
+            rest = same[at["offset"] :] + [row for row in rest if stamp_of(row) > at["timestamp"]]
+        page, more = rest[:size], len(rest) > size
+        following = None
+        if more:
+            stamp = stamp_of(page[-1])
+            offset = sum(stamp_of(row) == stamp for row in page)
+            if not self.stall and at is not None and at["timestamp"] == stamp:
+                offset += at["offset"]
+            following = self.cursor(stamp, offset)
+        repeated = [self.last] if self.repeat and self.last in inside and at is not None else []
+        self.last = page[-1] if page else self.last
+        return page_of(repeated + page, cursor=following, has_more=more or self.more_at_end)
+
+    def cursor(self, stamp: str, offset: int) -> str:
+        fields: dict[str, object] = {"offset": offset, "timestamp": stamp}
+        if self.demanding:
+            fields = {"token": f"{stamp[-6:]}-{offset}", **fields}
+        return base64.b64encode(json.dumps(fields).encode()).decode()
+
+
+def stamp_of(row: Row) -> str:
+    return str(np.datetime64(row[0], "us"))
+
+
+@settings(deadline=None, max_examples=500)
+@given(
+    sweeps,
+    st.sampled_from([3, 10, 50]),
+    st.tuples(*[st.booleans()] * 5),
+    st.lists(st.one_of(st.none(), st.integers(1, 599)), max_size=40),
+    st.booleans(),
+)
+def test_every_kind_of_cursor_and_end_costs_few_requests_and_no_row(found, size, kinds, cuts, at_end):
+    """Alone and together, and where windows are shortened: each row arrives, a place costs a dozen requests at most."""
+    rows = sorted((START + time, f"p{number:03}") for time, points in found for number in range(points))
+    beyond = [(WINDOW.end * 1_000_000, f"p{number:03}") for number in range(5)] if at_end else []
+    server, got, cut = ModelServer(rows + beyond, *kinds), set(), iter(cuts)
+    left = [WINDOW]
+    while left:
+        walk, here = Walk(left.pop()), 0
+        server.last = None
+        while not walk.finished:
+            here += 1
+            assert here <= 12
+            page = server.answer(walk.window, size, walk.cursor)
+            try:
+                walk.accept(page, size)
+            except PageFailedError:
+                continue
+            told = {(int(t), page.names[c]) for t, c in zip(page.time_us, page.code, strict=True)}
+            here = 0 if told - got else here
+            got |= told
+            if (end := next(cut, None)) is not None and (rest := walk.shorten(WINDOW.start + end)) is not None:
+                left.append(rest)
+    assert got - set(beyond) == set(rows)

@@ -44,7 +44,20 @@ WEATHER = sorted(set(KINDS) - {"bucketed"})
 AT_MOST = dict.fromkeys(("no_rows", "expire", "forbid", "stall"), 1) | {"other_site": 2}
 """How often some strike in a weather: what comes twice, or three times in a row, is believed."""
 
-ALWAYS = frozenset({"max_page", "slow_page", "late_cursor", "no_data", "numbers", "zulu", "offset", "epoch_ms"})
+ALWAYS = frozenset(
+    {
+        "cursor_field",
+        "more_at_end",
+        "max_page",
+        "slow_page",
+        "late_cursor",
+        "no_data",
+        "numbers",
+        "zulu",
+        "offset",
+        "epoch_ms",
+    }
+)
 """Faults that are there or not for as long as a weather lasts."""
 
 WORST = 0.15
