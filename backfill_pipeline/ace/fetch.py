@@ -457,6 +457,12 @@ class _SiteRun:
         """Ask once; None to be asked again at once, with what `place` then says."""
         if self.stop.is_set() or self.end.is_set():
             raise StoppedError(f"site {self.points.site!r}: stopped; finished windows are kept for next time")
+        if walk.idle and place.requests >= MOST_REQUESTS:
+            raise ContractError(
+                f"site {self.points.site!r}, {work.day} {walk.window}: {place.requests} requests at one place brought "
+                "no new row, but the API says that more rows follow",
+                hint="report this to ACE, then fetch the day again",
+            )
         client, asked = self.owner.client, place.size
         try:
             with self.wire:
@@ -495,8 +501,6 @@ class _SiteRun:
                     if failures and (rest := walk.shorten((walk.reached + walk.window.end) // 2)):
                         self._give_back(work, rest)
             walk.step_back()
-            if walk.idle and place.requests >= MOST_REQUESTS:
-                raise ContractError(f"{place.requests} requests at one place brought no new row: {error}") from error
             raise
         except ContractError as error:
             self._failed(work)

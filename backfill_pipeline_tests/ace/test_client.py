@@ -113,6 +113,8 @@ def test_a_day_over_the_wire_is_the_worlds_day(simulator, tmp_path, size):
         "null_cursor",
         "garbage_cursor",
         "late_cursor",
+        "cursor_field",
+        "more_at_end",
         "empty_page:share=0.3",
         "no_rows:times=1",
         "repeat_last",

@@ -5,9 +5,10 @@ import math
 import threading
 import time
 import weakref
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from backfill_pipeline.ace.retry import Retries
 from backfill_pipeline.ace.spool import DaySpool, Kept
 from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.core.day import Window, day_window
+from backfill_pipeline.core.paging import Cursor
 from backfill_pipeline.core.rows import Chunk, Counts
 from backfill_pipeline.errors import (
     ContractError,
@@ -234,6 +236,86 @@ def test_an_answer_that_is_empty_by_mistake_is_found_out(tmp_path):
     answers = iter([page_of([])])
     client.page = lambda *asked: next(answers, None) or honest(*asked)
     (day,) = fetch(client, tmp_path)
+    assert rows_of(day) == truth(client.rows)
+
+
+@pytest.mark.parametrize("size", [3, 50, 500, 100_000])
+@pytest.mark.parametrize("every_s", [7_200, None])
+def test_an_end_that_promises_more_costs_few_requests_and_is_recorded(tmp_path, size, every_s):
+    """With `has_more` true and no cursor on each last page, the day is whole, or empty, and its rows are the same."""
+    client = FakeClient(sweeps(30, every_s) if every_s else [], rows_a_day=100)
+    (plain,) = fetch(client, tmp_path / "plain", max_page_size=size)
+    honest, lines = client.page, []
+
+    def page(*sent):
+        found = honest(*sent)
+        return found if found.has_more else replace(found, has_more=True)
+
+    client.page = page
+    client.asked.clear()
+    (day,) = fetch(client, tmp_path / "more", max_page_size=size, log=lines.append)
+    assert rows_of(day) == truth(client.rows)
+    assert (day.facts, day.rows.is_empty) == (plain.facts, plain.rows.is_empty)
+    assert max(Counter(client.asked).values()) <= 3
+    assert (plain.more_at_end, day.more_at_end >= 1) == (0, True)
+    assert sum("empty pages with `has_more` true" in line for line in lines) == day.more_at_end
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(["echo", "null", "opaque", "field", "cut", "shape"]), min_size=20, max_size=20))
+def test_no_place_costs_more_than_a_dozen_requests(tmp_path_factory, kinds):
+    """Whatever an API without rows answers, mixed with failures, it is believed or fails the day by then."""
+    client, turn = FakeClient([], rows_a_day=100), iter(enumerate(kinds))
+
+    def page(_site, window, _size, cursor):
+        number, kind = next(turn)
+        client.asked.append((window.start, window.end, number, cursor))
+        if kind == "cut":
+            raise PageFailedError("cut", size_related=False)
+        if kind == "shape":
+            raise ContractError("no point_samples")
+        cursors = {"echo": cursor, "opaque": f"opaque-{number}", "field": Cursor(START, 0, "", {"n": number}).encode()}
+        return page_of([], cursor=cursors.get(kind), has_more=True)
+
+    client.page = page
+    fetch(client, tmp_path_factory.mktemp("day"))
+    assert len(client.asked) <= 12
+
+
+def test_a_cursor_that_leads_to_the_windows_end_leaves_the_rows_before_it(tmp_path):
+    """An empty page whose cursor names the end of the window: what was received before it is kept."""
+    client = FakeClient(sweeps(3, 3_601), rows_a_day=100)
+    honest = client.page
+
+    def page(site, window, size, cursor):
+        found = honest(site, window, size, cursor)
+        if not found.has_more and cursor != (end := Cursor.at(window.end * 1_000_000, 0).encode()):
+            return replace(found, next_cursor=None if len(found) else end, has_more=True)
+        return found
+
+    client.page = page
+    (day,) = fetch(client, tmp_path)
+    assert day.error is None
+    assert rows_of(day) == truth(client.rows)
+
+
+def test_a_cursor_of_an_unknown_form_that_the_api_refuses_is_not_sent_again(tmp_path):
+    """The walk returns to the position that its rows show, whether the API calls the cursor wrong or fails over it."""
+    client = FakeClient(sweeps(30, 7_200))
+    honest, wrong, refused = client.page, iter([False, True, True] * 2 + [False] * 1_000), []
+    errors = cycle([RequestRefusedError("no such cursor", status=400, fields=("cursor",)), PageFailedError("500")])
+
+    def page(site, window, size, cursor):
+        if cursor == "opaque":
+            refused.append(window)
+            raise next(errors)
+        if next(wrong):
+            return page_of([], cursor="opaque", has_more=True)
+        return honest(site, window, size, cursor)
+
+    client.page = page
+    (day,) = fetch(client, tmp_path, max_page_size=50, max_windows=1)
+    assert len(refused) >= 2
     assert rows_of(day) == truth(client.rows)
 
 

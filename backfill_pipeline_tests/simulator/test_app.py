@@ -1,5 +1,6 @@
 """The simulator is the API as it was observed, bug included: tested before anything is tested against it."""
 
+import base64
 import json
 from datetime import date
 
@@ -212,7 +213,7 @@ def test_each_fault_changes_the_answer(serve, kind):
     path, query = "/sites/north/timeseries/paginated", {"page_size": 500, "raw_data": "true", **WINDOW}
     if kind == "no_data":
         query |= {"start_time": "2001-01-01T00:00:00Z", "end_time": "2001-01-02T00:00:00Z"}
-    if kind == "late_cursor":
+    if kind in ("late_cursor", "more_at_end"):
         query |= {"page_size": PAGE_SIZE[-1]}
     honest = serve()
     first = honest(path, **query)
@@ -230,6 +231,22 @@ def test_each_fault_changes_the_answer(serve, kind):
         assert kind in ("truncate", "reset")
     if not cursor:
         assert ask(path, **query).content == plain.content
+
+
+def test_a_cursor_with_another_field_has_to_be_sent_back_verbatim(serve):
+    """Without the field, or with that of another position, a page is empty and its cursor has the right one."""
+    ask = serve(faults=[Fault("cursor_field")])
+
+    def page(cursor=None):
+        sent = {"cursor": cursor} if cursor else {}
+        return ask("/sites/north/timeseries/paginated", page_size=500, raw_data="true", **WINDOW, **sent).json()
+
+    right = page()["next_cursor"]
+    fields = json.loads(base64.b64decode(right))
+    for changed in ({**fields, "token": ""}, {name: fields[name] for name in ("offset", "timestamp")}):
+        answer = page(base64.b64encode(json.dumps(changed).encode()).decode())
+        assert answer == {"point_samples": [], "next_cursor": right, "has_more": True}
+    assert len(page(right)["point_samples"]) == 500
 
 
 def test_pages_above_a_size_can_be_refused(serve):
