@@ -11,6 +11,7 @@ from backfill_pipeline.orchestration.build import build_defs
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.simulator.app import Simulator
+from backfill_pipeline.simulator.faults import Fault
 from backfill_pipeline.simulator.world import SiteSpec, World, replayed
 from backfill_pipeline_tests.builders import listed
 
@@ -100,6 +101,23 @@ def test_each_day_is_recorded_with_its_figures(tmp_path):
                 assert facts["requests"] >= 1
                 assert facts["duration_s"] >= 0
                 assert str(facts["path"]).endswith(".parquet")
+
+
+def test_an_end_that_promises_more_is_recorded_and_changes_no_byte_of_the_object(tmp_path):
+    """`has_more` true without a cursor on each last page: the materialisation counts it, the object is the same."""
+    world, day = World([SiteSpec("a", 20)]), date(2025, 3, 1)
+    objects = []
+    for faults in ([], [Fault("more_at_end"), Fault("cursor_field")]):
+        folder = tmp_path / str(len(faults))
+        with (
+            Simulator(world, api_key="hush-hush", faults=faults) as simulator,
+            dg.DagsterInstance.ephemeral() as instance,
+        ):
+            assert materialised(settings_of(simulator, folder), instance, day).success
+            (record,) = instance.fetch_materializations(asset_key("a"), limit=10).records
+            assert (record.asset_materialization.metadata["more_at_end"].value > 0) == bool(faults)
+        objects.append((folder / "data" / object_key("a", day)).read_bytes())
+    assert objects[0] == objects[1]
 
 
 def test_a_single_day_can_be_materialised(tmp_path):
