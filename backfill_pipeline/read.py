@@ -19,7 +19,7 @@ from backfill_pipeline.core.catalogue import PointSpan, at_instant, matches, to_
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.core.points import PointDays
 from backfill_pipeline.dataset.points import read_catalogue
-from backfill_pipeline.errors import DamagedObjectError, UsageError
+from backfill_pipeline.errors import DamagedObjectError, StoreRefusedError, UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import damaged, get_day, scan_days, settings_store, stored_footers
 from backfill_pipeline.storage.parquet import Footer
@@ -254,6 +254,42 @@ def _whole_time(spans: Sequence[PointSpan]) -> Iterator[dict[str, Any]]:
             later = following.valid_from if following else None
             if span.valid_to is not None and span.valid_to != later:
                 yield {"point_name": name, "begin": span.valid_to, "end": later, **dict.fromkeys(_DESCRIBED)}
+
+
+def duckdb_connection(settings: Settings | None = None) -> Any:
+    """Open a DuckDB connection that can read the objects of the store.
+
+    For a bucket it loads DuckDB's extension `httpfs`, which is downloaded at first, and creates the secret
+    `backfill_store` with the endpoint, credentials, proxy and CA certificates that the pipeline itself uses. Temporary
+    credentials are those of this moment: open a new connection when they have expired.
+
+    Args:
+        settings: they name the store; the environment's and `.env`'s when None.
+
+    Returns:
+        A `duckdb.DuckDBPyConnection`. Objects are below the URL `settings.store`.
+
+    Raises:
+        SettingError: the settings or AWS's variables and files are wrong.
+        StoreRefusedError: the credentials or the extension are not available.
+    """
+    import duckdb  # noqa: PLC0415 - takes long to import
+
+    settings = settings or Settings.load()
+    statements = settings_store(settings).duckdb_statements()
+    connection = duckdb.connect()
+    for statement in statements:
+        try:
+            connection.execute(statement)
+        except duckdb.Error as error:
+            connection.close()
+            # A statement contains the secret, and so may DuckDB's message about it.
+            step = " ".join(statement.split()[:2])
+            raise StoreRefusedError(
+                f"DuckDB cannot be prepared to read {settings.store}: {step}: {type(error).__name__}",
+                hint="run INSTALL httpfs and LOAD httpfs in DuckDB, and see what it reports",
+            ) from None
+    return connection
 
 
 def _known(footers: Mapping[date, Footer], site: str, days: Sequence[date], points: Collection[str]) -> None:

@@ -88,9 +88,11 @@ class BucketAccess:
             "http_proxy_username": unquote(proxy.username or ""),
             "http_proxy_password": unquote(proxy.password or ""),
         }
-        first = [f"SET {name} = {_quoted(value)}" for name, value in settings.items()]
-        last = [f"SET ca_cert_file = {_quoted(self.ca_file.as_posix())}"] if self.ca_file else []
-        return (*first, "INSTALL httpfs", "LOAD httpfs", *last, secret)
+        if self.ca_file:
+            settings |= {"ca_cert_file": self.ca_file.as_posix(), "enable_server_cert_verification": "true"}
+        # The extension is downloaded with DuckDB's own settings: the proxy may be for the bucket alone.
+        sets = [f"SET {name} = {_quoted(value)}" for name, value in settings.items()]
+        return ("INSTALL httpfs", "LOAD httpfs", *sets, secret)
 
 
 def _quoted(text: str) -> str:

@@ -109,7 +109,7 @@ class S3Store:
                 "s3",
                 endpoint_url=endpoint,
                 region_name=region or ("auto" if endpoint and "r2.cloudflarestorage" in endpoint else None),
-                verify=ca or None,
+                verify=ca or True,  # None: botocore takes an empty REQUESTS_CA_BUNDLE for a file name
                 config=Config(
                     retries={"mode": "standard", "total_max_attempts": tries},
                     connect_timeout=min(10, timeout_s),
