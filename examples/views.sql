@@ -2,7 +2,7 @@
 --
 --   duckdb -cmd "SET VARIABLE store = 'data'" -init examples/views.sql
 --
--- For a bucket, before this file:
+-- For a bucket, before this file (from Python, `backfill_pipeline.read.duckdb_connection()` does the first two):
 --
 --   INSTALL httpfs; LOAD httpfs;
 --   CREATE SECRET (TYPE s3, KEY_ID '...', SECRET '...', ENDPOINT 'ACCOUNT.r2.cloudflarestorage.com', REGION 'auto');

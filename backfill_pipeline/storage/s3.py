@@ -245,7 +245,7 @@ class S3Store:
     def replace(self, key: str, data: bytes, version: str | None) -> bool:
         """Store the object by a conditional request: `If-Match` its ETag, or `If-None-Match: *`.
 
-        A store that does not know conditional requests answers 501, or ignores the condition. The first is stored
+        A store that does not know conditional requests refuses, or ignores the condition. The first is stored
         without a condition; `storage.shared_object` reads back what is there afterwards, and finds out.
         """
         condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
@@ -256,10 +256,11 @@ class S3Store:
             except ClientError as error:
                 if code_of(error) in _CHANGED:
                     return False
-                if code_of(error) not in _UNCONDITIONAL:
+                is_condition = status_of(error) in _UNKNOWN_HEADER and not is_known(code_of(error))
+                if code_of(error) not in _UNCONDITIONAL and not is_condition:
                     raise
-                self._conditional = False
                 self._client.put_object(**place, ContentType=_PARQUET)
+                self._conditional = False
             return True
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Stat]:

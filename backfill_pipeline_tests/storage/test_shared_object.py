@@ -12,6 +12,7 @@ from backfill_pipeline.storage.s3 import S3Store
 from backfill_pipeline.storage.shared_object import TRIES, update
 from backfill_pipeline.storage.store import Store
 from backfill_pipeline_tests.storage.bucket import BUCKET, KEY, SECRET, Proxy, answers, bucket_server
+from backfill_pipeline_tests.storage.odd_stores import refuses_headers
 
 WRITERS = 8
 
@@ -81,6 +82,14 @@ def test_a_store_without_conditional_writes_is_read_back():
         assert "If-None-Match" not in proxy.asked[2].headers
         assert update(store, "shared", adds(b"b")) == b"a\nb"
         assert not any("If-Match" in one.headers for one in proxy.asked)
+
+
+def test_a_store_that_refuses_the_condition_as_an_argument_is_read_back():
+    """Where a store answers 400 to a conditional header, the change is stored without a condition and read back."""
+    with a_bucket() as (store, proxy):
+        proxy.always = refuses_headers("if-none-match", "if-match")
+        assert update(store, "shared", adds(b"a")) == b"a"
+        assert update(store, "shared", adds(b"b")) == b"a\nb"
 
 
 def test_writers_that_are_always_faster_end_the_try_with_a_named_error(tmp_path):
