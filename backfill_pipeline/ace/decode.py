@@ -12,15 +12,16 @@ Put here: what an answer's text means. Keep out: loops over bytes (`ace/scan.py`
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from backfill_pipeline.core.rows import NO_TIME, Fault, Page
+from backfill_pipeline.core.rows import NO_TIME, Example, Fault, Page
 from backfill_pipeline.errors import ContractError, PageFailedError
 
 Body = bytes | bytearray
@@ -33,6 +34,13 @@ _TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?"
     r"(Z|z|[+-][0-9]{2}:?[0-9]{2})?"
 )
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DATE = re.compile(
+    rf"(?i)(?:({'|'.join(_DAYS)}), )?[0-9]{{1,2}} (?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec) "
+    r"(?:[1-9][0-9])?[0-9]{2} [0-9]{2}:[0-9]{2}(?::[0-9]{2})? "
+    r"(?:ut|utc|gmt|z|[ecmp][sd]t|[+-](?:[01][0-9]|2[0-3])[0-5][0-9])"
+)
+"""A date of e-mail and HTTP headers (RFC 822, 1123 and 5322): `Sat, 01 Mar 2025 00:00:07 GMT`."""
 _EPOCH_NUMBER = re.compile(r"[0-9]{10,19}(\.[0-9]+)?")
 _SPACE = " \t\r\n"
 
@@ -52,6 +60,9 @@ _MOST = 500_000
 
 _MORE = 2
 """Times the rows that were asked for: an answer with more is read row by row, if at all."""
+
+_EXAMPLE = 2_000
+"""Characters of an example that are kept: far more than a message shows, so that a key in it is found whole."""
 
 _SHORT = 4_096
 """Bytes that what stands after the rows, and an answer that only says something, stay below."""
@@ -116,7 +127,7 @@ def _any(body: Body, asked: int = _MOST) -> Page:
         raise ContractError("no row of the answer has `name`, `value` and `time`")
     names: dict[str, int] = {}
     code, time_us, value, fault = _row_by_row(rows, names)
-    return _page(list(names), code, time_us, value, fault, cursor, has_more)
+    return _page(list(names), code, time_us, value, fault, cursor, has_more, lambda row: _example(rows[row]))
 
 
 def _parts(rows: int) -> int:
@@ -178,7 +189,17 @@ def _together(body: Body, rows: int = _MOST) -> Page | None:
             code[row], time_us[row], value[row], fault[row] = _row_by_row(parsed(text, _parts(rows)), known)
     except (ValueError, RecursionError):  # something in it is no JSON: `_any` says what is wrong with the whole
         return None
-    return _page(list(known), code, time_us, value, fault, cursor, has_more)
+
+    def example(row: int) -> Example:
+        for _, start, stop in found.odd_rows[found.odd_rows[:, 0] == row].tolist():
+            return _example(json.loads(body[start:stop]))
+        if code[row] < 0 or not names[code[row]].strip():
+            return "name", json.dumps(names[code[row]] if code[row] >= 0 else "")
+        ((_, start, stop),) = found.odd_times[found.odd_times[:, 0] == row].tolist()
+        return _example({"name": "read", "time": json.loads(body[start:stop])})
+
+    names = list(known)
+    return _page(names, code, time_us, value, fault, cursor, has_more, example)
 
 
 def _distinct(body: Body, start: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[list[Any], NDArray[np.int32]]:
@@ -204,14 +225,26 @@ def _page(
     fault: NDArray[np.uint8],
     cursor: str | None,
     has_more: bool,  # noqa: FBT001 - as the page has it
+    example: Callable[[int], Example],
 ) -> Page:
-    """A page, each row with its first fault."""
+    """A page, each row with its first fault; `example` shows what makes a row unreadable."""
+    blank = [number for number, name in enumerate(names) if not name.strip()]
+    if blank:
+        code = np.where(np.isin(code, blank), np.int32(-1), code)
     unfit = (time_us == NO_TIME) | (code < 0)
     if unfit.any():
         fault = np.where(time_us == NO_TIME, np.uint8(Fault.BAD_TIME), fault)
         fault = np.where(code < 0, np.uint8(Fault.NO_NAME), fault)
         value = np.where(unfit, np.nan, value)
+        return Page(names, code, time_us, value, fault, cursor, has_more, example(int(unfit.argmax())))
     return Page(names, code, time_us, value, fault, cursor, has_more)
+
+
+def _example(row: Mapping[str, Any]) -> Example:
+    """What makes an unreadable row so: its name or its time, as JSON."""
+    name = row.get("name")
+    member = "time" if isinstance(name, str) and name.strip() else "name"
+    return member, json.dumps(row.get(member))[:_EXAMPLE]
 
 
 def _continuation(answer: dict[str, Any]) -> tuple[str | None, bool]:
@@ -265,7 +298,7 @@ def _time(value: object) -> int:
     text = value.strip(_SPACE)
     found = _TIME.fullmatch(text)
     if found is None:
-        return _epoch_us(text)
+        return _date_us(text) if _DATE.fullmatch(text) else _epoch_us(text)
     year, month, day, hour, minute, second, fraction, zone = found.groups()
     try:
         instant = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second or 0), tzinfo=UTC)
@@ -276,6 +309,20 @@ def _time(value: object) -> int:
         sign = -1 if zone[0] == "-" else 1
         us -= sign * (int(zone[1:3]) * 60 + int(zone[-2:])) * 60_000_000
     return us
+
+
+def _date_us(text: str) -> int:
+    """Unix microseconds of a date as e-mail and HTTP headers have it; `NO_TIME` if there is no such date."""
+    try:
+        instant = parsedate_to_datetime(text)
+    except ValueError:
+        return int(NO_TIME)
+    weekday = text[:3].lower()
+    if weekday in _DAYS and _DAYS.index(weekday) != instant.weekday():
+        return int(NO_TIME)
+    if instant.tzinfo is None:  # "-0000": UTC, of an unknown zone
+        instant = instant.replace(tzinfo=UTC)
+    return (instant - _EPOCH) // timedelta(microseconds=1)
 
 
 def _epoch_us(text: str) -> int:

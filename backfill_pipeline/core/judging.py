@@ -4,15 +4,18 @@ Put here: how an answer is told from one that only looks like it (ace-api.md sec
 again (`ace/fetch.py`), which of its rows count (`core/clean.py`).
 """
 
-from collections.abc import Iterable, Sequence
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backfill_pipeline.core.day import Window, iso
-from backfill_pipeline.core.rows import NO_TIME, Chunk, Counts, Page
-from backfill_pipeline.errors import ContractError
+from backfill_pipeline.core.rows import NO_TIME, Chunk, Counts, Example, Page
+from backfill_pipeline.errors import ContractError, quoted
 
 MARK_US = 300 * 1_000_000
 """Aggregated answers have every time on a multiple of this (µs): five minutes (ace-api.md section 5)."""
@@ -20,34 +23,78 @@ MARK_US = 300 * 1_000_000
 MARKS_TO_JUDGE = 12
 """Different times, all on five-minute marks, that show an answer to be aggregated: an hour of buckets."""
 
+MAX_UNREADABLE = 0.01
+"""Share of a day's rows that may have no point or no time that can be read."""
+
 _FEW_MINUTES = 1 << 20
 """A page of no more minutes than these is counted minute by minute, which is faster than sorting."""
 
 
 class SiteNames:
-    """The names that are a site's for sure, and what they begin with.
+    """The names of a site's points, and which of its configured points a row's name belongs to.
+
+    A row belongs to the point with exactly its name. If no point has that name, spaces around it and the Unicode form
+    do not count, provided that the list of all points was read and leaves only one point that can be meant.
 
     Args:
-        configured: names of its configured points.
+        configured: names of its configured points, in the order of their codes.
+
+    Attributes:
+        lists: how often the list of all points was read, or was not available.
     """
 
     def __init__(self, configured: Iterable[str]) -> None:
-        self._known = frozenset(configured)
+        self._codes = {name: code for code, name in enumerate(configured)}
+        self._known = frozenset(self._codes)
+        self._forms = frozenset(map(_form, self._known))
+        self._alike: Mapping[str, int] = {}
         self._places = {_place_of(name) for name in self._known} - {None}
+        self._is_available = True
+        self.lists = 0
 
     def learn(self, names: Iterable[str]) -> None:
         """Take in the names of all points of the site, configured or not."""
-        self._known |= frozenset(names)
+        known = self._known | frozenset(names)
+        points = Counter(map(_form, known))
+        self._alike = {form: code for name, code in self._codes.items() if points[form := _form(name)] == 1}
+        self._forms = frozenset(points)
+        self._known = known
+        self.lists += 1
 
     def forget(self) -> None:
-        """Hold no page against the names any more: they could not all be listed."""
-        self._known = frozenset()
+        """Accept any names from now on: the list of all points is not available."""
+        self._is_available = False
+        self.lists += 1
+
+    def codes(self, names: Iterable[str]) -> dict[str, int]:
+        """The code of the configured point that each name belongs to; -1 if there is none."""
+        return {name: self._code(name) for name in names}
+
+    def _code(self, name: str) -> int:
+        if name in self._known:
+            return self._codes.get(name, -1)
+        return self._alike.get(_form(name), -1)
+
+    def need_list(self, page: Page) -> bool:
+        """Whether a page cannot be taken without the list of all points, and that list was not read yet."""
+        if self.lists or not page.names:
+            return False
+        unknown = [name for name in page.names if name not in self._known]
+        return len(unknown) == len(page.names) or any(_form(name) in self._forms for name in unknown)
+
+    def have(self, page: Page) -> bool:
+        """Whether a page has a row of any point of the site, configured or not; True if that cannot be known."""
+        if not (self._is_available and page.names) or not self._known.isdisjoint(page.names):
+            return True
+        return not self._forms.isdisjoint(map(_form, page.names))
 
     def are_strange_to(self, page: Page) -> bool:
-        """Whether nothing about a page's names is the site's: none is a known point, none begins as its points do."""
-        if not (page.names and self._known) or not self._known.isdisjoint(page.names):
-            return False
-        return self._places.isdisjoint(map(_place_of, page.names))
+        """Whether a page has no point of the site, and none whose name begins as the names of the site do."""
+        return not self.have(page) and self._places.isdisjoint(map(_place_of, page.names))
+
+    def example(self) -> str | None:
+        """The name of a configured point; None if there is none."""
+        return next(iter(self._codes), None)
 
 
 class Part:
@@ -58,6 +105,9 @@ class Part:
         counts: of the rows that it holds.
         on_marks: whether all of its times lie on five-minute marks.
         instants: its different times, if they do; else one of them.
+        named: whether it has a row of a point of the site.
+        stranger: a name of its rows that belongs to no point of the site; None if there is none.
+        unreadable: an example of its unreadable rows.
     """
 
     def __init__(self, start: int, *, accept_marks: bool) -> None:
@@ -65,12 +115,20 @@ class Part:
         self.counts = Counts()
         self.on_marks = True
         self.instants: set[int] = set()
+        self.named = False
+        self.stranger: str | None = None
+        self.unreadable: Example | None = None
         self._chunks: list[Chunk] = []
         self._accept = accept_marks
 
-    def add(self, page: Page, chunk: Chunk, counts: Counts) -> None:
-        """Take in a page that was judged: its kept rows, and what its times show."""
+    def add(self, page: Page, chunk: Chunk, counts: Counts, *, named: bool) -> None:
+        """Take in a page that was judged: its kept rows, and what its names and times show."""
         self.keep(chunk, counts)
+        if named:
+            self.named = True
+        elif self.stranger is None:
+            self.stranger = _stranger(page)
+        self.unreadable = self.unreadable or page.unreadable
         times = _times(page)
         self.on_marks = self.on_marks and _all_on_marks(times)
         if self.on_marks:
@@ -82,6 +140,7 @@ class Part:
         """Take in rows."""
         self._chunks.append(chunk)
         self.counts += counts
+        self.named = self.named or bool(len(chunk))
 
     def cut(self, end: int, midnight: int) -> tuple[Chunk, Chunk]:
         """The rows before `end`, and those from then on; both in Unix seconds."""
@@ -141,13 +200,74 @@ def burst(page: Page) -> int:
     return int(np.unique(minutes, return_counts=True)[1].max())
 
 
-def of_another_site(page: Page, window: Window, site: str, day: date) -> ContractError:
-    """The error of a page whose names are none of the site's, even when all of them are listed."""
+def of_another_site(page: Page, window: Window, site: str, day: date, configured: str | None) -> ContractError:
+    """The error of a page whose names are not the site's, although all points of the site were listed."""
     return ContractError(
-        f"site {site!r}, {day} {window}: none of the {len(page.names):,} points of a page ({page.names[0]!r:.200}) is "
-        "a point of this site, configured or not, so the API sent samples of another site; ask ACE, then fetch the day "
-        "again"
+        f"site {site!r}, {day} {window}: none of the {len(page.names):,} points of a page "
+        f"({quoted(_stranger(page) or '')}) is a point of this site, {_points(configured)}, so the API sent samples of "
+        "another site",
+        hint="Ask ACE, then fetch the day again",
+        site=site,
+        day=day,
     )
+
+
+def of_no_point(stranger: str, site: str, day: date, configured: str | None) -> ContractError:
+    """The error of a day whose rows all have names that belong to no point of the site."""
+    return ContractError(
+        f"site {site!r}, {day}: no row has the name of a point of this site, {_points(configured)}; "
+        f"one row is of {quoted(stranger)}",
+        hint="Compare the names with the site's points (`backfill points`), and ask ACE",
+        site=site,
+        day=day,
+    )
+
+
+def unreadable_page(page: Page, window: Window, site: str, day: date) -> ContractError:
+    """The error of a page that has rows, none of them with a name and a time that can be read."""
+    return ContractError(
+        f"site {site!r}, {day} {window}: none of the {len(page):,} rows of a page can be read{_such_as(page.unreadable)}",
+        hint=_SHOW_ACE,
+        site=site,
+        day=day,
+    )
+
+
+def judge_rows(counts: Counts, example: Example | None, site: str, day: date) -> ContractError | None:
+    """An error when more of a day's rows are unreadable than may be."""
+    if counts.unreadable <= MAX_UNREADABLE * counts.fetched:
+        return None
+    return ContractError(
+        f"site {site!r}, {day}: {counts.unreadable:,} of {counts.fetched:,} rows cannot be read, more than "
+        f"{MAX_UNREADABLE:.0%}{_such_as(example)}",
+        hint=_SHOW_ACE,
+        site=site,
+        day=day,
+    )
+
+
+_SHOW_ACE = "Ask ACE about this example; `backfill probe-api` shows whether other answers differ too"
+
+
+def _such_as(example: Example | None) -> str:
+    if example is None:
+        return ""
+    member, text = example
+    value = json.loads(text) if text.endswith('"') else text
+    return f": the `{member}` of one is {quoted(value)}" if text.endswith('"') else f": the `{member}` of one is {value}"
+
+
+def _points(configured: str | None) -> str:
+    return "configured or not" if configured is None else f"configured (such as {quoted(configured)}) or not"
+
+
+def _stranger(page: Page) -> str | None:
+    return next((name for name in page.names if name.strip()), None)
+
+
+def _form(name: str) -> str:
+    """A name without spaces around it, in Unicode's normal form C."""
+    return (name if name.isascii() else unicodedata.normalize("NFC", name)).strip()
 
 
 def _all_on_marks(times: NDArray[np.int64]) -> bool:

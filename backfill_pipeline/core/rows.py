@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 NO_TIME = np.int64(np.iinfo(np.int64).min)
 """`Page.time_us` of a row whose time is missing or cannot be read."""
 
+Example = tuple[str, str]
+"""What makes one row unreadable: the member, `time` or `name`, and its value as JSON text, `null` if it is missing."""
+
 
 class Fault(IntEnum):
     """Why a decoded row can not be a sample, in the order in which it is judged; `NONE` is usable."""
 
     NONE = 0
     NO_NAME = 1
-    """The row has no `name`, or one that is not a string."""
+    """The row has no `name`, or one that is not a string, or is empty or blank."""
     BAD_TIME = 2
     """`time` is missing, null, or of no known shape."""
     NULL_VALUE = 3
@@ -30,6 +33,10 @@ class Fault(IntEnum):
     """`value` is a word, a boolean, a list, or a string that is not wholly a decimal number."""
     NOT_FINITE = 5
     """`value` is NaN or infinite, in any spelling, or too large for a float64."""
+
+
+UNREADABLE = (Fault.NO_NAME, Fault.BAD_TIME)
+"""Faults of a row that cannot be read at all: it belongs to no point, or to no time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,7 @@ class Page:
         fault: uint8[n], a `Fault`.
         next_cursor: the server's cursor as sent, or None.
         has_more: whether the server says that more rows follow.
+        unreadable: an example of its unreadable rows; None when it has none.
     """
 
     names: Sequence[str]
@@ -53,9 +61,15 @@ class Page:
     fault: NDArray[np.uint8]
     next_cursor: str | None
     has_more: bool
+    unreadable: Example | None = None
 
     def __len__(self) -> int:
         return len(self.code)
+
+    @property
+    def readable(self) -> int:
+        """How many rows have a point and a time; their values may be words or null."""
+        return int((~np.isin(self.fault, UNREADABLE)).sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +107,11 @@ class Counts:
     dropped: Mapping[str, int] = field(default_factory=dict)
     conflicts: int = 0
 
+    @property
+    def unreadable(self) -> int:
+        """How many rows have no point or no time that can be read."""
+        return sum(self.dropped.get(fault.name.lower(), 0) for fault in UNREADABLE)
+
     def __add__(self, other: "Counts") -> "Counts":
         """Add two sets of counts, reason by reason."""
         dropped = dict(self.dropped)
@@ -121,5 +140,5 @@ class DayRows:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the API, asked twice, sent no samples at all for this day."""
-        return self.counts.fetched == 0
+        """Whether the day has no rows; `counts.fetched` shows whether the API returned any."""
+        return not any(map(len, self.chunks))
