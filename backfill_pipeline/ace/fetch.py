@@ -31,9 +31,19 @@ from backfill_pipeline.ace.heap import give_back_large_buffers
 from backfill_pipeline.ace.spool import DaySpool, Kept, sweep
 from backfill_pipeline.core.clean import kept, merged
 from backfill_pipeline.core.day import Window, day_window
-from backfill_pipeline.core.judging import Part, SiteNames, burst, judge_day, lies_on_marks, of_another_site
+from backfill_pipeline.core.judging import (
+    Part,
+    SiteNames,
+    burst,
+    judge_day,
+    judge_rows,
+    lies_on_marks,
+    of_another_site,
+    of_no_point,
+    unreadable_page,
+)
 from backfill_pipeline.core.paging import BELIEVED, Walk
-from backfill_pipeline.core.rows import Counts, DayRows, Page
+from backfill_pipeline.core.rows import Counts, DayRows, Example, Page
 from backfill_pipeline.core.windows import FEW, HANDS, DayPlan, SitePace
 from backfill_pipeline.errors import (
     BackfillError,
@@ -77,6 +87,7 @@ class FetchedDay:
         interval_s: seconds between two samples as the points are configured, their median; None when none says.
         listed: the list of points by which the day was filtered; None when it is not known.
         more_at_end: windows whose end is believed although the API's last answers said that more rows follow.
+        unreadable: an example of its rows that cannot be read; None if there is none.
     """
 
     site: str
@@ -94,6 +105,7 @@ class FetchedDay:
     throttled: int = 0
     listed: PointList | None = None
     more_at_end: int = 0
+    unreadable: Example | None = None
 
     def discard(self) -> None:
         """Forget what is spooled of the day: its object is stored and verified."""
@@ -221,7 +233,8 @@ class _Place:
         requests: requests that were sent.
         broken: answers that broke the contract.
         doubts: pages that may have been aggregated.
-        strange: whether a page had no known name.
+        strange: whether a page has names that cannot be judged before all points of the site are listed.
+        lists: how often they had been listed when that page was judged.
         listed: whether all points of the site were listed for it.
     """
 
@@ -230,6 +243,7 @@ class _Place:
     broken: int = 0
     doubts: int = 0
     strange: bool = False
+    lists: int = 0
     listed: bool = False
 
 
@@ -241,7 +255,6 @@ class _SiteRun:
     ) -> None:
         self.owner = owner
         self.points = points
-        self.index = {name: code for code, name in enumerate(points.names)}
         self.pace = pace
         self.waiting = days
         self.stop = stop
@@ -250,6 +263,7 @@ class _SiteRun:
         self.lock = threading.Lock()
         self.under_way: deque[_DayWork] = deque()
         self.names = SiteNames(points.names)
+        self.listing = threading.Lock()
         self.flying: dict[Future[None], _DayWork] = {}
         self.given = 0  # windows that walks have given away since windows were last handed out
         self.wire = threading.Semaphore(owner.max_windows)  # requests that may be on their way at once
@@ -381,7 +395,8 @@ class _SiteRun:
         place = _Place(self.pace.size)
         while not walk.finished:
             page = self._page(work, walk, part, place)
-            part.add(page, *kept(page, walk.window, work.day, self.index))
+            codes, named = self.names.codes(page.names), self.names.have(page)
+            part.add(page, *kept(page, walk.window, work.day, codes), named=named)
             free = self._free()
             with self.lock:
                 self._learn(walk, page)
@@ -430,7 +445,17 @@ class _SiteRun:
             counts += Counts(fetched=-len(later), kept=-len(later))
             rest.keep(later, there)
         window = Window(part.start, end)
-        done = Kept(window, whole, counts, self.owner.now(), part.on_marks, len(part.instants))
+        done = Kept(
+            window,
+            whole,
+            counts,
+            self.owner.now(),
+            part.on_marks,
+            len(part.instants),
+            part.named,
+            part.stranger,
+            part.unreadable,
+        )
         work.spool.put(done)
         with self.lock:
             work.kept.append(done)
@@ -447,7 +472,7 @@ class _SiteRun:
         while found is None:  # None: to be asked again at once, with a smaller size, or knowing more names
             if place.strange and not place.listed:  # not within the attempt: the list is tried again by itself
                 place.listed = True
-                self._list_all()
+                self._list_all(place.lists)
             found = self.owner.client.retries.run(
                 what, lambda failures: self._attempt(work, walk, part, place, failures)
             )
@@ -516,15 +541,18 @@ class _SiteRun:
         """Whether a page may be what it seems; False when the site's names are to be listed first.
 
         Raises:
-            ContractError: it is of another site, or aggregated.
+            ContractError: it is of another site, or aggregated, or no row of it can be read.
             PageFailedError: it may be aggregated, and is to be asked for again.
         """
-        site, day = self.points.site, work.day
-        if self.names.are_strange_to(page):
-            if not place.listed:
-                place.strange = True
-                return False
-            raise of_another_site(page, walk.window, site, day)
+        site, day, names = self.points.site, work.day, self.names
+        if len(page) and not page.readable:
+            raise unreadable_page(page, walk.window, site, day)
+        strange = names.are_strange_to(page)
+        if not place.listed and (strange or names.need_list(page)):
+            place.strange, place.lists = True, names.lists
+            return False
+        if strange:
+            raise of_another_site(page, walk.window, site, day, names.example())
         if place.doubts < BELIEVED - 1 and not self.owner.accept_marks and lies_on_marks(page):
             place.doubts += 1
             raise PageFailedError(
@@ -535,13 +563,23 @@ class _SiteRun:
         part.judge(page, walk.window, site, day)
         return True
 
-    def _list_all(self) -> None:
-        """Learn the names of all points of the site, configured or not; without them no page is judged by its names."""
-        try:
-            self.names.learn(self.owner.client.known_points(self.points.site))
-        except (RequestRefusedError, SiteRefusedError, ContractError, PageFailedError) as error:
-            self.owner.log(f"{self.points.site}: pages are not held against the list of all points: {error}")
-            self.names.forget()
+    def _list_all(self, lists: int) -> None:
+        """Learn the names of all points of the site, configured or not; without them no page is judged by its names.
+
+        Args:
+            lists: how often they had been listed before; nothing is requested if another thread has listed them since.
+        """
+        with self.listing:
+            if self.names.lists > lists:
+                return
+            try:
+                self.names.learn(self.owner.client.known_points(self.points.site))
+            except (RequestRefusedError, SiteRefusedError, ContractError, PageFailedError) as error:
+                self.owner.log(
+                    f"{self.points.site}: the names of rows are not checked, since the list of all points "
+                    f"is not available: {error}"
+                )
+                self.names.forget()
 
     def _failed(self, work: _DayWork) -> None:
         with self.lock:
@@ -557,9 +595,12 @@ class _SiteRun:
         points = self.points
         parts = sorted(work.kept, key=lambda part: part.window)
         rows, seen = None, 0
-        error = work.error or self._judged(parts, work.day)
+        counts = sum((part.counts for part in parts), Counts())
+        unreadable = next((part.unreadable for part in parts if part.unreadable), None)
+        error = work.error
+        if error is None and (error := self._judged(parts, counts, unreadable, work.day)):
+            work.spool.discard()  # all of its windows: the next attempt requests them again
         if error is None:
-            counts = sum((part.counts for part in parts), Counts())
             chunks = [part.chunk for part in parts if len(part.chunk)]
             rows = DayRows(points.site, work.day, points.names, chunks, counts)
             here = np.zeros(len(points.names) + 1, bool)
@@ -582,12 +623,22 @@ class _SiteRun:
             work.throttled,
             points,
             work.more_at_end,
+            unreadable,
         )
 
-    def _judged(self, parts: Sequence[Kept], day: date) -> ContractError | None:
+    def _judged(
+        self, parts: Sequence[Kept], counts: Counts, unreadable: Example | None, day: date
+    ) -> ContractError | None:
+        """Why a day whose windows all arrived is not taken; None when it is."""
+        site = self.points.site
+        if error := judge_rows(counts, unreadable, site, day):
+            return error
+        stranger = next((part.stranger for part in parts if part.stranger is not None), None)
+        if stranger is not None and not any(part.named for part in parts):
+            return of_no_point(stranger, site, day, self.names.example())
         if self.owner.accept_marks:
             return None
-        return judge_day([(part.on_marks, part.instants) for part in parts], self.points.site, day)
+        return judge_day([(part.on_marks, part.instants) for part in parts], site, day)
 
     def _give(self, day: FetchedDay) -> None:
         while not (self.stop.is_set() or self.end.is_set()):

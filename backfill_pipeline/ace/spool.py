@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from backfill_pipeline.core.day import Window
-from backfill_pipeline.core.rows import Chunk, Counts
+from backfill_pipeline.core.rows import Chunk, Counts, Example
 from backfill_pipeline.errors import StoreRefusedError
 
 FRESH_S = 24 * 3600
@@ -45,6 +45,9 @@ class Kept:
         fetched_at: Unix seconds at which its last page arrived.
         on_marks: whether every row's time was a multiple of five minutes.
         instants: how many different times its rows have.
+        named: whether it has a row of a point of the site, configured or not.
+        stranger: a name of its rows that belongs to no point of the site; None if there is none.
+        unreadable: an example of its rows that cannot be read; None if there is none.
     """
 
     window: Window
@@ -53,6 +56,9 @@ class Kept:
     fetched_at: float
     on_marks: bool
     instants: int
+    named: bool = True
+    stranger: str | None = None
+    unreadable: Example | None = None
 
 
 class DaySpool:
@@ -82,6 +88,9 @@ class DaySpool:
             "fetched_at": kept.fetched_at,
             "on_marks": kept.on_marks,
             "instants": kept.instants,
+            "named": kept.named,
+            "stranger": kept.stranger,
+            "unreadable": kept.unreadable,
         }
         path = self.folder / f"{kept.window.start}-{kept.window.end}.npz"
         for left in reversed(range(_TRIES)):
@@ -164,13 +173,20 @@ def _read(path: Path) -> Kept | None:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             about = json.loads(file["about"].tobytes())
             chunk = Chunk(file["code"], file["ms"], file["value"])
+        counts = Counts(**about["counts"])
+        if "named" not in about and counts.fetched and not len(chunk):
+            return None  # of a version that did not ask whether its rows are of the site
+        example = about.get("unreadable")
         return Kept(
             Window(about["start"], about["end"]),
             chunk,
-            Counts(**about["counts"]),
+            counts,
             about["fetched_at"],
             about["on_marks"],
             about["instants"],
+            about.get("named", True),
+            about.get("stranger"),
+            (example[0], example[1]) if example else None,
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None

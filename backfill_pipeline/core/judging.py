@@ -4,7 +4,6 @@ Put here: how an answer is told from one that only looks like it (ace-api.md sec
 again (`ace/fetch.py`), which of its rows count (`core/clean.py`).
 """
 
-import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +24,9 @@ MARKS_TO_JUDGE = 12
 
 MAX_UNREADABLE = 0.01
 """Share of a day's rows that may have no point or no time that can be read."""
+
+_SHOWN = 60
+"""Characters of an example that a message shows."""
 
 _FEW_MINUTES = 1 << 20
 """A page of no more minutes than these is counted minute by minute, which is faster than sorting."""
@@ -68,12 +70,11 @@ class SiteNames:
 
     def codes(self, names: Iterable[str]) -> dict[str, int]:
         """The code of the configured point that each name belongs to; -1 if there is none."""
-        return {name: self._code(name) for name in names}
+        codes = self._codes
+        return {name: codes[name] if name in codes else self._code(name) for name in names}
 
     def _code(self, name: str) -> int:
-        if name in self._known:
-            return self._codes.get(name, -1)
-        return self._alike.get(_form(name), -1)
+        return -1 if name in self._known else self._alike.get(_form(name), -1)
 
     def need_list(self, page: Page) -> bool:
         """Whether a page cannot be taken without the list of all points, and that list was not read yet."""
@@ -226,7 +227,8 @@ def of_no_point(stranger: str, site: str, day: date, configured: str | None) -> 
 def unreadable_page(page: Page, window: Window, site: str, day: date) -> ContractError:
     """The error of a page that has rows, none of them with a name and a time that can be read."""
     return ContractError(
-        f"site {site!r}, {day} {window}: none of the {len(page):,} rows of a page can be read{_such_as(page.unreadable)}",
+        f"site {site!r}, {day} {window}: none of the {len(page):,} rows of a page can be read"
+        f"{_such_as(page.unreadable)}",
         hint=_SHOW_ACE,
         site=site,
         day=day,
@@ -253,8 +255,7 @@ def _such_as(example: Example | None) -> str:
     if example is None:
         return ""
     member, text = example
-    value = json.loads(text) if text.endswith('"') else text
-    return f": the `{member}` of one is {quoted(value)}" if text.endswith('"') else f": the `{member}` of one is {value}"
+    return f": the `{member}` of one is {text if len(text) <= _SHOWN else f'{text[:_SHOWN]}...'}"
 
 
 def _points(configured: str | None) -> str:

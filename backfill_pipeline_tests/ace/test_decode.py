@@ -107,6 +107,12 @@ TIMES = [
     (NOON + 7, 7),
     (str(NOON // 1_000), 0),
     (f"{NOON}000", 0),
+    ("Sun, 12 Oct 2025 12:00:00 GMT", 0),
+    ("Sun, 12 Oct 2025 14:00:07 +0200", 7_000_000),
+    ("sun, 12 oct 2025 12:00:00 utc", 0),
+    ("12 Oct 2025 12:00 UT", 0),
+    ("12 Oct 25 08:00:00 EDT", 0),
+    (" Sun, 12 Oct 2025 12:00:00 -0000 ", 0),
 ]
 
 
@@ -121,13 +127,19 @@ def test_each_shape_of_time_is_the_same_instant(time, offset, value):
 @pytest.mark.parametrize(
     "time",
     [None, "", "soon", "2025-02-30T00:00:00", "2025-10-12T24:00:00", "2025-10-12T12:60:00", "2025-13-01T00:00:00",
-     "2025-10-12T12:00:00.12345x", "2025-10-12", True, 5, [], "2025-10-12T12:00:6O"],
+     "2025-10-12T12:00:00.12345x", "2025-10-12", True, 5, [], "2025-10-12T12:00:6O",
+     "01/03/2025 00:00", "2025-060T00:00:07", "20250301T000007", "2025-W09-6T00:00:07", "99999999999999999999",
+     "-1740787207", -1740787207, 1e18, {}, "2025-10-12T12:00:00 Europe/Berlin",
+     "Mon, 12 Oct 2025 12:00:00 GMT", "Sun, 12 Oct 2025 12:00:00", "Sun, 12 Oct 2025 24:00:00 GMT",
+     "Sun, 12 Oct 2025 12:00:00 +2400", "Sun, 12 Oct 2025 12:00:00 +0060", "Sunday, 12-Oct-25 12:00:00 GMT",
+     "Sun Oct 12 12:00:00 2025", "31 Feb 2025 12:00:00 GMT", "12 Oct 0025 12:00:00 GMT"],
 )  # fmt: skip
 def test_what_is_no_time_is_said_to_be_none(time):
     """An unreadable time drops its row by that reason and no other row."""
     page = decode_page(body_of([sample(), sample(time=time)]))
     assert page.time_us.tolist() == [NOON, NO_TIME]
     assert page.fault.tolist() == [Fault.NONE, Fault.BAD_TIME]
+    assert (page.readable, page.unreadable) == (1, ("time", json.dumps(time)))
 
 
 @pytest.mark.parametrize("zone", ["America/Denver", "Asia/Tokyo"])
@@ -137,12 +149,29 @@ def test_the_machines_zone_changes_nothing(zone, monkeypatch):
     assert decode_page(body_of([sample()])).time_us.tolist() == [NOON]
 
 
-@pytest.mark.parametrize("name", [None, "", 5])
+@pytest.mark.parametrize("name", [None, "", 5, " \t", "\u00a0"])
 def test_a_row_without_a_name_is_dropped_by_that_reason(name):
     """A missing, empty or non-text name comes first of all reasons."""
     page = decode_page(body_of([sample(), sample(name=name, time="soon")]))
     assert page.code.tolist() == [0, -1]
     assert page.fault.tolist() == [Fault.NONE, Fault.NO_NAME]
+    assert (page.readable, page.unreadable) == (1, ("name", json.dumps(name)))
+
+
+@pytest.mark.parametrize("value", [None, "active", "NaN", math.inf])
+def test_a_row_whose_value_is_no_number_is_readable(value):
+    """Words, nulls and values that are not finite have a point and a time."""
+    page = decode_page(body_of([sample(value)]))
+    assert (page.readable, page.unreadable) == (1, None)
+
+
+@pytest.mark.parametrize("missing", ["name", "time"])
+def test_a_member_that_is_missing_makes_a_row_unreadable(missing):
+    """The example of a missing member is `null`."""
+    row = sample()
+    del row[missing]
+    page = decode_page(body_of([sample(), row, sample()]))
+    assert (page.readable, page.unreadable) == (2, (missing, "null"))
 
 
 @pytest.mark.parametrize(
@@ -200,7 +229,7 @@ times = st.one_of(
 )
 plain = st.fixed_dictionaries(
     {
-        "name": st.sampled_from(["a/b", "c", "d.e-1", ""]),
+        "name": st.sampled_from(["a/b", "c", "d.e-1", "", " "]),
         "value": st.one_of(st.floats().map(repr), st.sampled_from(["", "x", "1,5", " 2 "])),
         "time": st.one_of(
             naive.map(datetime.isoformat),
@@ -226,7 +255,7 @@ def test_the_fast_reader_and_the_general_one_agree(rows, compact):
     np.testing.assert_array_equal(fast.time_us, slow.time_us)
     np.testing.assert_array_equal(fast.value, slow.value)
     np.testing.assert_array_equal(fast.fault, slow.fault)
-    assert (fast.next_cursor, fast.has_more) == (slow.next_cursor, slow.has_more)
+    assert (fast.next_cursor, fast.has_more, fast.unreadable) == (slow.next_cursor, slow.has_more, slow.unreadable)
 
 
 def test_documented_pages_take_the_fast_road():

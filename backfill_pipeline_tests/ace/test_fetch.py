@@ -1,9 +1,11 @@
 """A day, whole: whatever the API does, the rows that come out are the rows that it holds."""
 
 import gc
+import json
 import math
 import threading
 import time
+import unicodedata
 import weakref
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -23,7 +25,7 @@ from backfill_pipeline.ace.spool import DaySpool, Kept
 from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.core.day import Window, day_window
 from backfill_pipeline.core.paging import Cursor
-from backfill_pipeline.core.rows import Chunk, Counts
+from backfill_pipeline.core.rows import NO_TIME, Chunk, Counts, Fault
 from backfill_pipeline.errors import (
     ContractError,
     KeyRefusedError,
@@ -398,13 +400,176 @@ def test_points_that_are_not_configured_are_no_other_site(tmp_path, configured, 
 
 
 def test_names_that_begin_as_the_sites_own_are_not_doubted(tmp_path):
-    """A page of points that no list has, of the same client and site: usual, and no further list is read for it."""
+    """A page of points that no list has, of the same client and site, is usual: the full list is read once, no more."""
     rows = [(time, f"client/site/{name}", value) for time, name, value in sweeps(40, 600)]
     client = FakeClient(rows, configured=["client/site/p000"])
+    client.known_points = lambda _site: setattr(client, "lists", client.lists + 1) or frozenset(client.configured)
     (day,) = fetch(client, tmp_path, max_page_size=3, max_windows=1)
     assert day.error is None
     assert rows_of(day) == [row for row in truth(rows) if row[0] == "client/site/p000"]
-    assert client.lists == 0
+    assert client.lists == 1
+
+
+def _site_of(client, known):
+    """Let the API know `known` as the site's points, in the fake's place."""
+
+    def known_points(_site):
+        client.lists += 1
+        return frozenset(known)
+
+    client.known_points = known_points
+    return client
+
+
+def _unreadable(page, *rows):
+    """The page with rows that have no time, as the decoder gives it."""
+    time_us, fault, value = page.time_us.copy(), page.fault.copy(), page.value.copy()
+    time_us[list(rows)], fault[list(rows)], value[list(rows)] = NO_TIME, Fault.BAD_TIME, np.nan
+    return replace(page, time_us=time_us, fault=fault, value=value, unreadable=("time", '"01/03/2025 00:00"'))
+
+
+def test_a_page_without_a_readable_row_is_requested_again_and_then_fails_the_day(tmp_path):
+    """Twice such a page costs no row; the third time at one place the day fails and shows one time."""
+    client = FakeClient(sweeps(3, 3_601), rows_a_day=100)
+    honest, turn = client.page, iter(range(2))
+    client.page = lambda *asked: (
+        _unreadable(page, *range(len(page))) if (page := honest(*asked)) and next(turn, None) is not None else page
+    )
+    (day,) = fetch(client, tmp_path)
+    assert rows_of(day) == truth(client.rows)
+    assert day.rows.counts.unreadable == 0
+    client.page = lambda *asked: _unreadable(page := honest(*asked), *range(len(page)))
+    (day,) = fetch(client, tmp_path / "again")
+    assert isinstance(day.error, ContractError)
+    assert day.rows is None
+    assert day.requests == 3
+    assert 'none of the 72 rows of a page can be read: the `time` of one is "01/03/2025 00:00"' in str(day.error)
+    assert (day.error.site, day.error.day) == (SITE, DAY)
+
+
+@pytest.mark.parametrize(("unreadable", "stored"), [(0, True), (7, True), (8, False)])
+def test_a_day_with_more_than_one_unreadable_row_in_a_hundred_fails(tmp_path, unreadable, stored):
+    """Of 720 rows seven may be unreadable: they are counted, with an example; eight fail the day."""
+    client = FakeClient(sweeps(30, 3_600), rows_a_day=720)
+    honest = client.page
+    client.page = lambda *asked: _unreadable(honest(*asked), *range(unreadable)) if unreadable else honest(*asked)
+    (day,) = fetch(client, tmp_path)
+    assert (day.error is None) is stored
+    assert day.unreadable == (("time", '"01/03/2025 00:00"') if unreadable else None)
+    if stored:
+        assert day.rows.counts.unreadable == unreadable
+    else:
+        assert '8 of 720 rows cannot be read, more than 1%: the `time` of one is "01/03/2025 00:00"' in str(day.error)
+
+
+def test_unreadable_rows_are_counted_across_attempts(tmp_path):
+    """Windows that an earlier attempt kept count: their unreadable rows, and the example."""
+    client = FakeClient(sweeps(30, 60), [None] * 10 + [RequestRefusedError("no", status=400)] * 50)
+    honest = client.page
+    client.page = lambda *asked: _unreadable(honest(*asked), 0, 1) if len(client.asked) < 5 else honest(*asked)
+    (failed,) = fetch(client, tmp_path, max_page_size=1_000, max_windows=1)
+    assert isinstance(failed.error, RequestRefusedError)
+    client.script.clear()
+    client.page = honest
+    (day,) = fetch(client, tmp_path, max_page_size=1_000, max_windows=1)
+    assert day.error is None
+    assert day.rows.counts.unreadable >= 8
+    assert day.unreadable == ("time", '"01/03/2025 00:00"')
+
+
+def test_a_day_that_is_refused_as_a_whole_is_requested_again(tmp_path):
+    """Its windows are not taken from the spool: the next attempt gets what the API returns by then."""
+    client = FakeClient(sweeps(30, 3_600), rows_a_day=720)
+    honest = client.page
+    client.page = lambda *asked: _unreadable(honest(*asked), *range(100))
+    (day,) = fetch(client, tmp_path)
+    assert isinstance(day.error, ContractError)
+    client.page = honest
+    (day,) = fetch(client, tmp_path)
+    assert rows_of(day) == truth(client.rows)
+
+
+def test_a_day_of_names_that_no_list_has_fails(tmp_path):
+    """They begin as the site's own names do, which is usual of some rows; of a whole day it is another site's data."""
+    rows = [(time, f"client/site/{name}", value) for time, name, value in sweeps(40, 600)]
+    known = ["client/site/other", "client/site/more"]
+    client = _site_of(FakeClient(rows, configured=known[:1]), known)
+    (day,) = fetch(client, tmp_path, max_page_size=500)
+    assert isinstance(day.error, ContractError)
+    assert day.rows is None
+    assert "configured (such as 'client/site/other') or not; one row is of 'client/site/p0" in str(day.error)
+    assert client.lists == 1
+    known.append("client/site/p007")  # configured or not
+    (day,) = fetch(client, tmp_path, max_page_size=500)
+    assert day.error is None
+    assert (day.rows.counts.kept, day.rows.counts.fetched) == (0, len(rows))
+
+
+def test_a_site_without_points_has_no_rows(tmp_path):
+    """Rows of a site that has no point at all belong to another site."""
+    (day,) = fetch(_site_of(FakeClient(sweeps(3, 3_601), configured=[]), []), tmp_path)
+    assert isinstance(day.error, ContractError)
+    assert "is a point of this site, configured or not" in str(day.error)
+
+
+SPELLINGS = [
+    ("a/Büro", "a/Büro "),
+    ("a/Büro ", "a/Büro"),
+    ("a/Büro", unicodedata.normalize("NFD", "a/Büro")),
+    (unicodedata.normalize("NFD", "a/Büro"), " a/Büro\t"),
+]
+
+
+@pytest.mark.parametrize(("configured", "arrived"), SPELLINGS)
+@pytest.mark.parametrize("size", [3, 1_000])
+def test_spaces_and_the_unicode_form_of_a_name_do_not_count(tmp_path, configured, arrived, size):
+    """The row is the configured point's, under its configured name; the list of all points is read once for it."""
+    rows = [(time, arrived if name == "p001" else name, value) for time, name, value in sweeps(4, 3_601)]
+    names = ["p000", configured, "p002", "p003"]
+    client = _site_of(FakeClient(rows, configured=names), names)
+    (day,) = fetch(client, tmp_path, max_page_size=size, max_windows=1)
+    assert rows_of(day) == sorted((configured if n == arrived else n, t // 1000 * 1000, v) for t, n, v in rows)
+    assert client.lists == 1
+
+
+@pytest.mark.parametrize("known", [["p001", "p001 "], ["p001", " p001"]])
+def test_a_name_that_may_be_of_two_points_is_not_guessed(tmp_path, known):
+    """Where a second point is spelled so, or nearly so, the row is not taken for the first; the day stays readable."""
+    rows = [(time, "p001 " if name == "p001" else name, value) for time, name, value in sweeps(4, 3_601)]
+    client = _site_of(FakeClient(rows, configured=["p000", "p001"]), ["p000", *known])
+    (day,) = fetch(client, tmp_path)
+    assert {name for name, *_ in rows_of(day)} == {"p000"}
+    assert day.rows.counts.dropped["not_configured"] == 3 * len(rows) // 4
+
+
+def test_without_the_list_of_all_points_a_name_is_not_guessed(tmp_path):
+    """Another point may be spelled so: the row is left out."""
+    rows = [(time, "p001 " if name == "p001" else name, value) for time, name, value in sweeps(4, 3_601)]
+    client = FakeClient(rows, configured=["p000", "p001"])
+
+    def refused(_site):
+        raise RequestRefusedError("not found", status=404)
+
+    client.known_points = refused
+    (day,) = fetch(client, tmp_path)
+    assert {name for name, *_ in rows_of(day)} == {"p000"}
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_a_window_of_the_version_before_is_read(tmp_path, rows):
+    """With rows it is used; without any, although some had arrived, it is requested again: they may be another site's."""
+    spool = DaySpool(tmp_path, SITE, DAY, "source")
+    chunk = Chunk(np.arange(rows, dtype=np.int32), np.zeros(rows, np.int32), np.zeros(rows))
+    spool.put(Kept(Window(0, 60), chunk, Counts(fetched=2, kept=rows), 1.0, on_marks=False, instants=1))
+    (path,) = spool.folder.glob("*.npz")
+    with np.load(path) as file:
+        parts = dict(file)
+    about = json.loads(parts["about"].tobytes())
+    before = {name: about[name] for name in ("start", "end", "counts", "fetched_at", "on_marks", "instants")}
+    np.savez(path, **parts | {"about": np.frombuffer(json.dumps(before).encode(), np.uint8)})
+    assert [(kept.named, kept.stranger, kept.unreadable) for kept in spool.get(1.0)] == [(True, None, None)] * (
+        rows > 0
+    )
 
 
 def test_without_a_list_of_all_points_no_page_is_condemned(tmp_path):
