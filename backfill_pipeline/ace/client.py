@@ -305,8 +305,8 @@ class AceClient:
                 status, headers = answer.status_code, answer.headers
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise PageFailedError(f"{what}: {_cause(error)}") from error
-        if len(self._key) >= _LONG_KEY and (status != requests.codes.ok or len(body) < _SHORT):
-            body = body.replace(self._key, b"(the key)")  # what an answer says may be told, and it may repeat the key
+        if len(self._key) >= _LONG_KEY and self._key in body:  # an error may show part of any answer
+            body = body.replace(self._key, b"(the key)")
         return self._judged(status, headers, body, what, no_data_is_empty=no_data_is_empty)
 
     def _judged(

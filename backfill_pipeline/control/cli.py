@@ -203,10 +203,13 @@ def adopt(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_jso
     """
     control = _control()
     checked_days(control.settings, first, last, datetime.now(UTC))
-    counts = dict.fromkeys(("adopted", "known", "missing", "damaged"), 0)
+    counts = dict.fromkeys(("adopted", "known", "missing", "damaged", "without_rows"), 0)
     lost = []
     for one in control.adopt(first, last, sites, deep=deep):
         counts[one.result] += 1
+        counts["without_rows"] += one.rows == 0
+        if one.rows == 0 and not as_json:
+            click.echo(f"adopted  {one.site} {one.day}: 0 rows")
         if one.result == "damaged" or (one.result == "missing" and one.recorded):
             lost.append((one.site, one.day))
             if not as_json:
@@ -216,7 +219,7 @@ def adopt(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_jso
     if as_json:
         click.echo(json.dumps(counts | {"repair": repair}))
     else:
-        click.echo(", ".join(f"{count} {what}" for what, count in counts.items()))
+        click.echo(", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts.items()))
         if repair:
             click.echo(f"to fetch these days again: {repair}")
     sys.exit(1 if lost else 0)

@@ -92,6 +92,8 @@ def _backfilled(console: Console, home: Path, days: int, *, keep: bool) -> int:
         for failure in control.errors(backfill_id):
             console.print(f"{failure.site} {failure.day}: {failure.error}", markup=False)
         raise BackfillError(f"the demo's backfill ended as {status.word}")
+    if not status.rows:
+        raise BackfillError(f"the demo's backfill has no data: {status.message}")
     _show(console, [newest[key] for key in sorted(newest)])
     if keep:
         console.print(f"\nEverything is kept in {home}. What to try next:")

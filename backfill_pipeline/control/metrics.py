@@ -103,7 +103,7 @@ class _Figures(Collector):
             states: Counter[str] = Counter({"stored": 0, "thin": 0, "empty": 0, "failed": len(failed), "missing": 0})
             for event in newest.values():
                 thin = event.about.get("thin") is True
-                states["thin" if thin and event.rows else str(event.about.get("state", "stored"))] += 1
+                states["empty" if not event.rows else "thin" if thin else "stored"] += 1
             known = newest.keys() | failed
             states["missing"] = sum(day not in known for day in days_between(settings.first_day, last_ready))
             for state, count in states.items():

@@ -155,6 +155,7 @@ _STATUS = _object(
         "started_at": _or_null(_INSTANT),
         "last_updated": _or_null(_INSTANT),
         "estimated_completion": _or_null(_INSTANT),
+        "message": _or_null(_TEXT),
     }
 )
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from backfill_pipeline.control.gateway import Backfill, DayEvent, Gateway, State
 from backfill_pipeline.control.ranges import checked_days, checked_sites
 from backfill_pipeline.core.day import days_between
+from backfill_pipeline.core.quality import no_rows
 from backfill_pipeline.errors import AlreadyRunningError, DaemonDownError, NothingThereError, quoted
 from backfill_pipeline.orchestration.adopt import Adopted
 from backfill_pipeline.orchestration.build import sites_of
@@ -120,6 +121,8 @@ class Status:
         own_parts: site-days that it has stored itself.
         own_todo: site-days that it was to fetch.
         forecast: what was foreseen, as JSON.
+        samples: samples that the API returned for the site-days that are stored.
+        without_rows: site-days that are stored without a row.
     """
 
     word: Word
@@ -144,6 +147,21 @@ class Status:
     own_parts: int = 0
     own_todo: int = 0
     forecast: str | None = None
+    samples: int = 0
+    without_rows: int = 0
+
+    @property
+    def message(self) -> str | None:
+        """What came of it, in one line; None while it runs."""
+        if self.word == "in_progress":
+            return None
+        if self.word == "not_started":
+            return "no backfill was started yet"
+        if self.word == "completed" and not self.rows:
+            return no_rows(self.samples)
+        without = f" ({self.without_rows:,} of them without rows)" if self.without_rows else ""
+        stored = f"{self.rows:,} rows: {self.parts_done:,} of {self.parts:,} site-days are stored{without}"
+        return f"{stored}, {self.failed:,} failed" if self.failed else stored
 
     @property
     def percent(self) -> float:
@@ -170,6 +188,7 @@ class Status:
             "started_at": _iso(self.started),
             "last_updated": _iso(self.updated),
             "estimated_completion": _iso(self.estimated_end),
+            "message": self.message,
         }
 
 
@@ -418,6 +437,7 @@ class Control:
         days, undone = {day for _, day in asked}, {day for _, day in left}
         waiting = sorted(day for _, day in left - failed.keys())
         word, ending = _word(backfill, left=len(left), waiting=len(waiting))
+        stored = [event for one, event in {**before, **own}.items() if one in asked]
         at = [event.at for event in [*own.values(), *failed.values()]]
         return Status(
             word,
@@ -431,7 +451,7 @@ class Control:
             parts_done=len(asked) - len(left),
             parts=len(asked),
             failed=len(failed),
-            rows=sum(event.rows for one, event in {**before, **own}.items() if one in asked),
+            rows=sum(event.rows for event in stored),
             started=backfill.started,
             updated=max([backfill.started, *at, *([backfill.ended] if backfill.ended else [])]),
             estimated_end=_estimate(backfill, word, sorted(event.at for event in own.values()), len(waiting), now),
@@ -442,6 +462,8 @@ class Control:
             own_parts=len(own),
             own_todo=sum(map(len, backfill.todo.values())),
             forecast=backfill.forecast,
+            samples=sum(event.number("samples_fetched") for event in stored),
+            without_rows=sum(not event.rows for event in stored),
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from backfill_pipeline.core.commands import repair_command
 from backfill_pipeline.core.layout import object_key, parse_key
+from backfill_pipeline.core.quality import no_rows
 from backfill_pipeline.errors import UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.comparison import Recorded, SiteDay, compare, list_days
@@ -41,6 +42,7 @@ class Report:
         deep: whether every byte was read.
         all_sites: the sites of ACE_SITES.
         compared: whether Dagster's records were compared with the objects.
+        samples: how many samples the API returned for each day that is stored without rows.
     """
 
     stored: list[SiteDay] = field(default_factory=list)
@@ -54,6 +56,7 @@ class Report:
     deep: bool = False
     all_sites: tuple[str, ...] = ()
     compared: bool = False
+    samples: dict[SiteDay, int] = field(default_factory=dict)
 
     @property
     def wrong(self) -> list[SiteDay]:
@@ -81,7 +84,10 @@ class Report:
             "stored": len(self.stored),
             "rows": self.rows,
             "bytes": self.bytes,
-            "empty": listed(self.empty),
+            "empty": [
+                {"site": site, "date": day.isoformat(), "samples_fetched": self.samples.get((site, day), 0)}
+                for site, day in self.empty
+            ],
             "missing": listed(self.missing),
             "damaged": [
                 {"site": site, "date": day.isoformat(), "findings": wrong}
@@ -101,7 +107,7 @@ class Report:
         for key in self.foreign:
             yield f"foreign  {key}"
         for site, day in self.empty:
-            yield f"empty    {site} {day}"
+            yield f"empty    {site} {day}: {no_rows(self.samples.get((site, day), 0), day)}"
         if not self.compared:
             yield "Dagster's records were not compared with the objects: DAGSTER_HOME has no dagster.yaml"
         yield (
@@ -170,7 +176,10 @@ def verified(
                 continue
             report.rows += footer.rows
             report.bytes += there[one].bytes
-            (report.empty if footer.about.get("state") == "empty" else report.stored).append(one)
+            (report.empty if footer.is_empty else report.stored).append(one)
+            if footer.is_empty:
+                fetched = footer.about.get("fetched", "")
+                report.samples[one] = int(fetched) if fetched.isdecimal() else 0
     return report
 
 

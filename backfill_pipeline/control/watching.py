@@ -103,6 +103,8 @@ def status_lines(status: Status) -> Iterator[str]:
         yield f"  at {status.current}{_left(status)}"
     yield f"  started {_at(status.started)}, last heard of {_at(status.updated)}"
     yield from _against_forecast(status)
+    if status.message:
+        yield f"  {status.message}"
 
 
 def _against_forecast(status: Status) -> Iterator[str]:

@@ -240,12 +240,16 @@ def judge_rows(counts: Counts, example: Example | None, site: str, day: date) ->
     if counts.unreadable <= MAX_UNREADABLE * counts.fetched:
         return None
     return ContractError(
-        f"site {site!r}, {day}: {counts.unreadable:,} of {counts.fetched:,} rows cannot be read, more than "
-        f"{MAX_UNREADABLE:.0%}{_such_as(example)}",
+        f"site {site!r}, {day}: {unreadable_rows(counts, example)}; at most {MAX_UNREADABLE:.0%} of a day may be so",
         hint=_SHOW_ACE,
         site=site,
         day=day,
     )
+
+
+def unreadable_rows(counts: Counts, example: Example | None) -> str:
+    """How many of a day's rows cannot be read, as one line with an example."""
+    return f"{counts.unreadable:,} of {counts.fetched:,} rows cannot be read{_such_as(example)}"
 
 
 _SHOW_ACE = "Ask ACE about this example; `backfill probe-api` shows whether other answers differ too"

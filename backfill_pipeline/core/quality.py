@@ -85,6 +85,19 @@ def _steps_ms(chunks: Sequence[Chunk], points: int) -> NDArray[np.int32]:
     return np.concatenate(steps)
 
 
+def no_rows(samples: int, day: date | None = None) -> str:
+    """The line for a day, or for several days, of which no row is stored.
+
+    Args:
+        samples: how many the API returned.
+        day: the day; None: several.
+    """
+    if samples:
+        days = "these days" if day is None else str(day)
+        return f"0 rows: none of the {samples:,} samples that the API returned for {days} can be stored"
+    return f"0 rows: the API returned no samples for {'any of these days' if day is None else day}"
+
+
 def usual_rows(rows: Mapping[date, int], day: date) -> float | None:
     """The median rows of the days around a day; days without any say nothing."""
     around = (rows.get(day + timedelta(days=n)) for n in range(-DAYS_AROUND, DAYS_AROUND + 1) if n)

@@ -24,7 +24,7 @@ class State(StrEnum):
     THIN = "thin"
     """Stored, with a long silence or far fewer rows than the days around."""
     EMPTY = "empty"
-    """Stored: the API, asked twice, has no samples."""
+    """Stored without rows: the API, requested twice, returned none that can be stored."""
     FAILED = "failed"
     """Not stored: the newest ask failed; or an object that cannot be believed."""
     NOT_READY = "not ready"
@@ -125,7 +125,7 @@ def _stored(site: str, day: date, footer: Footer, usual: float | None) -> SiteDa
         _whole(footer, "longest_gap_min"),
         float(interval) if interval else None,
     )
-    if footer.about.get("state") == "empty":
+    if footer.is_empty:
         return replace(one, state=State.EMPTY)
     return replace(one, state=State.THIN) if is_thin(footer.rows, usual, one.gap_min, one.share) else one
 

@@ -15,6 +15,7 @@ import dagster as dg
 
 from backfill_pipeline.core.day import partition_key
 from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.orchestration.checks import samples_verdict, severity
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.orchestration.records import ComparedPart, compare_records
 from backfill_pipeline.settings import Settings
@@ -40,6 +41,7 @@ class Adopted:
             `missing`: no object; `damaged`: an object that is not believed, or not the recorded one.
         wrong: what was found, a line each.
         recorded: whether Dagster had a record of the day before. Such a day is not recorded again.
+        rows: rows of an adopted one; None of the others.
     """
 
     site: str
@@ -47,6 +49,7 @@ class Adopted:
     result: Literal["adopted", "known", "missing", "damaged"]
     wrong: tuple[str, ...] = ()
     recorded: bool = False
+    rows: int | None = None
 
 
 def adopt(
@@ -82,7 +85,23 @@ def adopt(
                     yield found
                 else:
                     instance.report_runless_asset_event(found)
-                    yield Adopted(site, day, "adopted")
+                    _check_samples(instance, settings, site, day, found)
+                    yield Adopted(site, day, "adopted", rows=int(str(found.metadata["dagster/row_count"].value)))
+
+
+def _check_samples(
+    instance: dg.DagsterInstance, settings: Settings, site: str, day: date, made: dg.AssetMaterialization
+) -> None:
+    """Record the check `has_samples` of a day whose materialisation was just recorded.
+
+    The footer does not contain what the other checks need.
+    """
+    rows, samples = (int(str(made.metadata[name].value)) for name in ("dagster/row_count", "samples_fetched"))
+    verdict = samples_verdict(rows, samples, day)
+    filters = dg.AssetRecordsFilter(asset_key=asset_key(site), asset_partitions=[partition_key(day)])
+    found = instance.fetch_materializations(filters, limit=1).records
+    for evaluation in verdict.evaluations(site, day, severity(settings), of=found[0] if found else None):
+        instance.report_runless_asset_event(evaluation)
 
 
 def _compared(store: Store, site: str, day: date, known: Recorded, lost: Comparison, *, deep: bool) -> Adopted:
@@ -126,7 +145,7 @@ def _looked(store: Store, site: str, day: date, *, deep: bool) -> dg.AssetMateri
             if url.startswith(("http://", "https://"))
             else dg.MetadataValue.path(url),
             "bytes": stat.bytes,
-            "state": about.get("state", "stored"),
+            "state": "empty" if footer.is_empty else "stored",
             "adopted": True,
             "samples_fetched": int(about.get("fetched", footer.rows)),
             "samples_dropped": sum(dropped.values()),

@@ -18,9 +18,9 @@ from dagster._core.storage.tags import RETRY_NUMBER_TAG
 
 from backfill_pipeline.ace.client import PointList
 from backfill_pipeline.core.day import days_between, partition_key
-from backfill_pipeline.core.quality import DAYS_AROUND
+from backfill_pipeline.core.quality import DAYS_AROUND, no_rows
 from backfill_pipeline.errors import BackfillError, UsageError
-from backfill_pipeline.orchestration.checks import Judge, Verdict, check_specs, share
+from backfill_pipeline.orchestration.checks import Judge, Verdict, check_specs, severity, share
 from backfill_pipeline.orchestration.exposed_secrets import exposed_secrets
 from backfill_pipeline.orchestration.failures import Failures
 from backfill_pipeline.orchestration.io_manager import DayIOManager
@@ -138,6 +138,8 @@ class _Run:
         self.skip = self._stored_by_forerunners() if self.days else {}
         self.total = sum(len(set(self.days) - self.skip.get(site, set())) for site in self.sites)
         self.told = 0
+        self.rows = 0
+        self.samples = 0
         self.recorded: Stored | None = None
         self.started = time.monotonic()
 
@@ -167,6 +169,8 @@ class _Run:
                 self.failures.end_backfill(str(error))
                 raise dg.Failure(str(error), allow_retries=False) from None
             yield from self._worked(work)
+        if self.told and not self.rows:
+            self.context.log.warning(no_rows(self.samples))
         self.failures.raise_if_any()
 
     def _describe(self, points: PointList) -> None:
@@ -234,6 +238,8 @@ class _Run:
     def _record(self, result: Stored, verdict: Verdict) -> Iterator[object]:
         fetched, stored = result.fetched, result.stored
         self.told += 1
+        self.rows += stored.rows
+        self.samples += result.counts.fetched
         before = self.before[fetched.site].get(fetched.day)
         replaced = f", replacing {before:,} rows" if stored.changed and before is not None else ""
         self.context.log.info(
@@ -249,8 +255,7 @@ class _Run:
         if not wanted:
             return
         site, day = result.fetched.site, result.fetched.day
-        severity = dg.AssetCheckSeverity.ERROR if self.settings.checks == "error" else dg.AssetCheckSeverity.WARN
-        for evaluation in verdict.evaluations(site, day, severity, of=self._newest(site, day)):
+        for evaluation in verdict.evaluations(site, day, severity(self.settings), of=self._newest(site, day)):
             if evaluation.asset_check_key in wanted:
                 yield evaluation
 

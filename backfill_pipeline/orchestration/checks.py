@@ -7,7 +7,7 @@ about (`core/quality.py`), and what keeps a day from being stored at all.
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
@@ -15,16 +15,19 @@ import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
 from backfill_pipeline.core.day import DAY_MS, partition_key
+from backfill_pipeline.core.judging import unreadable_rows
 from backfill_pipeline.core.quality import (
     DAYS_AROUND,
     MAX_GAP_MIN,
     MIN_COVERAGE,
     MIN_ROWS_SHARE,
     is_thin,
+    no_rows,
     usual_rows,
 )
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.orchestration.work import Stored
+from backfill_pipeline.settings import Settings
 
 _UNUSABLE = ("no_name", "bad_time", "null_value", "not_numeric", "not_finite")
 
@@ -38,13 +41,15 @@ Figures = dict[str, Any]
 """An evaluation's figures by name: Dagster plots them by partition."""
 
 CHECKS = {
-    "has_samples": "The API sent samples for the day. Asked twice, it sent none where this does not pass.",
+    "has_samples": "The stored object has rows. Does not pass when the API, requested twice, returned no samples for "
+    "the day, or none that can be stored.",
     "complete": f"At least {MIN_COVERAGE:.0%} of the configured points speak, no silence lasts longer than "
     f"{MAX_GAP_MIN} minutes, and there are at least {MIN_ROWS_SHARE:.0%} of the median rows of the {DAYS_AROUND} days "
     "before and after, as far as they are stored.",
     "interval": f"The median time between two samples of a point is at most {MAX_INTERVAL_SHARE} times the configured "
     "one. Passes when no interval is configured.",
-    "clean": f"All rows lie inside the day, and at most {MAX_UNUSABLE:.0%} of the samples had no usable value.",
+    "clean": f"All rows lie inside the day, each had a name and a time that can be read, and at most "
+    f"{MAX_UNUSABLE:.0%} of the samples had no usable value.",
 }
 
 
@@ -65,10 +70,12 @@ class Verdict:
     Attributes:
         thin: fewer rows than the days around it let expect, or a long silence: late data may fill it.
         checks: by name of the check, whether it passed, and its figures.
+        found: by name of a check that did not pass, what was found, as one line.
     """
 
     thin: bool
     checks: Mapping[str, tuple[bool, Figures]]
+    found: Mapping[str, str] = field(default_factory=dict)
 
     def evaluations(
         self, site: str, day: date, severity: dg.AssetCheckSeverity, *, of: dg.EventLogRecord | None
@@ -91,6 +98,7 @@ class Verdict:
                 passed=passed,
                 metadata=figures,
                 severity=severity,
+                description=self.found.get(name),
                 target_materialization_data=judged,
                 partition=partition_key(day),
             )
@@ -128,24 +136,47 @@ class Judge:
             "longest_gap_min": seen.longest_gap_min,
             "rows": seen.rows,
         } | _known(rows_around=usual, rows_share=rows_share)
-        clean: Figures = {"unusable_share": unusable}
+        clean: Figures = {"unusable_share": unusable, "unreadable": counts.unreadable}
+        samples = samples_verdict(day.stored.rows, counts.fetched, fetched.day)
+        found = dict(samples.found)
+        if counts.unreadable:
+            found["clean"] = unreadable_rows(counts, fetched.unreadable)
         for reason, rows in counts.dropped.items():
             clean |= {f"dropped_{reason}": rows, f"share_{reason}": share(rows, counts.fetched)}
         return Verdict(
             thin=is_thin(seen.rows, usual, seen.longest_gap_min, coverage),
             checks={
-                "has_samples": (counts.fetched > 0, {"samples": counts.fetched, "state": day.stored.state}),
+                **samples.checks,
                 "complete": (covered and not silent and not few, complete),
                 "interval": (
                     slower is None or slower <= MAX_INTERVAL_SHARE,
                     _known(interval_s=seen.interval_s, interval_configured_s=fetched.interval_s, interval_share=slower),
                 ),
                 "clean": (
-                    inside and unusable <= MAX_UNUSABLE,
+                    inside and unusable <= MAX_UNUSABLE and not counts.unreadable,
                     clean | _known(first_ms=seen.first_ms, last_ms=seen.last_ms),
                 ),
             },
+            found=found,
         )
+
+
+def samples_verdict(rows: int, samples: int, day: date) -> Verdict:
+    """The check `has_samples` alone.
+
+    Args:
+        rows: of the day's object.
+        samples: how many the API returned.
+        day: the day.
+    """
+    figures = {"rows": rows, "samples": samples, "state": "stored" if rows else "empty"}
+    found = {} if rows else {"has_samples": no_rows(samples, day)}
+    return Verdict(thin=not rows, checks={"has_samples": (rows > 0, figures)}, found=found)
+
+
+def severity(settings: Settings) -> dg.AssetCheckSeverity:
+    """What a check that does not pass shows."""
+    return dg.AssetCheckSeverity.ERROR if settings.checks == "error" else dg.AssetCheckSeverity.WARN
 
 
 def _known(**figures: float | None) -> Figures:

@@ -208,7 +208,7 @@ def _is_thin(made: dg.AssetMaterialization, usual: float | None) -> bool:
 
     What was found when it was stored is believed otherwise, since some of those days came later.
     """
-    if _number(made, "state") == "empty":
+    if not _number(made, "dagster/row_count"):
         return True
     if usual is None:
         return _number(made, "thin") is True

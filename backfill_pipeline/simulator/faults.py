@@ -9,7 +9,8 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 KINDS = {
@@ -43,12 +44,22 @@ KINDS = {
     "zulu": "times with a Z",
     "offset": "times with +00:00",
     "epoch_ms": "times as epoch milliseconds",
+    "rfc822": "times as in HTTP headers, `Sat, 01 Mar 2025 00:00:07 GMT`",
+    "bad_time": "unreadable times, `01/03/2025 00:00`, in every `every`-th row (default 1: in all rows)",
+    "no_name": "an empty name in every `every`-th row (default 1: in all rows)",
+    "padded": "names with a space at the end",
     "bucketed": "aggregated data although raw was asked for",
     "other_site": "samples of another site of the key",
 }
 """Kind of fault -> what it does."""
 
-OPTIONS: dict[str, Callable[[str], Any]] = {"seconds": float, "code": int, "rows": int, "retry_after": str}
+OPTIONS: dict[str, Callable[[str], Any]] = {
+    "seconds": float,
+    "code": int,
+    "rows": int,
+    "retry_after": str,
+    "every": int,
+}
 """What a kind may take beyond `share`, `after`, `times` and `site`."""
 
 
@@ -159,8 +170,9 @@ class Faults:
             self._rng.shuffle(rows)
         if kind == "outside":
             rows.insert(0, rows[0] | {"time": "2001-01-01T00:00:00"})
-        if kind in ("numbers", "zulu", "offset", "epoch_ms"):
-            rows = [_reshaped(kind, row) for row in rows]
+        if kind in ("numbers", "zulu", "offset", "epoch_ms", "rfc822", "bad_time", "no_name", "padded"):
+            every = max(1, int(fault.options.get("every", "1")))
+            rows = [row if number % every else _reshaped(kind, row) for number, row in enumerate(rows)]
         self.last_row = rows[-1]
         return answer | {"point_samples": rows}
 
@@ -175,8 +187,17 @@ def _reshaped(kind: str, row: dict[str, Any]) -> dict[str, Any]:
             return row | {"value": json.loads(row["value"])}
         except (TypeError, ValueError):
             return row
+    if kind == "no_name":
+        return row | {"name": ""}
+    if kind == "padded":
+        return row | {"name": f"{row['name']} "}
     if not isinstance(row["time"], str) or row["time"].endswith(("Z", "+00:00")):
         return row
+    if kind in ("rfc822", "bad_time"):
+        instant = datetime.fromisoformat(row["time"]).replace(tzinfo=UTC)
+        return row | {
+            "time": format_datetime(instant, usegmt=True) if kind == "rfc822" else f"{instant:%d/%m/%Y %H:%M}"
+        }
     if kind == "epoch_ms":
         since = datetime.fromisoformat(row["time"]) - datetime(1970, 1, 1)  # noqa: DTZ001 - both naive, both UTC
         return row | {"time": since // timedelta(milliseconds=1)}

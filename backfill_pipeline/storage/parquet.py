@@ -60,7 +60,7 @@ class Encoded:
         data: the file.
         rows: its rows.
         sha256: of `data`.
-        state: `stored`, or `empty` for a day of which the API has no samples.
+        state: `stored`, or `empty` for a day without rows.
     """
 
     data: bytes
@@ -84,6 +84,11 @@ class Footer:
     about: Mapping[str, str]
     columns_right: bool
     least_bytes: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the day has no rows; `fetched` in `about` shows whether the API returned any."""
+        return not self.rows
 
 
 def encode(day: DayRows, *, facts: Mapping[str, str] | None = None, encoding: Encoding | None = None) -> Encoded:

@@ -126,6 +126,9 @@ def test_a_day_over_the_wire_is_the_worlds_day(simulator, tmp_path, size):
         "zulu",
         "offset",
         "epoch_ms",
+        "padded",
+        "bad_time:times=2",
+        "no_name:times=2",
         "other_site:share=0.2,times=2",
         "bucketed:share=0.2,after=2,times=2",
     ],
@@ -146,6 +149,9 @@ def test_no_fault_that_ends_costs_or_adds_a_row(tmp_path, fault):
         ("null_samples", ContractError),
         ("bucketed", ContractError),
         ("other_site", ContractError),
+        ("bad_time", ContractError),
+        ("bad_time:every=50", ContractError),
+        ("no_name", ContractError),
         ("status:code=502", PageFailedError),
         ("truncate", PageFailedError),
         ("max_page:rows=1", RequestRefusedError),
@@ -157,6 +163,23 @@ def test_a_fault_without_end_fails_the_day_by_its_name(tmp_path, fault, error):
         day = fetched(simulator, tmp_path, size=500)
     assert isinstance(day.error, error)
     assert day.rows is None
+
+
+def test_dates_of_http_headers_are_read(tmp_path):
+    """Every row is there, at the whole second that its date has."""
+    with Simulator(WORLD, api_key="k", faults=[Fault("rfc822")]) as simulator:
+        day = fetched(simulator, tmp_path, size=500)
+    assert rows_of(day) == [(ms // 1000 * 1000, name, value) for ms, name, value in WORLD.truth(SITE, DAY)]
+
+
+@pytest.mark.parametrize("fault", ["bad_time:every=200", "no_name:every=200"])
+def test_a_few_unreadable_rows_are_counted(tmp_path, fault):
+    """Half a percent of the rows is left out by its reason; the day is stored without them."""
+    with Simulator(WORLD, api_key="k", faults=[Fault.parse(fault)]) as simulator:
+        day = fetched(simulator, tmp_path, size=100_000)
+    assert day.error is None
+    assert day.rows.counts.unreadable == -(-day.rows.counts.fetched // 200)
+    assert day.unreadable is not None
 
 
 def test_a_window_without_data_may_be_a_404(tmp_path):

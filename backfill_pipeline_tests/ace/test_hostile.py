@@ -205,6 +205,15 @@ def test_an_answer_that_repeats_the_key_does_not_get_it_into_an_error(status, li
     assert isinstance(caught.value, KeyRefusedError) == (status == 401)
 
 
+def test_a_large_page_that_repeats_the_key_is_decoded_without_it():
+    """What an error may show of a page, such as a time that cannot be read, does not contain the key."""
+    rows = [{"name": "p", "value": "1", "time": f"Bearer {KEY}"}] * 5_000
+    body = json.dumps({"point_samples": rows, "next_cursor": None, "has_more": False}).encode()
+    with answering(iter([body])) as client:
+        page = client.page("site", WINDOW, 10_000, None)
+    assert page.unreadable == ("time", '"Bearer (the key)"')
+
+
 def test_names_of_any_kind_come_through_as_they_are():
     """Control characters, quotes, paths, ten thousand letters: a name is text and nothing else."""
     names = [

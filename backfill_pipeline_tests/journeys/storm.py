@@ -38,8 +38,9 @@ SIZES = (100, 500, 1_000)
 AN_HOUR = 3_000
 """Requests that 50 a minute let leave in an hour."""
 
-WEATHER = sorted(set(KINDS) - {"bucketed"})
-"""Faults that strike; an aggregated page of a single time, such as a window's last, cannot be told from a raw one."""
+WEATHER = sorted(set(KINDS) - {"bucketed", "rfc822"})
+"""Faults that strike; an aggregated page of a single time, such as a window's last, cannot be told from a raw one, and
+dates of HTTP headers have no milliseconds."""
 
 AT_MOST = dict.fromkeys(("no_rows", "expire", "forbid", "stall"), 1) | {"other_site": 2}
 """How often some strike in a weather: what comes twice, or three times in a row, is believed."""
@@ -56,6 +57,7 @@ ALWAYS = frozenset(
         "zulu",
         "offset",
         "epoch_ms",
+        "padded",
     }
 )
 """Faults that are there or not for as long as a weather lasts."""
