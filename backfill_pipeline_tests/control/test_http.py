@@ -173,6 +173,20 @@ def test_two_starts_at_once_give_one_202_and_one_409(client):
     assert sorted(statuses) == [202, 409]
 
 
+def test_a_backfill_without_a_row_says_so(client, made):
+    """The status has a message, as the OpenAPI description promises."""
+    assert (
+        matches(client.get("/backfill/status"), "/backfill/status", "get")["message"] == "no backfill was started yet"
+    )
+    client.post("/backfill/start", json=RANGE)
+    assert matches(client.get("/backfill/status"), "/backfill/status", "get")["message"] is None
+    for site in made.settings.sites:
+        made.store(site, *made.days(1, 31), rows=0)
+    told = matches(client.get("/backfill/status"), "/backfill/status", "get")
+    assert (told["status"], told["records_processed"]) == ("completed", 0)
+    assert told["message"] == "0 rows: the API returned no samples for any of these days"
+
+
 def test_errors_are_json_whatever_goes_wrong(client, made, monkeypatch):
     """Unknown paths, wrong methods, unknown ids, and a bug of our own: never a traceback."""
     assert client.get("/nowhere").json()["error"] == "not_found"
@@ -188,7 +202,7 @@ def test_errors_are_json_whatever_goes_wrong(client, made, monkeypatch):
 def test_prometheus_reads_what_there_is(client, made):
     """Days by state, rows, requests, 429s, retries, seconds by phase, the budget in use, a sign of life."""
     made.store("north", *made.days(1, 3), rows=7, throttled=2, retries=3, duration_s=1.5, put_s=0.25)
-    made.store("north", *made.days(4, 4), rows=0, state="empty")
+    made.store("north", *made.days(4, 4), rows=0)  # of the state `stored`, as an earlier version called it
     made.fail("a-b", *made.days(1, 2))
     key = made.settings.api_key.get_secret_value()
     open_budget(made.settings.limiter_url, key_id=key_id(key), per_minute=50).acquire()

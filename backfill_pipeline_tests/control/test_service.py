@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from dagster._core.execution.backfill import BulkActionStatus
 
 from backfill_pipeline.control.gateway import Gateway
+from backfill_pipeline.control.watching import status_facts, status_lines
 from backfill_pipeline.errors import (
     AlreadyRunningError,
     DaemonDownError,
@@ -57,6 +58,40 @@ def test_a_start_with_nothing_left_to_do_is_over_at_once(made):
     status = made.control.status(started.backfill_id)
     assert (status.word, status.percent, status.days_done, status.rows) == ("completed", 100.0, 10, 200)
     made.control.start(FIRST, LAST + timedelta(days=1))
+
+
+@pytest.mark.parametrize(
+    ("samples", "line"),
+    [
+        (0, "0 rows: the API returned no samples for any of these days"),
+        (3, "0 rows: none of the 60 samples that the API returned for these days can be stored"),
+    ],
+)
+def test_a_backfill_without_a_row_is_complete_and_says_so(made, samples, line):
+    """Its message and the last line of its status; also of days that an earlier version stored."""
+    backfill_id = made.control.start(FIRST, LAST).backfill_id
+    assert made.control.status(backfill_id).message is None
+    for site in SITES:
+        made.store(site, *made.days(1, 10), rows=0, samples_fetched=samples)
+    status = made.control.status(backfill_id)
+    assert (status.word, status.percent, status.message) == ("completed", 100.0, line)
+    assert list(status_lines(status))[-1].strip() == line
+    assert status_facts(status)["message"] == line
+
+
+def test_the_message_of_a_status_sums_it_up(made):
+    """Rows, site-days, those without rows and those that failed; without a backfill, that there is none."""
+    assert made.control.status().message == "no backfill was started yet"
+    backfill_id = made.control.start(FIRST, LAST).backfill_id
+    made.store("north", *made.days(1, 10))
+    made.store("a-b", *made.days(1, 9), rows=0)
+    made.fail("a-b", *made.days(10, 10))
+    status = made.control.status(backfill_id)
+    stored = "100 rows: 19 of 20 site-days are stored (9 of them without rows)"
+    assert (status.word, status.message) == ("failed", f"{stored}, 1 failed")
+    assert list(status_lines(status))[-1].strip() == status.message
+    made.store("a-b", *made.days(10, 10))
+    assert made.control.status(backfill_id).message == stored.replace("100 rows: 19", "110 rows: 20")
 
 
 def test_one_backfill_at_a_time(made):

@@ -34,7 +34,7 @@ def bucket():
         for site in settings.sites:
             for day in DAYS[:4]:
                 put_day(store, day_rows(site, day, points=9, every_s=60))
-        put_day(store, DayRows("a", DAYS[4], ["p"], [], Counts()))
+        put_day(store, DayRows("a", DAYS[4], ["p"], [], Counts(7, 0, {"null_value": 7})))
         store.delete(object_key("a", DAYS[1]))
         whole = store.get(object_key("b", DAYS[0]))
         flipped = bytearray(store.get(object_key("b", DAYS[3])))
@@ -58,6 +58,9 @@ def test_missing_empty_damaged_and_foreign_are_told_apart(bucket, deep):
     report = verified(settings, settings.sites, DAYS, deep=deep)
     assert report.missing == [("a", DAYS[1]), ("a", DAYS[5]), ("b", DAYS[5])]
     assert report.empty == [("a", DAYS[4])]
+    line = "empty    a 2025-01-05: 0 rows: none of the 7 samples that the API returned for 2025-01-05 can be stored"
+    assert line in report.lines()
+    assert report.facts()["empty"] == [{"site": "a", "date": "2025-01-05", "samples_fetched": 7}]
     assert set(report.damaged) == {("b", DAYS[n]) for n in ((1, 2, 3, 4) if deep else (1, 2, 4))}
     assert report.foreign == ["timeseries/2025/01/01/stranger.parquet", "timeseries/2025/01/01/x/a.parquet"]
     assert not report.is_good

@@ -49,6 +49,23 @@ def test_what_the_store_holds_is_recorded_again(tmp_path, deep):
         assert lost.get_materialized_partitions(asset_key("a b")) == {"2025-01-01", "2025-01-02"}
 
 
+def test_an_adopted_day_without_rows_does_not_pass(tmp_path):
+    """Its check `has_samples` is recorded with it, and is of the materialisation that adopting made."""
+    with Runs(tmp_path, FakeFetcher(make=made), "north") as runs, dg.DagsterInstance.ephemeral() as lost:
+        assert runs.run("2025-01-01", "2025-01-02").success
+        assert [one.rows for one in adopt(lost, runs.settings, ["north"], DAYS[:2])] == [432, 0]
+        key = dg.AssetCheckKey(asset_key("north"), "has_samples")
+        records = lost.event_log_storage.get_asset_check_execution_history(key, limit=10)
+        found = {
+            (one := record.event.dagster_event.event_specific_data).partition: (one.passed, one.description)
+            for record in records
+        }
+        assert found == {
+            "2025-01-01": (True, None),
+            "2025-01-02": (False, "0 rows: the API returned no samples for 2025-01-02"),
+        }
+
+
 def test_adopting_twice_records_once(tmp_path):
     """Days that Dagster knows are not recorded again."""
     with Runs(tmp_path, FakeFetcher(), "north") as runs:

@@ -22,6 +22,12 @@ def failure_of(result) -> str:
     return data.user_failure_data.description if data.user_failure_data else data.error.message
 
 
+def lines_of(runs, result) -> list[str]:
+    """What the op itself logged."""
+    logged = [entry.user_message for entry in runs.instance.all_logs(result.run_id) if not entry.is_dagster_event]
+    return [line for line in logged if not line.startswith("op ")]  # Dagster's own, of outputs that it did not get
+
+
 def latest(runs, site, day):
     filters = dg.AssetRecordsFilter(asset_key=asset_key(site), asset_partitions=[day])
     return runs.instance.fetch_materializations(filters, limit=1).records[0].asset_materialization.metadata
@@ -146,6 +152,38 @@ def test_an_empty_day_is_stored_and_not_passed(tmp_path):
         assert (metadata["state"].value, metadata["dagster/row_count"].value) == ("empty", 0)
         passed = {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
         assert passed == {"has_samples": False, "complete": False, "interval": True, "clean": True}
+
+
+@pytest.mark.parametrize(
+    ("dropped", "line"),
+    [
+        ({}, "0 rows: the API returned no samples for any of these days"),
+        (
+            {"null_value": 5},
+            "0 rows: none of the 10 samples that the API returned for these days can be stored",
+        ),
+    ],
+)
+def test_a_run_without_a_row_says_so_in_its_last_line(tmp_path, dropped, line):
+    """It succeeds, since honestly empty days exist; its days are empty, whatever was left out of them."""
+    fetcher = FakeFetcher(make=lambda site, day: day_rows(site, day, points=0, dropped=dropped))
+    with Runs(tmp_path, fetcher, "north") as runs:
+        result = runs.run("2025-01-01", "2025-01-02")
+        assert result.success
+        logged = lines_of(runs, result)
+        assert logged[-1] == line
+        assert latest(runs, "north", "2025-01-02")["state"].value == "empty"
+        passed = [e.passed for e in result.get_asset_check_evaluations() if e.check_name == "has_samples"]
+        assert passed == [False, False]
+
+
+def test_a_run_with_a_row_does_not_call_itself_empty(tmp_path):
+    """One of its days has rows."""
+    fetcher = FakeFetcher(make=lambda site, day: day_rows(site, day, points=day.day - 1))
+    with Runs(tmp_path, fetcher, "north") as runs:
+        result = runs.run("2025-01-01", "2025-01-02")
+        logged = lines_of(runs, result)
+        assert not any(text.startswith("0 rows") for text in logged)
 
 
 @pytest.mark.parametrize("error", [KeyRefusedError("the API refused the key"), StoreRefusedError("no such bucket")])

@@ -2,6 +2,7 @@
 
 from datetime import date, timedelta
 
+import dagster as dg
 import pytest
 
 from backfill_pipeline.ace.fetch import FetchedDay
@@ -16,10 +17,12 @@ DAY = date(2025, 1, 8)
 AROUND = {DAY + timedelta(days=number): 432 for number in (-3, -2, -1, 1, 2)}
 
 
-def stored(*, seen=3, configured=4, every_s=600, interval_s=600.0, dropped=None, day=DAY):
+def stored(*, seen=3, configured=4, every_s=600, interval_s=600.0, dropped=None, day=DAY, unreadable=None):
     rows = day_rows("north", day, every_s=every_s, points=seen, dropped=dropped)
-    fetched = FetchedDay("north", day, None, None, 2, 0, 0.5, configured, seen, interval_s=interval_s)
-    state = "stored" if rows.counts.fetched else "empty"
+    fetched = FetchedDay(
+        "north", day, None, None, 2, 0, 0.5, configured, seen, interval_s=interval_s, unreadable=unreadable
+    )
+    state = "stored" if rows.counts.kept else "empty"
     put = StoredDay("key", "url", rows.counts.kept, 1, "hash", state, changed=True)
     return Stored(fetched, put, rows.counts, quality(rows), 0.1)
 
@@ -40,6 +43,9 @@ def failed(verdict):
         (stored(interval_s=None), set(), False),
         (stored(dropped={"not_numeric": 400}), {"clean"}, False),
         (stored(dropped={"not_configured": 4000}), set(), False),
+        (stored(dropped={"bad_time": 1}), {"clean"}, False),
+        (stored(dropped={"no_name": 1}), {"clean"}, False),
+        (stored(seen=0, dropped={"null_value": 1440}), {"has_samples", "complete", "clean"}, True),
     ],
 )
 def test_each_fault_has_its_check(day, names, thin):
@@ -57,9 +63,36 @@ def test_the_figures_can_be_plotted():
     }  # fmt: skip
     assert checks["interval"][1] == {"interval_s": 600.0, "interval_configured_s": 600.0, "interval_share": 1.0}
     assert checks["clean"][1] == {
-        "unusable_share": round(48 / 488, 4), "dropped_not_numeric": 48, "share_not_numeric": round(48 / 488, 4),
+        "unusable_share": round(48 / 488, 4), "unreadable": 0,
+        "dropped_not_numeric": 48, "share_not_numeric": round(48 / 488, 4),
         "dropped_duplicate": 8, "share_duplicate": round(8 / 488, 4), "first_ms": 0, "last_ms": 85_800_000,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("day", "check", "line"),
+    [
+        (stored(seen=0), "has_samples", "0 rows: the API returned no samples for 2025-01-08"),
+        (
+            stored(seen=0, dropped={"null_value": 1440}),
+            "has_samples",
+            "0 rows: none of the 1,440 samples that the API returned for 2025-01-08 can be stored",
+        ),
+        (
+            stored(dropped={"bad_time": 2, "no_name": 1}, unreadable=("time", '"01/03/2025"')),
+            "clean",
+            '3 of 435 rows cannot be read: the `time` of one is "01/03/2025"',
+        ),
+    ],
+)
+def test_a_check_that_does_not_pass_says_what_was_found(day, check, line):
+    """The line is the description of Dagster's evaluation; a check that passes has none."""
+    found = {
+        one.check_name: (one.passed, one.description)
+        for one in Judge(AROUND).verdict(day).evaluations("north", DAY, dg.AssetCheckSeverity.WARN, of=None)
+    }
+    assert found[check] == (False, line)
+    assert found["interval"] == (True, None)
 
 
 def test_days_on_both_sides_count_as_neighbours():
