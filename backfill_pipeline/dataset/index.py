@@ -117,7 +117,7 @@ def described_day(day: date, footer: Footer, stat: Stat, fetched_at: datetime | 
     interval = footer.about.get("interval_s")
     return IndexedDay(
         day,
-        footer.about.get("state", "stored"),
+        "empty" if footer.is_empty else "stored",
         footer.rows,
         stat.bytes,
         stat.sha256,
