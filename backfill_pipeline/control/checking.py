@@ -213,12 +213,12 @@ def _store(store: Store) -> Finding:
         return Finding("FAIL", "store", f"{store.url(key)} does not match what was written", todo)
     try:
         store.delete(key)
-        why = "it is still there" if store.head(key) is not None else ""
+        why = f"{store.url(key)} is still there after a delete" if store.head(key) is not None else ""
     except BackfillError as error:
         why = error.message
     if why:
         todo = "delete it by hand; a backfill itself never deletes"
-        return Finding("warn", "store", f"written and read back, but {store.url(key)} is not deleted: {why}", todo)
+        return Finding("warn", "store", f"written and read back, but {why}", todo)
     return Finding("ok", "store", f"{store.url('')}: an object was written, read back, listed and deleted")
 
 

@@ -37,7 +37,8 @@ _ACTIONS: dict[Right, str] = {
 _THROTTLED = {"SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded", "429"}
 _BUSY = {"500", "502", "503", "504", "InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted"}
 _REDIRECTS = {"PermanentRedirect", "TemporaryRedirect", "Redirect", "301", "302", "303", "307", "308"}
-_UNREACHED = {FaultKind.DNS, FaultKind.REFUSED, FaultKind.UNREACHABLE, FaultKind.CONNECT_TIMEOUT}
+_UNREACHED = {FaultKind.DNS, FaultKind.REFUSED, FaultKind.UNREACHABLE}
+_PASSING = {FaultKind.RESET, FaultKind.TIMEOUT, FaultKind.CUT}
 
 _NAME = ("no bucket can have this name", "check BACKFILL_STORE")
 _EXPIRED = ("the credentials have expired", "renew them")
@@ -109,7 +110,7 @@ def store_error(
     if isinstance(error, ParamValidationError):
         return StoreRefusedError(f"{what}: {_NAME[0]}", hint=_NAME[1])
     if isinstance(error, BotoCoreError):
-        return _transfer(classify(error), what, endpoint)
+        return _transfer(_fault(error), what, endpoint)
     return StoreRefusedError(
         f"{what}: {endpoint} answers, but not as S3 does", hint="check AWS_ENDPOINT_URL_S3"
     )  # ResponseParserError
@@ -162,11 +163,18 @@ def _redirect(error: ClientError, what: str, endpoint: str) -> BackfillError:
     )
 
 
+def _fault(error: BotoCoreError) -> TransportFault:
+    """Why a transfer failed; a connection that a reachable proxy cut is a cut connection."""
+    inner = getattr(error.kwargs.get("error"), "original_error", None)
+    cut = classify(inner) if isinstance(inner, Exception) else None
+    return cut if cut is not None and cut.kind in _PASSING else classify(error)
+
+
 def _transfer(fault: TransportFault, what: str, endpoint: str) -> BackfillError:
     hint = fault.hint(url="AWS_ENDPOINT_URL_S3", ca="AWS_CA_BUNDLE", http=endpoint.startswith("http://"))
     if fault.kind in SETTINGS_FAULTS | _UNREACHED:
         return StoreRefusedError(f"{what}: no connection to {endpoint}: {fault.found}", hint=hint)
-    return StoreBusyError(f"{what}: the transfer failed: {fault.found}", hint="start again later")
+    return StoreBusyError(f"{what}: the transfer failed: {fault.found}", hint=hint or "start again later")
 
 
 def _own_words(error: ClientError, secrets: Collection[str]) -> str:

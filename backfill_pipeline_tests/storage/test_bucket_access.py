@@ -11,11 +11,11 @@ import pytest
 
 from backfill_pipeline import read
 from backfill_pipeline.control.checking import checked
-from backfill_pipeline.errors import SettingError, StoreRefusedError
+from backfill_pipeline.errors import SettingError, StoreBusyError, StoreRefusedError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.bucket_access import BucketAccess
 from backfill_pipeline.storage.days import put_day, settings_store
-from backfill_pipeline_tests.network import VARIABLES, RefusingProxy, http_server, own_certificate
+from backfill_pipeline_tests.network import VARIABLES, RefusingProxy, close, http_server, own_certificate, raw_server
 from backfill_pipeline_tests.services import free_port
 from backfill_pipeline_tests.storage.bucket import BUCKET, KEY, SECRET, Proxied, bucket_server, emptied
 from backfill_pipeline_tests.storage.network_paths import ForwardProxy, signed_certificate
@@ -141,6 +141,27 @@ def test_a_file_of_certificates_that_does_not_exist_is_a_wrong_setting(tmp_path,
         settings_store(Settings(store=f"s3://{BUCKET}"))
 
 
+@pytest.mark.parametrize("half", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_half_of_the_credentials_is_a_wrong_setting(tmp_path, half):
+    """An access key without its secret, and the other way round, names the variable that is not set."""
+    settings = Settings.load({half: SECRET, "BACKFILL_STORE": f"s3://{BUCKET}"}, folder=tmp_path)
+    (other,) = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} - {half}
+    with pytest.raises(SettingError, match=f"{other} is not set") as caught:
+        settings_store(settings)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_bucket_in_the_host_name_is_there_for_polars_too():
+    """Readers put the bucket into the host name where botocore does, and leave a region that is unset to AWS."""
+    virtual = BucketAccess(BUCKET, "https://store.example:9", "auto", virtual=True)
+    assert virtual.polars_options()["aws_endpoint_url"] == f"https://{BUCKET}.store.example:9"
+    assert virtual.polars_options()["aws_virtual_hosted_style_request"] == "true"
+    assert "URL_STYLE 'vhost'" in virtual.duckdb_statements("s3://x")[-1]
+    unset = BucketAccess(BUCKET, "https://s3.amazonaws.com")
+    assert "aws_endpoint_url" not in unset.polars_options()
+    assert "ENDPOINT" not in unset.duckdb_statements("s3://x")[-1]
+
+
 def refused(endpoint: str) -> str:
     settings = Settings(
         store=f"s3://{BUCKET}", s3_access_key_id=KEY, s3_secret_access_key=SECRET, s3_endpoint_url=endpoint
@@ -179,6 +200,17 @@ def test_a_proxy_that_wants_a_password_is_named(network, monkeypatch, scheme):
     message = refused(getattr(network, scheme))
     assert "the proxy cannot be reached" in message
     assert "hush" not in message
+
+
+def test_a_connection_that_a_proxy_cuts_is_a_passing_fault(network, monkeypatch):
+    """A proxy that can be reached and ends the connection makes the store busy: trying again may help."""
+    with raw_server(close) as port:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
+        settings = Settings(
+            store=f"s3://{BUCKET}", s3_access_key_id=KEY, s3_secret_access_key=SECRET, s3_endpoint_url=network.http
+        )
+        with pytest.raises(StoreBusyError, match="closed before an answer"):
+            settings_store(settings).head("a")
 
 
 def test_https_to_a_port_that_speaks_http_is_named(network):
