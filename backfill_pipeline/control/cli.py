@@ -183,8 +183,9 @@ def errors(backfill_id: str | None, *, as_json: bool) -> None:
         click.echo(json.dumps(found))
         return
     for one in found:
-        where = " ".join(part for part in one["context"].values() if part) or "the run"
-        click.echo(f"{one['timestamp']}  {where}: {one['error']}")
+        about = [part for part in one["context"].values() if part]
+        where = "" if about and all(part in one["error"] for part in about) else f"{' '.join(about) or 'the run'}: "
+        click.echo(f"{one['timestamp']}  {where}{one['error']}")
     if not found:
         click.echo("no errors")
 

@@ -25,7 +25,7 @@ from dagster._core.execution.backfill import (
     cancel_backfill_runs_and_cancellation_complete,
 )
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-from dagster._core.storage.tags import BACKFILL_ID_TAG
+from dagster._core.storage.tags import BACKFILL_ID_TAG, WILL_RETRY_TAG
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from yaml import YAMLError  # type: ignore[import-untyped]  # its error alone; Dagster reads the file
 
@@ -35,6 +35,7 @@ from backfill_pipeline.orchestration.adopt import Adopted, adopt
 from backfill_pipeline.orchestration.failures import observed_error
 from backfill_pipeline.orchestration.home import see_postgres
 from backfill_pipeline.orchestration.partitions import PREFIX, asset_key, day_partitions, site_of
+from backfill_pipeline.orchestration.past import covered
 from backfill_pipeline.orchestration.records import compare_records, read_records
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.comparison import Comparison, Recorded, SiteDay, compare_range
@@ -53,6 +54,9 @@ _LATE = 200
 appear after another that has a larger number."""
 
 _LINE, _SAID = 500, 200
+
+_FROM_OUTSIDE = "This run has been marked as failed from outside the execution context."
+"""What Dagster says by default of a run whose process ended: it has no fact in it."""
 
 _KEPT = (
     "dagster/row_count",
@@ -127,6 +131,23 @@ class Backfill:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedRun:
+    """A run of a backfill that failed.
+
+    Attributes:
+        id: Dagster's.
+        at: when it ended, in Unix seconds.
+        days: the days that it was to fetch, by site.
+        left: those of them that no other run of the backfill fetches; empty when Dagster runs it again.
+    """
+
+    id: str
+    at: float
+    days: Mapping[str, frozenset[date]]
+    left: Mapping[str, frozenset[date]]
+
+
+@dataclass(frozen=True, slots=True)
 class DayEvent:
     """What became of a site-day at one time.
 
@@ -155,6 +176,11 @@ class DayEvent:
         """One of its whole numbers; 0 when it has none of that name."""
         value = self.about.get(name)
         return value if isinstance(value, int) else 0
+
+    def text(self, name: str) -> str | None:
+        """One of its texts; None when it has none of that name."""
+        value = self.about.get(name)
+        return value if isinstance(value, str) and value else None
 
 
 class Gateway:
@@ -185,6 +211,7 @@ class Gateway:
                 "own, or put that right"
             ) from None
         self._events: dict[str, _Events] = {}
+        self._why: dict[str, tuple[str, bool]] = {}
         self._lock = Lock()
 
     @cached_property
@@ -284,13 +311,44 @@ class Gateway:
         # The daemon does the same at its next turn, and marks the end; asked here, runs hear of it at once.
         cancel_backfill_runs_and_cancellation_complete(self.instance, backfill_id, logging.getLogger(__name__))
 
-    def run_errors(self, backfill_id: str) -> list[tuple[float, str, str]]:
-        """The runs of a backfill that failed: Unix seconds, run id, and the error in one line; newest first."""
-        filters = dg.RunsFilter(tags={BACKFILL_ID_TAG: backfill_id}, statuses=[dg.DagsterRunStatus.FAILURE])
-        return [
-            (record.end_time or record.update_timestamp.timestamp(), record.dagster_run.run_id, self._why(record))
-            for record in self.instance.get_run_records(filters)
-        ]
+    def failed_runs(self, backfill: Backfill) -> list[FailedRun]:
+        """The runs of a backfill that failed, newest first; days that another run of it still fetches are left out."""
+        tags, keys = {BACKFILL_ID_TAG: backfill.id}, {asset_key(site): site for site in backfill.todo}
+        failed = self.instance.get_run_records(dg.RunsFilter(tags=tags, statuses=[dg.DagsterRunStatus.FAILURE]))
+        if not failed:
+            return []
+        again: dict[str, set[date]] = {}
+        for run in self.instance.get_runs(dg.RunsFilter(tags=tags, statuses=NOT_FINISHED_STATUSES)):
+            for site, days in covered(run, keys):
+                again.setdefault(site, set()).update(days)
+        found = []
+        for record in failed:
+            run = record.dagster_run
+            days_of_run = {site: frozenset(days) for site, days in covered(run, keys)}
+            retried = run.tags.get(WILL_RETRY_TAG) == "true"
+            left = {site: days - again.get(site, set()) for site, days in days_of_run.items()}
+            at = record.end_time or record.update_timestamp.timestamp()
+            found.append(FailedRun(run.run_id, at, days_of_run, {} if retried else left))
+        return found
+
+    def why_failed(self, run_id: str) -> tuple[str, bool]:
+        """Why a run failed, in one line; and whether its process ended before it could report an error itself."""
+        if run_id not in self._why:
+            self._why[run_id] = self._why_failed(run_id)
+        return self._why[run_id]
+
+    def _why_failed(self, run_id: str) -> tuple[str, bool]:
+        for logged in self.instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
+            event = logged.dagster_event
+            if event is not None:
+                failure = event.step_failure_data
+                told = failure.user_failure_data.description if failure.user_failure_data else None
+                cause = failure.error.cause or failure.error if failure.error else None
+                return _line(told or (cause.message if cause else "") or logged.user_message), False
+        for logged in self.instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE):
+            said = _line((logged.dagster_event.message if logged.dagster_event else None) or logged.user_message)
+            return "" if said == _FROM_OUTSIDE else said, True
+        return "", True
 
     def records(self, site_days: Iterable[SiteDay]) -> dict[SiteDay, Recorded]:
         """The latest record of each of some site-days, read from Dagster's storage."""
@@ -400,22 +458,6 @@ class Gateway:
             seen = self._seen(found)
             if seen is not None:
                 yield seen
-
-    def _why(self, record: dg.RunRecord) -> str:
-        """Why a run failed: what its step raised, or what Dagster says of its process."""
-        run_id = record.dagster_run.run_id
-        for kind in (dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE):
-            for logged in self.instance.all_logs(run_id, of_type=kind):
-                event = logged.dagster_event
-                if event is None:
-                    continue
-                if event.is_step_failure:
-                    failure = event.step_failure_data
-                    told = failure.user_failure_data.description if failure.user_failure_data else None
-                    cause = failure.error.cause or failure.error if failure.error else None
-                    return _line(told or (cause.message if cause else "") or logged.user_message)
-                return _line(event.message or logged.user_message)
-        return f"run {run_id} failed"
 
 
 class _Events:

@@ -127,7 +127,7 @@ class _Figures(Collector):
         yield GaugeMetricFamily("backfill_daemon_alive", "1: Dagster's daemon gives signs of life", value=float(alive))
         if not self.of_all:
             return  # the newest backfill would be read with all its sites
-        status = self.control.status()
+        status = self.control.status(compare=False)
         at_work = status.word == "in_progress"
         yield GaugeMetricFamily("backfill_running", "1: a backfill is at work", value=float(at_work))
         yield GaugeMetricFamily("backfill_progress_percent", "Progress of the newest backfill", value=status.percent)

@@ -10,21 +10,30 @@ what a request means, and how events become figures. Keep out: Dagster's API (`g
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from threading import Lock
 from typing import Any, Literal
 
-from backfill_pipeline.control.gateway import Backfill, DayEvent, Gateway, State
+from backfill_pipeline.control.gateway import Backfill, DayEvent, FailedRun, Gateway, State
 from backfill_pipeline.control.ranges import checked_days, checked_sites
+from backfill_pipeline.core.commands import named_days, repair_command, start_command
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.core.quality import no_rows
-from backfill_pipeline.errors import AlreadyRunningError, DaemonDownError, NothingThereError, quoted
+from backfill_pipeline.errors import (
+    AlreadyRunningError,
+    DaemonDownError,
+    NothingThereError,
+    StoreBusyError,
+    StoreRefusedError,
+    quoted,
+)
 from backfill_pipeline.orchestration.adopt import Adopted
 from backfill_pipeline.orchestration.build import sites_of
 from backfill_pipeline.settings import Settings
-from backfill_pipeline.storage.comparison import Comparison, SiteDay
+from backfill_pipeline.storage.comparison import Comparison, Recorded, SiteDay
 
 Word = Literal["not_started", "in_progress", "completed", "cancelled", "failed"]
 
@@ -43,6 +52,9 @@ def open_control(settings: Settings) -> "Control":
 
 _SLACK_S = 1.0
 """Events are told to Dagster a moment after the clock was read for them."""
+
+_KEPT_COMPARISONS = 16
+"""Backfills whose comparison with the store is kept for the next poll."""
 
 _STEADY = 3
 """Days that have to be stored before their distance says more than the time since the start."""
@@ -104,7 +116,8 @@ class Status:
         sites: site names.
         first: first day.
         last: last day, included.
-        current: the oldest day that is neither stored nor failed; the last day once there is none.
+        current: the oldest day that is neither stored nor failed, days of failed runs left out, so that it never goes
+            back; the last day once there is none.
         days_done: days of the range that are stored for all sites, those stored before included.
         days: days of the range.
         parts_done: site-days that are stored.
@@ -123,6 +136,9 @@ class Status:
         forecast: what was foreseen, as JSON.
         samples: samples that the API returned for the site-days that are stored.
         without_rows: site-days that are stored without a row.
+        lost: site-days of `failed` that were not stored because their run's process ended.
+        missing: site-days that were stored and whose object is not in the store now as it was recorded.
+        notes: what an operator should know, a sentence or two each.
     """
 
     word: Word
@@ -149,9 +165,17 @@ class Status:
     forecast: str | None = None
     samples: int = 0
     without_rows: int = 0
+    lost: int = 0
+    missing: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def message(self) -> str | None:
+        """What came of it, and what an operator should know of it; None while it runs and there is nothing to know."""
+        return ". ".join(part.rstrip(".") for part in (self._outcome, *self.notes) if part) or None
+
+    @property
+    def _outcome(self) -> str | None:
         """What came of it, in one line; None while it runs."""
         if self.word == "in_progress":
             return None
@@ -255,6 +279,8 @@ class Control:
         self._all_sites = all_sites
         self._clock = clock
         self._sleep = sleep
+        self._comparing = Lock()
+        self._compared_lately: dict[str, tuple[float, object, Comparison]] = {}
 
     def start(
         self,
@@ -318,14 +344,25 @@ class Control:
                 "(or `dagster dev`), then start the backfill again"
             )
 
-    def status(self, backfill_id: str | None = None) -> Status:
+    def status(self, backfill_id: str | None = None, *, compare: bool = True) -> Status:
         """How far a backfill has come; the newest one when no id is given.
+
+        Once a backfill is over, its objects are compared with a listing of the store, one request for 1,000 objects: a
+        day counts as stored while its object is there as it was recorded. The outcome is kept for 5 s, and for 20 times
+        as long as the listing took, so that a poll takes no more than a twentieth of its time to list.
+
+        Args:
+            backfill_id: which.
+            compare: whether the store is listed at all.
 
         Raises:
             NothingThereError: no backfill has this id.
         """
         backfill = self._found(backfill_id) if backfill_id is not None else self.gateway.newest()
-        return self._status(backfill) if backfill else Status("not_started")
+        if backfill is None:
+            return Status("not_started")
+        look = self._look(backfill)
+        return self._compared(backfill, look) if look.status.is_over and compare else look.status
 
     def cancel(self, backfill_id: str | None = None) -> Cancelled:
         """Cancel a backfill: the days at work complete, nothing that is stored is lost.
@@ -345,7 +382,7 @@ class Control:
         if before.is_over and before.word != "cancelled":
             raise NothingThereError(f"backfill {backfill.id} is over ({before.word}), so there is nothing to cancel")
         self.gateway.cancel(backfill.id)
-        done = self.status(backfill.id).days_done
+        done = self.status(backfill.id, compare=False).days_done
         if backfill.state is State.ASKED:
             message = "no further day begins; days at work may still complete, and all that is stored stays"
         else:
@@ -361,17 +398,24 @@ class Control:
         backfill = self._found(backfill_id) if backfill_id is not None else self.gateway.newest()
         if backfill is None:
             return []
-        failures, named = [], set()
+        failures, named, look = [], set(), self._look(backfill)
         for site, days in backfill.todo.items():
             for event in self._events(backfill, site):
                 if event.error is not None and event.day in days:
                     failures.append(DayFailure(backfill.id, event.at, event.error, site, event.day))
                     named.add(event.run_id)
-        failures += [
-            DayFailure(backfill.id, at, error, None, None)
-            for at, run_id, error in self.gateway.run_errors(backfill.id)
-            if run_id not in named
-        ]
+        for run in look.failed_runs:
+            lost = sorted(one for one, by in look.lost.items() if by == run.id)
+            if not lost and run.id in named:
+                continue
+            why, died = self.gateway.why_failed(run.id)
+            if died:
+                why = f"its run's process ended: {why or 'killed, out of memory, or the machine went down'}"
+            text = f"not stored: {why}. {self._go_on(backfill, lost)}" if lost else why
+            about: list[tuple[str | None, date | None]] = [*lost] or [(None, None)]
+            failures += [DayFailure(backfill.id, run.at, text, site, day) for site, day in about]
+        if look.status.is_over:
+            failures += self._vanished(backfill, look)
         if backfill.error:
             failures.append(DayFailure(backfill.id, backfill.ended or backfill.started, backfill.error, None, None))
         return sorted(failures, key=lambda failure: failure.at, reverse=True)
@@ -417,15 +461,90 @@ class Control:
         end = math.inf if backfill.ended is None else backfill.ended + _SLACK_S
         return (event for event in self.gateway.events(site) if backfill.started <= event.at <= end)
 
+    def _go_on(self, backfill: Backfill, lost: Iterable[SiteDay]) -> str:
+        command = start_command(lost, self.settings.sites)
+        when = "To go on, run" if backfill.ended else "Once this backfill is over, go on with"
+        return f"{when}: {command}"
+
+    def _vanished(self, backfill: Backfill, look: "_Look") -> list[DayFailure]:
+        """Stored days whose object is not in the store now as it was recorded."""
+        try:
+            missing = self._missing(backfill, look)
+        except (StoreRefusedError, StoreBusyError):
+            return []  # the status says so
+        return [
+            DayFailure(
+                backfill.id,
+                self._clock(),
+                f"it was stored, but {missing.found(one)}. To fetch it again, run: {repair_command([one])}",
+                *one,
+            )
+            for one in missing
+        ]
+
+    def _missing(self, backfill: Backfill, look: "_Look") -> Comparison:
+        """The stored days of a backfill that the store does not have now; what was found lately is not looked up again.
+
+        Raises:
+            StoreRefusedError, StoreBusyError: the store cannot be listed.
+        """
+        with self._comparing:
+            until, known, missing = self._compared_lately.get(backfill.id, (0.0, None, Comparison()))
+            newest = (len(look.done), max((event.at for event in look.done.values()), default=0.0))
+            began = time.monotonic()
+            if known != newest or began >= until:
+                records = {
+                    one: Recorded(event.number("bytes") or None, event.text("etag"), None, event.at)
+                    for one, event in look.done.items()
+                }
+                missing = self.gateway.lost(records)
+                ended = time.monotonic()
+                if len(self._compared_lately) >= _KEPT_COMPARISONS:
+                    self._compared_lately.clear()
+                self._compared_lately[backfill.id] = (ended + max(5.0, 20 * (ended - began)), newest, missing)
+            return missing
+
+    def _compared(self, backfill: Backfill, look: "_Look") -> Status:
+        """The status of a backfill that is over, its stored days compared with the store."""
+        status = look.status
+        try:
+            missing = self._missing(backfill, look)
+        except (StoreRefusedError, StoreBusyError) as error:
+            return replace(status, notes=(*status.notes, f"The objects were not compared with the store: {error}"))
+        if not missing:
+            return status
+        verb = "is" if len(missing) == 1 else "are"
+        note = (
+            f"{len(missing)} site-days were stored, and {verb} now missing from the store or changed: "
+            f"{named_days(missing)}. To fetch them again, run: {repair_command(missing, self.settings.sites)}"
+        )
+        undone = {day for _, day in [*missing, *look.left]}
+        days = {day for asked in backfill.asked.values() for day in asked}
+        return replace(
+            status,
+            word="failed" if status.word == "completed" else status.word,
+            days_done=len(days - undone),
+            parts_done=status.parts_done - len(missing),
+            rows=status.rows - sum(look.done[one].rows for one in missing),
+            missing=len(missing),
+            notes=(*status.notes, note),
+        )
+
     def _status(self, backfill: Backfill) -> Status:
+        return self._look(backfill).status
+
+    def _look(self, backfill: Backfill) -> "_Look":
         now = self._clock()
         asked = {(site, day) for site, days in backfill.asked.items() for day in days}
         own: dict[tuple[str, date], DayEvent] = {}
         before: dict[tuple[str, date], DayEvent] = {}
+        newest: dict[tuple[str, date], DayEvent] = {}
         failed: dict[tuple[str, date], DayEvent] = {}
         for site in backfill.asked:
             todo = backfill.todo.get(site, frozenset())
             for event in self.gateway.events(site):
+                if event.error is None:
+                    newest[site, event.day] = event
                 if event.at < backfill.started and event.error is None and event.day not in todo:
                     before[site, event.day] = event
             for event in self._events(backfill, site):
@@ -435,22 +554,39 @@ class Control:
             failed.pop(one, None)
         left = {(site, day) for site, todo in backfill.todo.items() for day in todo} - own.keys()
         days, undone = {day for _, day in asked}, {day for _, day in left}
-        waiting = sorted(day for _, day in left - failed.keys())
+        runs = self.gateway.failed_runs(backfill) if left else []
+        lost = {
+            one: run.id
+            for run in runs
+            for site, covered in run.left.items()
+            for one in ((site, day) for day in covered)
+            if one in left and one not in failed
+        }
+        waiting = sorted(day for _, day in left - failed.keys() - lost.keys())
+        of_failed_runs = {(site, day) for run in runs for site, covered in run.days.items() for day in covered}
+        ahead = [day for _, day in left - failed.keys() - of_failed_runs]
         word, ending = _word(backfill, left=len(left), waiting=len(waiting))
         stored = [event for one, event in {**before, **own}.items() if one in asked]
         at = [event.at for event in [*own.values(), *failed.values()]]
-        return Status(
+        notes = []
+        if lost:
+            died = all(self.gateway.why_failed(run_id)[1] for run_id in set(lost.values()))
+            why = "their run's process ended" if died else "their run ended with an error before it fetched them"
+            notes.append(
+                f"{len(lost)} site-days were not stored, since {why}: {named_days(lost)}. {self._go_on(backfill, lost)}"
+            )
+        status = Status(
             word,
             backfill.id,
             tuple(backfill.asked),
             backfill.first,
             backfill.last,
-            waiting[0] if waiting else backfill.last,
+            min(ahead, default=backfill.last),
             days_done=len(days) - len(undone),
             days=len(days),
             parts_done=len(asked) - len(left),
             parts=len(asked),
-            failed=len(failed),
+            failed=len(failed) + len(lost),
             rows=sum(event.rows for event in stored),
             started=backfill.started,
             updated=max([backfill.started, *at, *([backfill.ended] if backfill.ended else [])]),
@@ -464,7 +600,30 @@ class Control:
             forecast=backfill.forecast,
             samples=sum(event.number("samples_fetched") for event in stored),
             without_rows=sum(not event.rows for event in stored),
+            lost=len(lost),
+            notes=tuple(notes),
         )
+        done = {one: newest[one] for one in asked - left if one in newest}
+        return _Look(status, done, left, runs, lost)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A backfill by Dagster's record.
+
+    Attributes:
+        status: its status.
+        done: the latest record of each of its stored site-days.
+        left: its site-days that are not stored.
+        failed_runs: its runs that failed, newest first.
+        lost: site-days that were not stored because their run failed without an error of their own, with that run's id.
+    """
+
+    status: Status
+    done: Mapping[SiteDay, DayEvent]
+    left: Collection[SiteDay]
+    failed_runs: Sequence[FailedRun]
+    lost: Mapping[SiteDay, str]
 
 
 def _word(backfill: Backfill, *, left: int, waiting: int) -> tuple[Word, bool]:

@@ -78,6 +78,8 @@ def status_facts(status: Status) -> dict[str, Any]:
         "site_days_completed": status.parts_done,
         "site_days_total": status.parts,
         "site_days_failed": status.failed,
+        "site_days_lost": status.lost,
+        "site_days_missing": status.missing,
         "requests": status.requests,
         "bytes": status.bytes,
         "forecast": json.loads(status.forecast) if status.forecast else None,
@@ -101,6 +103,8 @@ def status_lines(status: Status) -> Iterator[str]:
         yield f"  {status.failed} site-days failed: `backfill errors {status.backfill_id}`"
     if status.word == "in_progress" and status.current:
         yield f"  at {status.current}{_left(status)}"
+    for note in status.notes:
+        yield f"  {note}"
     yield f"  started {_at(status.started)}, last heard of {_at(status.updated)}"
     yield from _against_forecast(status)
     if status.message:

@@ -7,7 +7,8 @@ import os
 import shlex
 import subprocess
 from collections.abc import Collection, Iterable, Sequence
-from datetime import date
+from datetime import date, timedelta
+from typing import Any
 
 MOST_SITES = 20
 """Sites that a command names at most: without `--site` it takes all of `ACE_SITES`, which is more and not wrong."""
@@ -32,6 +33,24 @@ def range_words(site_days: Iterable[tuple[str, date]], all_sites: Collection[str
     if all_sites and (len(sites) > MOST_SITES or set(sites) == set(all_sites)):
         named = []
     return ["--from", str(min(days)), "--to", str(max(days)), *named]
+
+
+def named_days(site_days: Iterable[tuple[str, date]], most: int = 5) -> str:
+    """Site-days in words, days in a row as one span: `north 2025-03-04 to 2025-03-30, south 2025-03-05`.
+
+    Args:
+        site_days: the site-days.
+        most: spans that are named; the rest is counted.
+    """
+    spans: list[list[Any]] = []
+    for site, day in sorted(site_days):
+        if spans and spans[-1][0] == site and day - spans[-1][2] == timedelta(days=1):
+            spans[-1][2] = day
+        else:
+            spans.append([site, day, day])
+    named = [f"{site} {first}" + (f" to {last}" if last > first else "") for site, first, last in spans[:most]]
+    left = sum((last - first).days + 1 for _, first, last in spans[most:])
+    return ", ".join(named) + (f" and {left} more" if left else "")
 
 
 def repair_command(

@@ -150,10 +150,10 @@ class _Run:
             dagster.Failure: at the end, naming each site-day that failed; at once when nothing can go on.
             dagster.DagsterExecutionInterruptedError: cancelled; days at work were given their grace.
         """
-        for site in self.sites if self.early else ():
-            ready = f"{self.settings.ready_at(self.early[0]):%Y-%m-%d %H:%M}"
-            error = UsageError(f"not ready before {ready} UTC (ACE_RAW_LAG_HOURS): ask again then")
-            yield from self.failures.told(Failed(site, self.early, error))
+        for site, day in ((site, day) for site in self.sites for day in self.early):
+            ready = f"{self.settings.ready_at(day):%Y-%m-%d %H:%M}"
+            error = UsageError(f"not ready before {ready} UTC (ACE_RAW_LAG_HOURS)", hint="fetch the day after that")
+            yield from self.failures.told(Failed(site, (day,), error))
         if self.days:
             try:
                 work = self.ace.work(

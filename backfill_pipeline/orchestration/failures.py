@@ -70,9 +70,11 @@ class Failures:
         )
         if isinstance(error, STOPS_ALL):
             self._stopped_by = self._stopped_by or error
+        about = getattr(error, "day", None) or failed.days[0]
         for day in failed.days:
-            self._failed.append(DayError(failed.site, day.isoformat(), said, type(error).__name__))
-            yield _observation(failed.site, day, said, type(error).__name__)
+            text = said if day == about else f"not fetched, since fetching this site ended at {about}: {said}"
+            self._failed.append(DayError(failed.site, day.isoformat(), text, type(error).__name__))
+            yield _observation(failed.site, day, text, type(error).__name__)
 
     def raise_if_any(self) -> None:
         """End the run as failed when a day failed.

@@ -79,7 +79,7 @@ def read_asks(instance: dg.DagsterInstance, sites: Sequence[str], repository: An
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY)):
         asks.new += run.tags.get(ATTEMPT_TAG) == "1"
         asks.again += run.tags.get(ATTEMPT_TAG, "1") != "1"
-        for site, days in _covered(run, keys):
+        for site, days in covered(run, keys):
             asks.flying[site].update(days)
     failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=after)
     own = dg.RunsFilter(
@@ -88,7 +88,7 @@ def read_asks(instance: dg.DagsterInstance, sites: Sequence[str], repository: An
     for filters in (failed, own):
         for kept in instance.get_run_records(filters, limit=_MOST_RUNS):
             at_end = kept.end_time or kept.update_timestamp.timestamp()
-            for site, days in _covered(kept.dagster_run, keys):
+            for site, days in covered(kept.dagster_run, keys):
                 for day in days:
                     asks.ended[site].setdefault(day, {})[kept.dagster_run.run_id] = at_end
     return asks
@@ -216,8 +216,8 @@ def _is_thin(made: dg.AssetMaterialization, usual: float | None) -> bool:
     return is_thin(_number(made, "dagster/row_count") or 0, usual, gap, heard)
 
 
-def _covered(run: dg.DagsterRun, keys: Mapping[dg.AssetKey, str]) -> Iterator[tuple[str, list[date]]]:
-    """The days that a run asks for, by site."""
+def covered(run: dg.DagsterRun, keys: Mapping[dg.AssetKey, str]) -> Iterator[tuple[str, list[date]]]:
+    """The days that a run fetches, by site."""
     one = run.tags.get(PARTITION_NAME_TAG)
     first, last = run.tags.get(ASSET_PARTITION_RANGE_START_TAG, one), run.tags.get(ASSET_PARTITION_RANGE_END_TAG, one)
     if first is None or last is None:

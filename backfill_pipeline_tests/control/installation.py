@@ -16,7 +16,13 @@ from dagster._core.remote_origin import (
     RemotePartitionSetOrigin,
     RemoteRepositoryOrigin,
 )
-from dagster._core.storage.tags import BACKFILL_ID_TAG, PARTITION_NAME_TAG
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    BACKFILL_ID_TAG,
+    PARTITION_NAME_TAG,
+)
+from dagster._core.utils import make_new_run_id
 from dagster._daemon.types import DaemonHeartbeat
 
 import backfill_pipeline
@@ -60,7 +66,7 @@ class Installation:
 
     def store(self, site: str, *days: date, rows: int = 10, **about: object) -> None:
         for day in days:
-            path = self.home / "data" / object_key(site, day)
+            path = self.object(site, day)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(bytes(100))
             self.instance.report_runless_asset_event(
@@ -117,11 +123,36 @@ class Installation:
         """As Dagster does at the end of a run."""
         self.instance.report_dagster_event(dg.DagsterEvent(event.value, JOB), run_id=run_id)
 
-    def failed_run(self, backfill_id: str, message: str) -> str:
-        """A run of the backfill that died before it told of any day."""
-        run = self.instance.create_run_for_job(_JOB, tags={BACKFILL_ID_TAG: backfill_id})
-        self.instance.report_run_failed(run, message)
-        return run.run_id
+    def failed_run(
+        self,
+        backfill_id: str,
+        message: str | None = None,
+        days: Sequence[date] = (),
+        sites: Sequence[str] = SITES,
+        **tags: str,
+    ) -> str:
+        """A run of the backfill whose process ended, marked as failed as Dagster's run monitoring does."""
+        run_id = self.run(backfill_id, days, sites, **tags)
+        self.instance.report_run_failed(self.instance.get_run_by_id(run_id), message)
+        return run_id
+
+    def run(self, backfill_id: str, days: Sequence[date] = (), sites: Sequence[str] = SITES, **tags: str) -> str:
+        """A run of the backfill that has started."""
+        ends = {}
+        if days:
+            ends = {ASSET_PARTITION_RANGE_START_TAG: str(days[0]), ASSET_PARTITION_RANGE_END_TAG: str(days[-1])}
+        run = dg.DagsterRun(
+            JOB,
+            run_id=make_new_run_id(),
+            tags={BACKFILL_ID_TAG: backfill_id, **ends, **tags},
+            status=dg.DagsterRunStatus.STARTED,
+            asset_selection=frozenset(asset_key(site) for site in sites) if days else None,
+        )
+        return self.instance.add_run(run).run_id
+
+    def object(self, site: str, day: date) -> Path:
+        """Where the object of a stored day is."""
+        return self.home / "data" / object_key(site, day)
 
     def days(self, first: int, last: int) -> Sequence[date]:
         return [date(2025, 1, number) for number in range(first, last + 1)]
