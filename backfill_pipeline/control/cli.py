@@ -255,6 +255,25 @@ def serve(host: str, port: int) -> None:
 
 
 @backfill.command()
+@click.option("--from", "first", type=DayType(), required=True, help="First day, YYYY-MM-DD.")
+@click.option("--to", "last", type=DayType(), required=True, help="Last day, included.")
+@click.option("--site", "sites", multiple=True, required=True, help="A site; may be given more than once.")
+@click.option("--yes", is_flag=True, help="Remove; without it the command only lists what would be removed.")
+@json_option
+def remove(first: date, last: date, sites: tuple[str, ...], *, yes: bool, as_json: bool) -> None:
+    """Remove days of a site from the store and from Dagster's record.
+
+    `backfill start` would fetch them again, the sensors do not. Refused while a backfill or a run is in progress.
+
+    Example: backfill remove --site ses_falls_city --from 2025-03-01 --to 2025-03-31
+    """
+    from backfill_pipeline.control.removal import remove_days  # noqa: PLC0415 - Dagster takes long to import
+
+    found = remove_days(_control().gateway, first, last, sites, really=yes)
+    click.echo(json.dumps(found.facts()) if as_json else "\n".join(found.lines()))
+
+
+@backfill.command()
 @range_options
 @click.option("--deep", is_flag=True, help="Read every byte, not the footers alone.")
 @click.option(

@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -30,13 +31,14 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from yaml import YAMLError  # type: ignore[import-untyped]  # its error alone; Dagster reads the file
 
 from backfill_pipeline.core.day import days_between, parse_day, partition_key
+from backfill_pipeline.core.layout import object_key
 from backfill_pipeline.errors import AlreadyRunningError, SettingError
 from backfill_pipeline.orchestration.adopt import Adopted, adopt
 from backfill_pipeline.orchestration.failures import observed_error
 from backfill_pipeline.orchestration.home import see_postgres
 from backfill_pipeline.orchestration.partitions import PREFIX, asset_key, day_partitions, site_of
 from backfill_pipeline.orchestration.past import covered
-from backfill_pipeline.orchestration.records import compare_records, read_records
+from backfill_pipeline.orchestration.records import compare_records, read_records, remove_records, removed_day
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.comparison import Comparison, Recorded, SiteDay, compare_range
 from backfill_pipeline.storage.days import settings_store
@@ -48,6 +50,8 @@ ALIVE_S = 75.0
 ASKED_TAG, FORECAST_TAG = "backfill/asked", "backfill/forecast"
 
 _BATCH = 1000
+
+_DELETED_AT_ONCE = 16
 
 _LATE = 200
 """Events that are looked at once more: a database gives them their numbers before others can see them, so that one may
@@ -377,6 +381,21 @@ class Gateway:
             lost.different |= part.lost.different
         return kept, lost
 
+    def active_run(self) -> str | None:
+        """The id of a run that is not finished; None when there is none."""
+        runs = self.instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES), limit=1)
+        return runs[0].run_id if runs else None
+
+    def remove(self, site: str, days: Collection[date]) -> None:
+        """Delete the objects of some days of a site, then their records.
+
+        Raises:
+            StoreRefusedError, StoreBusyError: an object cannot be deleted; the records stay.
+        """
+        with ThreadPoolExecutor(_DELETED_AT_ONCE) as pool:
+            list(pool.map(lambda day: self.store.delete(object_key(site, day)), sorted(days)))
+        remove_records(self.instance, site, days)
+
     def lost(self, recorded: Mapping[SiteDay, Recorded]) -> Comparison:
         """Those of some recorded days that the store does not have as they were recorded.
 
@@ -475,14 +494,19 @@ class _Events:
             if made is not None and made.partition is not None:
                 about = {name: made.metadata[name].value for name in _KEPT if name in made.metadata}
                 fresh.append(DayEvent(site, parse_day(made.partition), record.timestamp, record.run_id, None, about))
+        removed: dict[date, float] = {}
         for record in self._failed.new(instance.fetch_observations, site):
             seen = record.asset_observation
+            gone = removed_day(seen)
+            if gone is not None:
+                removed[gone[1]] = record.timestamp
             failure = observed_error(seen) if seen is not None else None
             if failure is not None:
                 error = failure.error
                 fresh.append(DayEvent(site, parse_day(failure.day), record.timestamp, record.run_id, error))
-        if fresh:
-            self.events = sorted([*self.events, *fresh], key=lambda event: event.at)
+        if fresh or removed:
+            kept = (one for one in [*self.events, *fresh] if one.error or one.at > removed.get(one.day, 0.0))
+            self.events = sorted(kept, key=lambda event: event.at)
 
 
 class _Feed:

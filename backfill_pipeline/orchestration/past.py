@@ -26,6 +26,7 @@ from backfill_pipeline.core.quality import is_thin, usual_rows
 from backfill_pipeline.errors import UsageError
 from backfill_pipeline.orchestration.failures import observed_error
 from backfill_pipeline.orchestration.partitions import asset_key
+from backfill_pipeline.orchestration.records import removed_day
 
 ATTEMPT_TAG = "backfill/attempt"
 """Tag of every run that a sensor asked for: 1, or the how-manieth ask it is."""
@@ -95,7 +96,7 @@ def read_asks(instance: dg.DagsterInstance, sites: Sequence[str], repository: An
 
 
 def read_asked(instance: dg.DagsterInstance, sites: Sequence[str], first: date, last: date) -> dict[str, set[date]]:
-    """By site, the days of a range that are stored or failed: a question to an index for each site, no event is read.
+    """By site, the days of a range that are stored, failed or removed on purpose: an indexed query for each site.
 
     Args:
         instance: where events are.
@@ -125,6 +126,9 @@ def read_asked(instance: dg.DagsterInstance, sites: Sequence[str], first: date, 
             failure = observed_error(record.asset_observation) if record.asset_observation else None
             if failure is not None:
                 asked[failure.site].add(parse_day(failure.day))
+            gone = removed_day(record.asset_observation)
+            if gone is not None:
+                asked[gone[0]].add(gone[1])
     return asked
 
 
@@ -149,11 +153,13 @@ def read_due(
     rows = {day: _number(one, "dagster/row_count") or 0 for day, one in newest.items()}
     thin = {day for day, one in newest.items() if _is_thin(one, usual_rows(rows, day))}
     ended: dict[date, ByRun] = {day: dict(runs) for day, runs in asks.ended.get(site, {}).items()}
+    removed = {one[1] for record in seen if (one := removed_day(record.asset_observation)) is not None}
     for record in seen:
         failure = observed_error(record.asset_observation) if record.asset_observation else None
         if failure is not None:
             ended.setdefault(parse_day(failure.day), {})[record.run_id] = record.timestamp
-    open_days = sorted(({*ended, *thin} - (set(newest) - thin)) - flying)
+    gone = removed - set(newest)  # removed on purpose, and not stored since: an operator starts them again, or no one
+    open_days = sorted(({*ended, *thin} - (set(newest) - thin)) - flying - gone)
     before = list(_materializations(instance, site, open_days))
     for record in before:
         day = _day(record)

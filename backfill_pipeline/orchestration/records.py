@@ -4,19 +4,28 @@ Put here: queries about recorded days, each by index and bounded by the range. K
 the store (`storage/comparison.py`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 import dagster as dg
+import sqlalchemy as sa
+from dagster._core.storage.event_log.schema import (
+    AssetCheckExecutionsTable,
+    AssetEventTagsTable,
+    SqlEventLogStorageTable,
+)
 
 from backfill_pipeline.core.day import parse_day, partition_key
-from backfill_pipeline.orchestration.partitions import asset_key
+from backfill_pipeline.orchestration.partitions import asset_key, site_of
 from backfill_pipeline.storage.comparison import LISTED_DAYS, Comparison, Recorded, SiteDay, compare_range
 from backfill_pipeline.storage.store import Store
 
 _BATCH = 500
+
+REMOVED = "removed"
+"""State in the observation of a day that was removed on purpose."""
 
 _SITE_DAYS = 200_000
 """Records in memory at once: some 100 MB."""
@@ -97,3 +106,46 @@ def recorded(made: dg.AssetMaterialization, at: float) -> Recorded:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def remove_records(instance: dg.DagsterInstance, site: str, days: Collection[date]) -> None:
+    """Remove the records of some days of a site, as if the days had never been stored.
+
+    Dagster's own storages cannot remove the records of single partitions (`wipe_asset_partitions` raises
+    NotImplementedError in SQLite and Postgres alike), so the rows of their index are deleted here. The log of each run
+    keeps its lines. An observation of each day reports the removal, also to a process that has read the events before.
+
+    Args:
+        instance: where the records are.
+        site: whose days.
+        days: the days.
+    """
+    storage: Any = instance.event_log_storage
+    key = asset_key(site)
+    keys = sorted(map(partition_key, days))
+    for day in keys:
+        instance.report_runless_asset_event(
+            dg.AssetObservation(key, partition=day, description="removed on purpose", metadata={"state": REMOVED})
+        )
+    made = [dg.DagsterEventType.ASSET_MATERIALIZATION.value, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value]
+    events, checks, tags = SqlEventLogStorageTable, AssetCheckExecutionsTable, AssetEventTagsTable
+    with storage.index_connection() as index:
+        for at in range(0, len(keys), _BATCH):
+            part = keys[at : at + _BATCH]
+            wanted = sa.and_(
+                events.c.asset_key == key.to_string(),
+                events.c.partition.in_(part),
+                events.c.dagster_event_type.in_(made),
+            )
+            index.execute(tags.delete().where(tags.c.event_id.in_(sa.select(events.c.id).where(wanted))))
+            index.execute(events.delete().where(wanted))
+            index.execute(checks.delete().where(checks.c.asset_key == key.to_string(), checks.c.partition.in_(part)))
+    storage.wipe_asset_cached_status(key)
+
+
+def removed_day(observation: dg.AssetObservation | None) -> SiteDay | None:
+    """The site-day whose removal an observation reports; None when it reports something else."""
+    state = observation.metadata.get("state") if observation is not None else None
+    if observation is None or state is None or state.value != REMOVED or observation.partition is None:
+        return None
+    return site_of(observation.asset_key.path[-1]), parse_day(observation.partition)
