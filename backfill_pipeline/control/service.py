@@ -172,10 +172,11 @@ class Status:
     @property
     def message(self) -> str | None:
         """What came of it, and what an operator should know of it; None while it runs and there is nothing to know."""
-        return ". ".join(part.rstrip(".") for part in (self._outcome, *self.notes) if part) or None
+        outcome = f"{self.outcome}." if self.outcome and self.notes else self.outcome
+        return " ".join(part for part in (outcome, *self.notes) if part) or None
 
     @property
-    def _outcome(self) -> str | None:
+    def outcome(self) -> str | None:
         """What came of it, in one line; None while it runs."""
         if self.word == "in_progress":
             return None

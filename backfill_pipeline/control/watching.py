@@ -103,12 +103,11 @@ def status_lines(status: Status) -> Iterator[str]:
         yield f"  {status.failed} site-days failed: `backfill errors {status.backfill_id}`"
     if status.word == "in_progress" and status.current:
         yield f"  at {status.current}{_left(status)}"
-    for note in status.notes:
-        yield f"  {note}"
     yield f"  started {_at(status.started)}, last heard of {_at(status.updated)}"
     yield from _against_forecast(status)
-    if status.message:
-        yield f"  {status.message}"
+    for part in (status.outcome, *status.notes):
+        if part:
+            yield f"  {part}"
 
 
 def _against_forecast(status: Status) -> Iterator[str]:
