@@ -3,17 +3,29 @@
 Put here: how a program is found, how a server is started and stopped. Keep out: what is tested with it.
 """
 
+import multiprocessing
+import multiprocessing.process
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import Empty
+from typing import Any, TypeVar
 
+import psycopg2
 import pytest
+
+T = TypeVar("T")
+
+Process = subprocess.Popen | multiprocessing.process.BaseProcess
+
+HANGS_S = 900
+"""No test waits for a time: a wait ends with what it waits for, or with the process. In seconds, this ends a hang."""
 
 
 def free_port() -> int:
@@ -46,13 +58,55 @@ def ended(process: subprocess.Popen) -> Iterator[None]:
         process.wait()
 
 
+def until(
+    what: Callable[[], T],
+    *processes: Process | None,
+    said: Callable[[], str] = str,
+    every_s: float = 0.05,
+) -> T:
+    """What `what` answers once it is true. A busy machine may take long: the wait ends when all processes have ended.
+
+    Args:
+        what: asked again and again.
+        processes: the programs that make it true; None, or none at all: this process does.
+        said: what to show when it does not become true, such as a log.
+        every_s: seconds between two looks.
+    """
+    ceiling = time.monotonic() + HANGS_S
+    while time.monotonic() < ceiling:
+        ended = bool(processes) and all(process is not None and _ended(process) for process in processes)
+        if answer := what():  # after the look at the processes: what they did last counts
+            return answer
+        if ended:
+            break
+        time.sleep(every_s)
+    raise AssertionError(f"it did not happen, and all has {'ended' if ended else 'hung'}: {said()[-5000:]}")
+
+
+def _ended(process: Process) -> bool:
+    return process.poll() is not None if isinstance(process, subprocess.Popen) else not process.is_alive()
+
+
+def received(queue: Any, *processes: Process) -> Any:
+    """What one of the processes puts into a queue: waited for as long as one of them lives."""
+    found: list[Any] = []
+
+    def look() -> bool:
+        with suppress(Empty):
+            found.append(queue.get(timeout=0.2))
+        return bool(found)
+
+    until(look, *processes, every_s=0)
+    return found[0]
+
+
 def wait_for(port: int, process: subprocess.Popen, host: str = "127.0.0.1") -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and process.poll() is None:
-        with suppress(OSError), socket.create_connection((host, port), 1):
-            return
-        time.sleep(0.05)
-    raise AssertionError("the server did not come up")
+    def answers() -> bool:
+        with suppress(OSError), socket.create_connection((host, port), 10):
+            return True
+        return False
+
+    until(answers, process)
 
 
 @contextmanager
@@ -72,6 +126,14 @@ def _debian_user():
     import pwd  # noqa: PLC0415 - not on Windows
 
     return pwd.getpwnam("postgres")
+
+
+def _takes_connections(host: str, port: int) -> bool:
+    """Whether Postgres has started: it listens before it does."""
+    with suppress(psycopg2.OperationalError):
+        psycopg2.connect(host=host, port=port, user="backfill", dbname="postgres", password="hush").close()
+        return True
+    return False
 
 
 @contextmanager
@@ -98,7 +160,7 @@ def postgres_server(host: str = "127.0.0.1") -> Iterator[str]:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, **as_user,
         )  # fmt: skip
         with ended(process):
-            wait_for(port, process, host)
+            until(lambda: _takes_connections(host, port), process)
             yield f"postgresql://backfill:hush@{host}:{port}/postgres"
     finally:
         shutil.rmtree(folder, ignore_errors=True)

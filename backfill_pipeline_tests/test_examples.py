@@ -54,7 +54,6 @@ def test_the_script_goes_from_a_bucket_to_a_chart(tmp_path):
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=120,
             check=False,
         )
     assert done.returncode == 0, done.stderr

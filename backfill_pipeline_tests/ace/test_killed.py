@@ -9,6 +9,7 @@ from backfill_pipeline.ace.client import AceClient
 from backfill_pipeline.ace.fetch import Fetcher
 from backfill_pipeline.simulator.app import DEFAULT_KEY, Simulator
 from backfill_pipeline.simulator.world import demo_world
+from backfill_pipeline_tests.services import received
 
 SITE, DAY, WINDOWS = "site", date(2025, 3, 1), 4
 
@@ -40,7 +41,7 @@ def test_a_fetch_killed_in_mid_day_goes_on_from_its_finished_windows(tmp_path):
         rows, unread = spawn.Queue(), spawn.Queue()
         fetched_whole = spawn.Process(target=fetched, args=(api.url, tmp_path / "whole", rows))
         fetched_whole.start()
-        truth = rows.get(timeout=60)
+        truth = received(rows, fetched_whole)
         fetched_whole.join()
         usual = len(pages())
         for part in (0.1, 0.2, 0.3):  # of the day's pages; what is left after each is more than the next takes
@@ -55,7 +56,7 @@ def test_a_fetch_killed_in_mid_day_goes_on_from_its_finished_windows(tmp_path):
         seen = len(pages())
         last = spawn.Process(target=fetched, args=(api.url, tmp_path / "killed", rows))
         last.start()
-        assert rows.get(timeout=60) == truth
+        assert received(rows, last) == truth
         last.join()
         asked = len(pages()) - usual
     assert len(truth) > 10_000

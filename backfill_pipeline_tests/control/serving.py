@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import requests
 import uvicorn
 
+from backfill_pipeline_tests.services import HANGS_S
+
 
 class Client:
     """Asks a server; `requests` as the old worker's users have it."""
@@ -18,10 +20,10 @@ class Client:
         self.url = url
 
     def get(self, path: str, **about: object) -> requests.Response:
-        return requests.get(self.url + path, timeout=30, **about)
+        return requests.get(self.url + path, timeout=HANGS_S, **about)
 
     def post(self, path: str, **about: object) -> requests.Response:
-        return requests.post(self.url + path, timeout=30, **about)
+        return requests.post(self.url + path, timeout=HANGS_S, **about)
 
 
 @contextmanager

@@ -29,7 +29,6 @@ def run(*arguments, cwd, **environment):
         [sys.executable, "-m", "backfill_pipeline.control.cli", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
         cwd=cwd,
         env=os.environ | environment,
         check=False,
@@ -90,7 +89,6 @@ def test_help_and_version_need_no_dagster():
         [sys.executable, "-X", "importtime", "-m", "backfill_pipeline.control.cli", "--help"],
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
     assert done.returncode == 0

@@ -32,6 +32,7 @@ from backfill_pipeline.core.newdays import newest_ready
 from backfill_pipeline.errors import SettingError
 from backfill_pipeline_tests.control.installation import SITES, TOP, Installation
 from backfill_pipeline_tests.control.serving import served
+from backfill_pipeline_tests.services import HANGS_S
 
 PROMISED = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 """What a fuzzer looks for. Days depend on the clock: a good body may be a 400 all the same."""
@@ -275,7 +276,7 @@ def test_the_curl_lines_of_the_page_on_moving_over_do_what_they_say(client, made
         asked = _curl.parse_args(words)
         url = asked.url.replace("http://127.0.0.1:8642", client.url)
         headers = dict(line.split(": ", 1) for line in asked.header)
-        answer = requests.request(asked.request, url, data=asked.data, headers=headers, timeout=30)
+        answer = requests.request(asked.request, url, data=asked.data, headers=headers, timeout=HANGS_S)
         told.append((urlsplit(url).path, answer.status_code))
     assert told == [
         ("/", 200),
@@ -322,7 +323,7 @@ def test_no_request_that_a_fuzzer_makes_up_breaks_the_description(client, made):
         def fuzzed(case, named):
             if case.operation.path == "/metrics" and named:  # else a fuzzer hits no site that there is
                 case.query = {"site": named}
-            answer = case.call_and_validate(timeout=30, checks=PROMISED)
+            answer = case.call_and_validate(timeout=HANGS_S, checks=PROMISED)
             met.add((case.operation.path, answer.status_code))
 
         fuzzed()

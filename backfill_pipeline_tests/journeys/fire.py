@@ -28,7 +28,7 @@ from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World
 from backfill_pipeline_tests.builders import listed
 from backfill_pipeline_tests.journeys.stack import FIRST, Stack, kill
-from backfill_pipeline_tests.services import free_port, wait_for
+from backfill_pipeline_tests.services import HANGS_S, free_port, wait_for
 
 RUNS_AT_ONCE = 2
 """As `dagster.yaml` has it."""
@@ -194,10 +194,12 @@ def fire(
         site = Fire(made, wanted)
         try:
             left = list(targets)
-            deadline = time.monotonic() + 120 + 40 * len(targets)
-            aim = None
+            ceiling, before, aim = time.monotonic() + HANGS_S, None, None
             while not site.operate() or made.gateway.running():
-                if time.monotonic() > deadline:
+                progress = (len(left), len(api.requests))
+                if progress != before:
+                    before, ceiling = progress, time.monotonic() + HANGS_S
+                if time.monotonic() > ceiling:
                     raise AssertionError((made.home / "daemon.log").read_text(encoding="utf-8")[-8000:])
                 site.tend()
                 if left and aim is None and site.workers():

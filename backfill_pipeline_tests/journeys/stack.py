@@ -6,7 +6,6 @@ Put here: how it is started, killed and looked at. Keep out: what a journey expe
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,7 +24,7 @@ from backfill_pipeline.orchestration.checks import CHECKS
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.simulator.world import SiteSpec
-from backfill_pipeline_tests.services import free_port, wait_for
+from backfill_pipeline_tests.services import HANGS_S, T, free_port, until, wait_for
 
 TOP = Path(backfill_pipeline.__file__).parent.parent
 FIRST = date(2025, 1, 1)
@@ -165,16 +164,9 @@ class Stack:
         about = [event.dagster_event.engine_event_data.metadata for event in events]
         return int([metadata["pid"].value for metadata in about if "pid" in metadata][-1])
 
-    def until(self, what: Callable[[], object], *, seconds: float = 90) -> object:
-        """What `what` answers once it is true."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if answer := what():
-                return answer
-            if self.process is not None and self.process.poll() is not None:
-                break
-            time.sleep(0.2)
-        raise AssertionError((self.home / "daemon.log").read_text(encoding="utf-8")[-5000:])
+    def until(self, what: Callable[[], T]) -> T:
+        """What `what` answers once it is true; waited for as long as the daemon lives."""
+        return until(what, self.process, said=lambda: (self.home / "daemon.log").read_text("utf-8"), every_s=0.2)
 
     def until_over(self, backfill_id: str) -> str:
         self.until(lambda: self.status(backfill_id) in OVER)
@@ -188,7 +180,7 @@ def kill(process: subprocess.Popen) -> None:
     for one in family:
         with suppress(psutil.NoSuchProcess):
             one.kill()
-    psutil.wait_procs(family, timeout=10)
+    psutil.wait_procs(family, timeout=HANGS_S)
     process.wait()
 
 

@@ -179,7 +179,7 @@ def watched(client):
 def told_by_command(made) -> dict:
     """`backfill status --json`, in a process of its own."""
     words = [sys.executable, "-m", "backfill_pipeline.control.cli", "status", "--json"]
-    done = subprocess.run(words, cwd=made.home, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(words, cwd=made.home, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
 

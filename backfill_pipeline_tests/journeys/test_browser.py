@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 
-import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World
 from backfill_pipeline_tests.journeys.stack import Spoilt, day, stack
-from backfill_pipeline_tests.services import program
+from backfill_pipeline_tests.services import HANGS_S, program
 
 GROUP = "locations/backfill_pipeline.definitions/asset-groups/timeseries/lineage"
 
@@ -23,8 +22,8 @@ def browser(url: str) -> Iterator[Page]:
         chromium = playwright.chromium.launch(executable_path=program("chromium"))
         try:
             page = chromium.new_context(base_url=url, viewport={"width": 1500, "height": 950}).new_page()
-            page.set_default_timeout(60_000)
-            expect.set_options(timeout=60_000)
+            page.set_default_timeout(HANGS_S * 1000)
+            expect.set_options(timeout=HANGS_S * 1000)
             yield page
         finally:
             chromium.close()
@@ -57,7 +56,6 @@ def figures(site: str, page: Page) -> Locator:
     return page.locator("[class*=VirtualizedTable_row__]").filter(has_text=f"timeseries / {site}")
 
 
-@pytest.mark.timeout(290)
 def test_a_backfill_is_launched_watched_cancelled_and_its_failed_day_run_again(tmp_path, monkeypatch):
     """In the UI: a backfill ends with one failed day, another is cancelled, and the failed day alone is run again."""
     program("chromium")

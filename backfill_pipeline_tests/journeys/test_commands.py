@@ -19,7 +19,6 @@ def dagster(made, *words: str) -> str:
         cwd=made.home,
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

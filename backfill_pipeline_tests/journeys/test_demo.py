@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import date
 
 import psutil
@@ -13,6 +12,7 @@ import pytest
 
 from backfill_pipeline.simulator.world import demo_world
 from backfill_pipeline_tests.builders import listed
+from backfill_pipeline_tests.services import HANGS_S, until
 
 COMMAND = [sys.executable, "-m", "backfill_pipeline.control.cli", "demo"]
 
@@ -24,14 +24,13 @@ def test_the_demo_writes_its_days_and_says_so(tmp_path):
         [*COMMAND, "--folder", str(folder), "--days", "2", "--points", "20"],
         capture_output=True,
         text=True,
-        timeout=240,
         cwd=tmp_path,
         env=os.environ | {"ACE_SITES": "not-mine", "ACE_MAX_PAGE_SIZE": "7", "COLUMNS": "160"},
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     world = demo_world({"demo-north": 20, "demo_south": 20}, interval_s=60)
-    files = sorted((folder / "data").rglob("*.parquet"))
+    files = sorted((folder / "data" / "timeseries").rglob("*.parquet"))
     assert len(files) == 4
     for file in files:
         table = pq.read_table(file)
@@ -46,19 +45,14 @@ def test_ctrl_c_leaves_nothing_running(tmp_path):
     """Interrupted while Dagster works: exit code 130, and every process is gone."""
     # A shell's background jobs ignore SIGINT, and hand that down to what they start; a handler is not handed down.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    demo = subprocess.Popen([*COMMAND, "--days", "5"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    family: list[psutil.Process] = []
-    for _ in range(600):
-        family = psutil.Process(demo.pid).children(recursive=True)
-        if len(family) >= 2:
-            break
-        time.sleep(0.1)
-    time.sleep(2)
-    family += psutil.Process(demo.pid).children(recursive=True)
+    command = [*COMMAND, "--days", "30", "--folder", str(tmp_path / "demo")]
+    demo = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    until(lambda: list((tmp_path / "demo" / "data" / "timeseries").rglob("*.parquet")), demo)
+    family = psutil.Process(demo.pid).children(recursive=True)
     demo.send_signal(signal.SIGINT)
-    _, told = demo.communicate(timeout=60)
+    _, told = demo.communicate()
     assert demo.returncode == 130
     assert b"Traceback" not in told
-    gone, alive = psutil.wait_procs(family, timeout=20)
+    gone, alive = psutil.wait_procs(family, timeout=HANGS_S)
     assert family
     assert not alive, gone

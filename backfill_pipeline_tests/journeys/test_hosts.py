@@ -143,7 +143,7 @@ def test_a_backfill_outlives_a_killed_host_and_one_that_is_cut_off(tmp_path, mon
         )
         second.cut()
         made.until(lambda: made.instance.get_run_by_id(here[0].run_id).status.value == "FAILURE")
-        made.until(lambda: made.status(backfill).startswith("COMPLETED"), seconds=240)
+        made.until(lambda: made.status(backfill).startswith("COMPLETED"))
         assert made.status(backfill) == "COMPLETED_SUCCESS"
         assert made.times_stored() == {(site, one): 1 for site in SITES for one in DAYS}
         for site in SITES:

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager, suppress
 
 import psutil
@@ -15,7 +14,7 @@ import requests
 from backfill_pipeline.control.gateway import Gateway
 from backfill_pipeline.settings import Settings
 from backfill_pipeline_tests.journeys.stack import TOP
-from backfill_pipeline_tests.services import free_port
+from backfill_pipeline_tests.services import HANGS_S, free_port, until
 
 COMMAND = [sys.executable, "-m", "backfill_pipeline.control.cli", "up"]
 
@@ -62,7 +61,7 @@ def up(home, port):
         for one in [*family, psutil.Process(process.pid)] if process.poll() is None else family:
             with suppress(psutil.NoSuchProcess):
                 one.kill()
-        process.communicate(timeout=10)
+        process.communicate()
 
 
 def at_work(family):
@@ -83,16 +82,13 @@ def test_both_are_up_on_loopback_and_ctrl_c_ends_both(home):
     port = free_port()
     (home / ".env").touch(0o644)
     with up(home, port) as (process, family):
-        assert requests.get(f"http://127.0.0.1:{port}/server_info", timeout=10).json()["dagster_version"]
+        assert requests.get(f"http://127.0.0.1:{port}/server_info", timeout=HANGS_S).json()["dagster_version"]
         gateway = Gateway(Settings.load(folder=home))
-        deadline = time.monotonic() + 60
-        while not gateway.daemon_is_alive() and time.monotonic() < deadline:
-            time.sleep(0.2)
-        assert gateway.daemon_is_alive()
+        until(gateway.daemon_is_alive, process, said=(home / ".dagster" / "daemon.log").read_text)
         gateway.instance.dispose()
         family |= set(psutil.Process(process.pid).children(recursive=True))
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate()
         assert process.returncode == 130
         assert "Traceback" not in told
         assert told.count("warning: ") == told.count(".env can be read") == 1
@@ -104,7 +100,7 @@ def test_when_one_dies_the_other_is_ended_and_it_is_said_which(home):
     """Exit code 1, and one line that names the daemon and its log."""
     with up(home, free_port()) as (process, family):
         program(family, "_daemon").kill()
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate()
         assert process.returncode == 1
         assert len(told.strip().splitlines()) == 1
         assert "daemon ended by itself" in told

@@ -1,6 +1,5 @@
 """The assets in real Dagster runs over a made-up API: what is recorded of each day, and what is not."""
 
-import time
 from datetime import date, timedelta
 
 import dagster as dg
@@ -11,6 +10,7 @@ from backfill_pipeline.orchestration.checks import Verdict
 from backfill_pipeline.orchestration.failures import DayError, observed_error
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline_tests.orchestration.fakes import NOW, FakeFetcher, Runs, day_rows
+from backfill_pipeline_tests.services import until
 
 PROMISED = {"dagster/row_count", "path", "bytes", "samples_fetched", "requests", "duration_s"}
 MORE = {"points_configured", "points_seen", "dropped", "changed", "state", "coverage"}
@@ -215,10 +215,7 @@ def test_a_day_is_on_record_while_the_next_is_at_work(tmp_path):
     def before(site, day, stop):
         if day != days[0]:
             wanted = str(day - timedelta(days=1))
-            deadline = time.monotonic() + 20
-            while wanted not in runs.instance.get_materialized_partitions(asset_key(site)):
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            until(lambda: wanted in runs.instance.get_materialized_partitions(asset_key(site)))
             seen.append(wanted)
 
     with Runs(tmp_path, FakeFetcher(before=before), "north") as runs:

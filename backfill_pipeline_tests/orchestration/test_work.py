@@ -135,11 +135,11 @@ def test_finishing_lets_the_day_at_work_complete():
 
     def before(site, day, stop):
         at_work.set()
-        go.wait(10)
+        go.wait()
 
     fetcher = FakeFetcher(before=before)
     work = work_of(fetcher, sites=("north",))
-    at_work.wait(10)
+    at_work.wait()
     work.finish(60)
     go.set()
     stored, failed = told(results_of(work))
@@ -149,7 +149,7 @@ def test_finishing_lets_the_day_at_work_complete():
 
 def test_grace_ends():
     """A day that does not complete within the grace is given up, and is neither stored nor failed."""
-    fetcher = FakeFetcher(before=lambda _site, _day, stop: stop.wait(10) and None)
+    fetcher = FakeFetcher(before=lambda _site, _day, stop: stop.wait() and None)
     work = work_of(fetcher, sites=("north",), days=DAYS[:2])
     work.finish(0)
     stored, failed = told(results_of(work))

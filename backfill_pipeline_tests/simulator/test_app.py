@@ -10,6 +10,7 @@ import requests
 from backfill_pipeline.simulator.app import PAGE_SIZE, Simulator
 from backfill_pipeline.simulator.faults import KINDS, Fault
 from backfill_pipeline.simulator.world import SiteSpec, TableSite, World, midnight_us, replayed
+from backfill_pipeline_tests.services import HANGS_S
 
 DAY = date(2025, 3, 1)
 START = midnight_us(DAY)
@@ -29,7 +30,9 @@ def serve():
 
         def ask(path, key="k", **query):
             headers = {"authorization": f"Bearer {key}"} if key else {}
-            return requests.get(simulator.url + path, params=query, headers=headers, timeout=10, allow_redirects=False)
+            return requests.get(
+                simulator.url + path, params=query, headers=headers, timeout=HANGS_S, allow_redirects=False
+            )
 
         ask.simulator = simulator
         return ask

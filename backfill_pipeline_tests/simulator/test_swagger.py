@@ -9,6 +9,7 @@ import requests
 
 from backfill_pipeline.simulator.app import PAGE_SIZE, PER_PAGE, Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World
+from backfill_pipeline_tests.services import HANGS_S
 
 SWAGGER = json.loads((Path(__file__).parent / "ace-swagger-part.json").read_text(encoding="utf-8"))
 WINDOW = {"start_time": "2025-03-01T00:00:00Z", "end_time": "2025-03-01T01:00:00Z"}
@@ -32,7 +33,7 @@ def simulator():
 
 def ask(simulator, path, **query):
     url = simulator.url + path.replace("{site_name}", "north")
-    return requests.get(url, params=query, headers={"Authorization": "Bearer k"}, timeout=10)
+    return requests.get(url, params=query, headers={"Authorization": "Bearer k"}, timeout=HANGS_S)
 
 
 @pytest.mark.parametrize("path", sorted(SWAGGER["paths"]))
