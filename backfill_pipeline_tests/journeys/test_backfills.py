@@ -99,7 +99,7 @@ def test_a_cancelled_backfill_goes_on_from_there_and_no_figure_goes_back(simulat
         before = {site: made.done(site) for site in SITES}
         assert all(4 <= len(done) < 20 for done in before.values())
         for site in SITES:  # what is stored is recorded: no object is there that Dagster does not know of
-            assert len(list((made.home / "data").rglob(f"{site}.parquet"))) == len(before[site])
+            assert len(list((made.home / "data" / "timeseries").rglob(f"{site}.parquet"))) == len(before[site])
             assert made.checked(site) == before[site]
         made.until(lambda: made.status(backfill) == "CANCELED")
         parts = sum(map(len, before.values()))

@@ -147,12 +147,14 @@ def test_a_home_that_dagster_dev_uses_is_refused(home):
     command = [sys.executable, "-m", "dagster", "dev", "-p", str(free_port()), "-w", str(home / "workspace.yaml")]
     process = subprocess.Popen(command, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        found = []
-        deadline = time.monotonic() + 120
-        while not found and time.monotonic() < deadline:
-            family = psutil.Process(process.pid).children(recursive=True)
-            found = [one for one in family if "dagster._daemon" in one.cmdline()]
-            time.sleep(0.1)
+        until(
+            lambda: [
+                one
+                for one in psutil.Process(process.pid).children(recursive=True)
+                if "dagster._daemon" in one.cmdline()
+            ],
+            process,
+        )
         line = refused(home, "--port", str(free_port()))
         assert f"process {process.pid} (" in line
         assert "dagster dev" in line

@@ -49,7 +49,7 @@ def test_hostile_names_are_text_and_nothing_else(tmp_path):
     assert not any("x" * 300 in path for path in asked)
     assert "so long a name" in str([event.event_specific_data for event in result.all_events if event.is_step_failure])
     assert len(told) < 20_000
-    objects = list(tmp_path.rglob("*.parquet"))
+    objects = list(tmp_path.rglob("timeseries/**/*.parquet"))
     assert len(objects) == len(names) - len(refused)
     assert {path.parent for path in objects} == {tmp_path / "data" / "timeseries" / "2025" / "03" / "01"}
 
@@ -133,7 +133,7 @@ def test_a_disk_that_fills_in_the_middle_loses_nothing(tmp_path):
             assert "the disk is full; free some room" in text
             known = instance.get_materialized_partitions(asset_key("north"))
             assert 0 < len(known) < 20
-            on_disk = {path.parent.name for path in (disk / "data").rglob("north.parquet")}
+            on_disk = {path.parent.name for path in (disk / "data" / "timeseries").rglob("north.parquet")}
             assert on_disk == {one[-2:] for one in known}
             (disk / "ballast").unlink()
             assert materialised(settings, instance, date(2025, 3, 1), date(2025, 3, 20)).success
