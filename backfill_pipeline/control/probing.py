@@ -24,11 +24,12 @@ from backfill_pipeline.ace.client import AceClient, PointList
 from backfill_pipeline.ace.fetch import Fetcher
 from backfill_pipeline.core.clean import kept, merged
 from backfill_pipeline.core.day import DAY_S, Window, day_window
-from backfill_pipeline.core.paging import Walk
+from backfill_pipeline.core.judging import SiteNames, of_another_site, unreadable_page
+from backfill_pipeline.core.paging import BELIEVED, Walk
 from backfill_pipeline.core.rehearsal import Profile, profile
 from backfill_pipeline.core.rows import Chunk, Counts, DayRows, Page
 from backfill_pipeline.core.windows import SitePace
-from backfill_pipeline.errors import PageFailedError, RequestRefusedError
+from backfill_pipeline.errors import ContractError, PageFailedError, RequestRefusedError, SiteRefusedError
 from backfill_pipeline.settings import PAGE_SIZES, Settings
 from backfill_pipeline.storage.parquet import Encoding, encode
 
@@ -232,7 +233,7 @@ class _Visit:
         self.settings = settings
         self.points = points
         self.clock = clock
-        self.index = {name: code for code, name in enumerate(points.names)}
+        self.names = SiteNames(points.names)
         sizes = [size for size in PAGE_SIZES if size <= settings.max_page_size]
         self.pace = SitePace(sizes, settings.max_windows)
         self.encoding = Encoding(settings.compression, settings.row_group_rows)
@@ -306,7 +307,7 @@ class _Visit:
             day = datetime.fromtimestamp(window.start, UTC).date()
             while not walk.finished and len(part.times) < PART_PAGES and part.each < ENOUGH:
                 page = self._page(walk, self.pace.size)
-                part.add(page, *kept(page, window, day, self.index))
+                part.add(page, *kept(page, window, day, self.names.codes(page.names)))
             part.finished = walk.finished
             if walk.rows:
                 return part
@@ -314,14 +315,20 @@ class _Visit:
 
     def _page(self, walk: Walk, size: int, *, measured: bool = True) -> Page:
         """The walk's next page; asked again, and smaller, as a fetch would."""
-        site = self.points.site
+        site, refused = self.points.site, 0
 
         def attempt(failures: int) -> Page:
-            nonlocal size
+            nonlocal size, refused
             started, waited = self.clock(), self.meter.waited
             try:
                 page = self.client.page(site, walk.window, size, walk.cursor)
+                self._check(page, walk.window)
                 walk.accept(page, size)
+            except ContractError as error:
+                refused += 1
+                if refused < BELIEVED:
+                    raise PageFailedError(error.message, size_related=False, hint=error.hint) from error
+                raise
             except RequestRefusedError as error:
                 smaller = self.pace.size_refused(size) if "page_size" in error.fields else None
                 if smaller is None:
@@ -338,6 +345,23 @@ class _Visit:
             return page
 
         return self.client.retries.run(f"probe of {site} {walk.window}", attempt)
+
+    def _check(self, page: Page, window: Window) -> None:
+        """Refuse a page that no day would be stored from, as a fetch would: a forecast of 0 rows would be wrong.
+
+        Raises:
+            ContractError: no row of it can be read, or it is of another site.
+        """
+        site, day = self.points.site, datetime.fromtimestamp(window.start, UTC).date()
+        if len(page) and not page.readable:
+            raise unreadable_page(page, window, site, day)
+        if self.names.need_list(page):
+            try:
+                self.names.learn(self.client.known_points(site))
+            except (RequestRefusedError, SiteRefusedError, ContractError, PageFailedError):
+                self.names.forget()
+        if self.names.are_strange_to(page):
+            raise of_another_site(page, window, site, day, self.names.example())
 
     def _next_day(self, days: Sequence[date], at: int) -> int:
         """The place of the first day with samples after `at`; the number of days when there is none."""

@@ -11,7 +11,7 @@ from backfill_pipeline.ace.client import open_client
 from backfill_pipeline.ace.fetch import Fetcher
 from backfill_pipeline.control.cli import backfill
 from backfill_pipeline.control.planning import planned, save_plan, saved_plan
-from backfill_pipeline.errors import KeyRefusedError, SiteRefusedError
+from backfill_pipeline.errors import ContractError, KeyRefusedError, SiteRefusedError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.faults import Fault
@@ -230,6 +230,27 @@ def test_a_refused_key_or_site_ends_the_plan(tmp_path):
         forecast_of(settings_of(simulator, tmp_path), ["small"], DAYS)
     with Simulator(World([SMALL]), api_key="hush-hush") as simulator, pytest.raises(SiteRefusedError, match="nowhere"):
         forecast_of(settings_of(simulator, tmp_path), ["nowhere"], DAYS)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [("bad_time", "can be read: the `time` of one is"), ("other_site", "samples of another site")]
+)
+def test_pages_that_no_day_is_stored_from_are_no_forecast(tmp_path, fault, said):
+    """A site whose rows cannot be read, or belong to another site, ends the plan; it does not cost 0 rows."""
+    world = World([SMALL, SiteSpec("other", 20)])
+    with Simulator(world, api_key="hush-hush", faults=[Fault.parse(fault)]) as simulator:
+        settings = settings_of(simulator, tmp_path)
+        with pytest.raises(ContractError, match=said):
+            forecast_of(settings, ["small"], DAYS[:1])
+
+
+def test_names_with_spaces_around_them_are_counted(tmp_path):
+    """The forecast is that of the same days without the spaces."""
+    forecasts = []
+    for faults in ([], [Fault("padded")]):
+        with Simulator(World([SMALL]), api_key="hush-hush", faults=faults) as simulator:
+            forecasts.append(forecast_of(settings_of(simulator, tmp_path), ["small"], DAYS[:2]).facts()["rows"])
+    assert forecasts[0] == forecasts[1] > 0
 
 
 def test_a_page_size_that_the_api_refuses_or_cannot_send_is_stepped_down_from(tmp_path):
