@@ -18,7 +18,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -27,6 +27,7 @@ from backfill_pipeline.control.access import OwnOriginOnly
 from backfill_pipeline.control.metrics import BudgetMeter, metrics_text
 from backfill_pipeline.control.openapi import openapi
 from backfill_pipeline.control.planning import foreseen
+from backfill_pipeline.control.request_limits import BodyRefusedError, OpenRequests, read_body
 from backfill_pipeline.control.service import Control, open_control
 from backfill_pipeline.core.day import parse_day
 from backfill_pipeline.core.loopback import is_loopback
@@ -44,9 +45,6 @@ from backfill_pipeline.settings import Settings
 
 SERVICE = "backfill_pipeline"
 
-MOST_BYTES = 65_536
-"""The largest body that is read; a thousand site names fit in."""
-
 _LOG = logging.getLogger(__name__)
 
 _STATUS = {
@@ -61,7 +59,17 @@ _STATUS = {
 _FIELDS = {"first": "start_date: ", "last": "end_date: ", "site": "sites: "}
 """What a `UsageError` is about, as a body has it."""
 
-_NAMES = {401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+_NAMES = {
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "too_slow",
+    413: "too_large",
+}
+
+CLIENT_GONE = 499
+"""The status in the log of a request whose client went away before it was sent whole."""
 
 
 class RefusedError(Exception):
@@ -137,12 +145,14 @@ def build_app(control: Control, *, token: str | None) -> Starlette:
         exception_handlers={
             HTTPException: _told_http,
             RefusedError: _told_error,
+            BodyRefusedError: _told_error,
+            ClientDisconnect: _nobody_reads,
             BackfillError: _told_error,
             Exception: _told_error,
         },
     )
     served = app if token is not None else OwnOriginOnly(app, allowed_hosts=control.settings.allowed_hosts)
-    return _Logged(served)  # type: ignore[return-value]  # an ASGI application is all that is needed of it
+    return _Logged(OpenRequests(served))  # type: ignore[return-value]  # an ASGI application is all that is needed of it
 
 
 def run_server(settings: Settings, host: str, port: int) -> None:
@@ -197,13 +207,11 @@ async def _body(request: Request) -> dict[str, Any]:
     """The JSON object that a request carries, whatever it says its type is: so `curl -d` does without a header.
 
     Raises:
-        RefusedError: it is too large, or no JSON object.
+        BodyRefusedError: it is too large, or too slow.
+        RefusedError: it is not a JSON object.
+        ClientDisconnect: the client went away.
     """
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_BYTES:
-            raise RefusedError(413, f"the body has more than {MOST_BYTES} bytes")
+    body = await read_body(request)
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -253,6 +261,11 @@ async def _told_http(_request: Request, error: Exception) -> Response:
     return _error(error.status_code, said.get(error.status_code, error.detail), headers=error.headers)
 
 
+async def _nobody_reads(_request: Request, _error: Exception) -> Response:
+    """The client went away in mid-body: one line in the log, with nginx's status for it."""
+    return Response(status_code=CLIENT_GONE)
+
+
 async def _told_error(_request: Request, error: Exception) -> Response:
     return _told(error)
 
@@ -266,6 +279,8 @@ def _told(error: Exception) -> Response:
     if isinstance(error, RefusedError):
         headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None  # noqa: PLR2004 - as HTTP has it
         return _error(error.status, str(error), headers=headers)
+    if isinstance(error, BodyRefusedError):
+        return _error(error.status, str(error), headers=error.headers)
     for kind, (status, name) in _STATUS.items():
         if isinstance(error, kind):
             about = _FIELDS.get(getattr(error, "about", ""), "")
@@ -277,7 +292,7 @@ def _told(error: Exception) -> Response:
 class _Logged:
     """An application, each request of which leaves one line in the log, and none of which ends the connection."""
 
-    def __init__(self, app: Starlette | OwnOriginOnly) -> None:
+    def __init__(self, app: Any) -> None:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

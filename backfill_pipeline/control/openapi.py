@@ -42,6 +42,7 @@ def openapi(version: str) -> dict[str, Any]:
                         **_errors(
                             {
                                 "400": "Bad or missing dates, or an unknown site",
+                                "408": "The body did not arrive in time",
                                 "409": "A backfill is running and force_restart is false",
                                 "413": "The body is too large",
                                 "503": "Dagster's daemon is down, or the sites cannot be asked for",
@@ -111,7 +112,8 @@ _FORBIDDEN = {"403": "Without BACKFILL_TOKEN: the request names another Host or 
 
 def _errors(meanings: dict[str, str]) -> dict[str, Any]:
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    meanings = {"401": "The token is missing or wrong", **_FORBIDDEN, **meanings}
+    busy = "Too many requests are open, or the installation is not ready"
+    meanings = {"401": "The token is missing or wrong", **_FORBIDDEN, "503": busy, **meanings}
     return {status: {"description": meaning, "content": error} for status, meaning in meanings.items()}
 
 

@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import logging
 import re
 import shlex
+import socket
 import threading
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from urllib.parse import urlsplit
 
@@ -25,14 +28,15 @@ from schemathesis.specs.openapi.checks import (
 from backfill_pipeline import __version__
 from backfill_pipeline.ace.budget import open_budget
 from backfill_pipeline.ace.client import key_id
-from backfill_pipeline.control.http import MOST_BYTES, build_app, run_server
+from backfill_pipeline.control import request_limits
+from backfill_pipeline.control.http import CLIENT_GONE, build_app, run_server
 from backfill_pipeline.control.openapi import openapi
 from backfill_pipeline.control.planning import _FILE
 from backfill_pipeline.core.newdays import newest_ready
 from backfill_pipeline.errors import SettingError
 from backfill_pipeline_tests.control.installation import SITES, TOP, Installation
 from backfill_pipeline_tests.control.serving import served
-from backfill_pipeline_tests.services import HANGS_S
+from backfill_pipeline_tests.services import HANGS_S, until
 
 PROMISED = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 """What a fuzzer looks for. Days depend on the clock: a good body may be a 400 all the same."""
@@ -122,7 +126,63 @@ def test_a_start_that_cannot_be_meant_is_a_400(client, made, body):
 
 def test_a_body_is_bounded(client):
     """More than anybody needs is not read to its end."""
-    assert client.post("/backfill/start", data=b" " * (MOST_BYTES + 1)).status_code == 413
+    assert client.post("/backfill/start", data=b" " * (request_limits.MOST_BYTES + 1)).status_code == 413
+
+
+@contextmanager
+def sent(client, text: str):
+    """A connection over which a request was begun and not completed."""
+    host, port = urlsplit(client.url).netloc.split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(text.encode())
+        yield connection
+
+
+BEGUN = "POST /backfill/start HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+
+
+def answer_on(connection) -> bytes:
+    """All that arrives until the server closes the connection."""
+    return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+def test_a_client_that_goes_away_in_mid_body_leaves_one_line(client, caplog):
+    """Twenty requests that end in the middle of their body: a line for each, none of them an error or a traceback."""
+    caplog.set_level(logging.INFO)
+    for _ in range(20):
+        with sent(client, BEGUN):
+            pass
+    until(lambda: len(caplog.records) >= 20)
+    assert client.get("/").status_code == 200
+    assert len(caplog.records) == 21
+    assert [record for record in caplog.records if record.levelno > logging.INFO or record.exc_info] == []
+    assert caplog.text.count(f" {CLIENT_GONE} ") == 20
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for(client, monkeypatch):
+    """408 once the time is over, as JSON, and the connection is closed."""
+    monkeypatch.setattr(request_limits, "BODY_S", 0.2)
+    with sent(client, BEGUN) as connection:
+        head, _, body = answer_on(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert json.loads(body)["error"] == "too_slow"
+
+
+def test_a_body_that_is_announced_too_large_is_refused_before_it_arrives(client):
+    """413 at once, and the connection is closed."""
+    with sent(client, BEGUN.replace("100", str(request_limits.MOST_BYTES + 1))) as connection:
+        assert answer_on(connection).startswith(b"HTTP/1.1 413 ")
+
+
+def test_the_open_requests_are_bounded(client, monkeypatch):
+    """One more than the bound: 503 as JSON, which the description has; when one ends, the next is answered."""
+    monkeypatch.setattr(request_limits, "MOST_OPEN", 2)
+    with sent(client, BEGUN), sent(client, BEGUN):
+        until(lambda: client.get("/backfill/status").status_code == 503)
+        refused = client.get("/backfill/status")
+        assert matches(refused, "/backfill/status", "get")["error"] == "busy"
+        assert int(refused.headers["Retry-After"]) > 0
+    until(lambda: client.get("/backfill/status").status_code == 200)
 
 
 def test_a_token_is_asked_for_everywhere_but_at_the_root(made):
