@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-import click
 import requests
 
 from backfill_pipeline.ace.budget import Budget, open_budget
 from backfill_pipeline.ace.client import key_id, open_client
+from backfill_pipeline.control.output import echo
 from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.core.paging import Cursor
 from backfill_pipeline.errors import KeyRefusedError, SettingError, StoreRefusedError, UsageError
@@ -425,7 +425,7 @@ def run_probe(settings: Settings, site: str | None, day: date | None, *, out: Pa
         found.append(fact)
         if not as_json:
             more = f" -> {fact.otherwise}" if fact.verdict == "FAILS" else ""
-            click.echo(f"{fact.verdict:7}  {fact.fact}: {fact.seen}{more}")
+            echo(f"{fact.verdict:7}  {fact.fact}: {fact.seen}{more}")
     report = {"made_at": now.isoformat(timespec="seconds"), "day": day.isoformat(), "facts": list(map(asdict, found))}
     if out is not None:
         try:
@@ -433,11 +433,11 @@ def run_probe(settings: Settings, site: str | None, day: date | None, *, out: Pa
         except OSError as error:
             raise StoreRefusedError(f"cannot write the report to {out}: {error.strerror}; name another --out") from None
     if as_json:
-        click.echo(json.dumps(report))
+        echo(json.dumps(report))
     else:
         counts = Counter(fact.verdict for fact in found)
         requests_ = 1 + sum(len(fact.asked) for fact in found)
-        click.echo(
+        echo(
             f"{counts['holds']} hold, {counts['FAILS']} do not, {counts['unknown']} could not be told; "
             f"about {requests_} requests"
         )

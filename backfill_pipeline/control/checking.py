@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-import click
-
 from backfill_pipeline.ace.budget import open_budget
 from backfill_pipeline.ace.client import AceClient, key_id, open_client
+from backfill_pipeline.control.output import echo
 from backfill_pipeline.core.backoff import Backoff
+from backfill_pipeline.core.text import printable
 from backfill_pipeline.errors import BackfillError, KeyRefusedError, SettingError
 from backfill_pipeline.orchestration.exposed_secrets import exposed_secrets
 from backfill_pipeline.settings import Settings
@@ -55,7 +55,7 @@ class Finding:
     @property
     def line(self) -> str:
         """For people."""
-        return f"{self.state:4}  {self.name:10}  {self.found}{f' -> {self.next}' if self.next else ''}"
+        return printable(f"{self.state:4}  {self.name:10}  {self.found}{f' -> {self.next}' if self.next else ''}")
 
 
 def checked(
@@ -107,9 +107,9 @@ def run_check(settings: Settings, *, as_json: bool) -> int:
     for finding in checked(settings, daemon_is_alive=daemon_is_alive):
         findings.append(finding)
         if not as_json:
-            click.echo(finding.line)
+            echo(finding.line)
     if as_json:
-        click.echo(json.dumps({"ready": not _failed(findings), "checks": [asdict(finding) for finding in findings]}))
+        echo(json.dumps({"ready": not _failed(findings), "checks": [asdict(finding) for finding in findings]}))
     if any(finding.setting for finding in findings):
         return 2
     return 1 if _failed(findings) else 0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from backfill_pipeline import __version__
+from backfill_pipeline.control.output import echo, show
 from backfill_pipeline.control.ranges import checked_days, named_sites
 from backfill_pipeline.core.commands import repair_command
 from backfill_pipeline.core.day import parse_day
@@ -123,9 +124,9 @@ def start(first: date, last: date, sites: tuple[str, ...], *, force: bool, wait:
     forecast = None if force else foreseen(control.settings, first, last)
     started = control.start(first, last, sites, force=force, forecast=forecast)
     for exposure in exposed_secrets(control.settings):
-        click.echo(f"warning: {exposure}", err=True)
+        echo(f"warning: {exposure}", err=True)
     if not wait:
-        click.echo(json.dumps(started.facts()) if as_json else f"{started.backfill_id}  {started.message}")
+        echo(json.dumps(started.facts()) if as_json else f"{started.backfill_id}  {started.message}")
         return
     _watched(control, started.backfill_id, started.message, as_json=as_json)
 
@@ -146,12 +147,12 @@ def status(backfill_id: str | None, *, is_watched: bool, as_json: bool) -> None:
     if is_watched and found.backfill_id is not None:
         _watched(control, found.backfill_id, None, as_json=as_json)
     if as_json:
-        click.echo(json.dumps(status_facts(found)))
+        echo(json.dumps(status_facts(found)))
     else:
         for line in status_lines(found):
-            click.echo(line)
+            echo(line)
         if found.word == "in_progress" and not control.gateway.daemon_is_alive():
-            click.echo("  Dagster's daemon gives no sign of life, so nothing goes on: start it with `backfill up`")
+            echo("  Dagster's daemon gives no sign of life, so nothing goes on: start it with `backfill up`")
 
 
 @backfill.command()
@@ -163,7 +164,7 @@ def cancel(backfill_id: str | None, *, as_json: bool) -> None:
     Example: backfill cancel
     """
     cancelled = _control().cancel(backfill_id)
-    click.echo(
+    echo(
         json.dumps(cancelled.facts())
         if as_json
         else f"{cancelled.backfill_id}  {cancelled.days_done} days are stored; {cancelled.message}"
@@ -180,14 +181,14 @@ def errors(backfill_id: str | None, *, as_json: bool) -> None:
     """
     found = [failure.facts() for failure in _control().errors(backfill_id)]
     if as_json:
-        click.echo(json.dumps(found))
+        echo(json.dumps(found))
         return
     for one in found:
         about = [part for part in one["context"].values() if part]
         where = "" if about and all(part in one["error"] for part in about) else f"{' '.join(about) or 'the run'}: "
-        click.echo(f"{one['timestamp']}  {where}{one['error']}")
+        echo(f"{one['timestamp']}  {where}{one['error']}")
     if not found:
-        click.echo("no errors")
+        echo("no errors")
 
 
 @backfill.command()
@@ -215,14 +216,14 @@ def adopt(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_jso
             lost.append((one.site, one.day))
             if not as_json:
                 recorded = " (recorded as stored)" if one.recorded else ""
-                click.echo(f"{one.result}  {one.site} {one.day}{recorded}: {'; '.join(one.wrong)}")
+                echo(f"{one.result}  {one.site} {one.day}{recorded}: {'; '.join(one.wrong)}")
     repair = repair_command(lost, control.settings.sites, deep=deep) if lost else None
     if as_json:
-        click.echo(json.dumps(counts | {"repair": repair}))
+        echo(json.dumps(counts | {"repair": repair}))
     else:
-        click.echo(", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts.items()))
+        echo(", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts.items()))
         if repair:
-            click.echo(f"to fetch these days again: {repair}")
+            echo(f"to fetch these days again: {repair}")
     sys.exit(1 if lost else 0)
 
 
@@ -238,7 +239,7 @@ def move(*, as_json: bool) -> None:
     from backfill_pipeline.orchestration.move import move_storage  # noqa: PLC0415 - Dagster takes long to import
 
     counts = move_storage(Settings.load())
-    click.echo(json.dumps(counts) if as_json else ", ".join(f"{count} {what}" for what, count in counts.items()))
+    echo(json.dumps(counts) if as_json else ", ".join(f"{count} {what}" for what, count in counts.items()))
 
 
 @backfill.command()
@@ -297,12 +298,12 @@ def verify(first: date, last: date, sites: tuple[str, ...], *, deep: bool, repai
     report = verified(settings, wanted, days, deep=deep, recorded=records)
     started = control.repair(report.wrong) if control and repair and report.wrong else None
     if as_json:
-        click.echo(json.dumps(report.facts() | ({"backfill_id": started.backfill_id} if started else {})))
+        echo(json.dumps(report.facts() | ({"backfill_id": started.backfill_id} if started else {})))
     else:
         for line in report.lines(with_repair=started is None):
-            click.echo(line)
+            echo(line)
         if started:
-            click.echo(f"{started.backfill_id}  {started.message}")
+            echo(f"{started.backfill_id}  {started.message}")
     sys.exit(0 if report.is_good or (started and not report.foreign) else 1)
 
 
@@ -319,7 +320,7 @@ def report(first: date, last: date, sites: tuple[str, ...], *, points: str | Non
     from backfill_pipeline.control.reporting import write_report  # noqa: PLC0415 - Arrow takes long to import
 
     written = write_report(Settings.load(), first, last, sites, points=points, out=out)
-    click.echo(json.dumps([str(path) for path in written]) if as_json else "\n".join(map(str, written)))
+    echo(*([json.dumps([str(path) for path in written])] if as_json else map(str, written)))
 
 
 @backfill.command()
@@ -348,17 +349,16 @@ def points(
         from backfill_pipeline.control.point_list import listed_points  # noqa: PLC0415 - Arrow takes long to import
 
         listing = listed_points(Settings.load(), site, words)
-        click.echo(json.dumps(listing.facts()) if as_json else "\n".join(listing.lines()))
+        echo(*([json.dumps(listing.facts())] if as_json else listing.lines()))
         return
     if first is None or last is None:
         raise click.UsageError("backfill points needs --list, or --from and --to.")
     from backfill_pipeline.control.reporting import arrived, filling, point_changes  # noqa: PLC0415 - as above
-    from backfill_pipeline.coverage.canvas import plain  # noqa: PLC0415
     from backfill_pipeline.coverage.report import about  # noqa: PLC0415
 
     if lacking:
         filled = filling(Settings.load(), first, last, site)
-        click.echo(json.dumps(filled.facts()) if as_json else "\n".join(filled.lines()))
+        echo(*([json.dumps(filled.facts())] if as_json else filled.lines()))
         return
     found = point_changes(arrived(Settings.load(), [site], first, last), site)
     if as_json:
@@ -366,12 +366,12 @@ def points(
             {"day": str(o.day), "change": o.change, "point": o.point, "until": o.until and str(o.until), "note": o.note}
             for o in found
         ]
-        click.echo(json.dumps(facts))
+        echo(json.dumps(facts))
         return
     for one in found:
-        click.echo(f"{one.day}  {one.change:<12}  {plain(one.point)}  {plain(about(one))}".rstrip())
+        echo(f"{one.day}  {one.change:<12}  {one.point}  {about(one)}".rstrip())
     if not found:
-        click.echo("no change that the stored days tell of")
+        echo("no change that the stored days tell of")
 
 
 @backfill.command()
@@ -448,7 +448,7 @@ def worker(runs: int, *, alive: bool) -> None:
 
     if alive:
         found = workers_here(Settings.load())
-        click.echo(", ".join(found) or "no worker of this host answers")
+        echo(", ".join(found) or "no worker of this host answers")
         sys.exit(0 if found else 1)
     run_worker(Settings.load(), runs)
 
@@ -471,14 +471,14 @@ def _watched(control: "Control", backfill_id: str, message: str | None, *, as_js
 
     console = Console(stderr=True, highlight=False)
     if message:
-        console.print(f"backfill {backfill_id}: {message}", soft_wrap=True)
+        show(console, f"backfill {backfill_id}: {message}")
     try:
         with interrupts() as stop:
             ended = watch(control, backfill_id, console, stop)
     except KeyboardInterrupt:
-        console.print(f"backfill {backfill_id} goes on: `backfill status --watch`, `backfill cancel`", soft_wrap=True)
+        show(console, f"backfill {backfill_id} goes on: `backfill status --watch`, `backfill cancel`")
         raise
-    click.echo(json.dumps(status_facts(ended)) if as_json else "\n".join(status_lines(ended)))
+    echo(*([json.dumps(status_facts(ended))] if as_json else status_lines(ended)))
     sys.exit(0 if ended.word == "completed" else 1)
 
 
@@ -502,7 +502,7 @@ def _fail(message: str, code: int) -> None:
     line = " ".join(message.split())
     if len(line) > _LINE:  # what was wrong may be long; what it should be stands at the end
         line = f"{line[: _LINE // 2]} ... {line[-_LINE // 2 :]}"
-    click.echo(f"backfill: {line}", err=True)
+    echo(f"backfill: {line}", err=True)
     sys.exit(code)
 
 

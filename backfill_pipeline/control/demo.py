@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from backfill_pipeline.control.output import show
 from backfill_pipeline.control.processes import Child, end, interrupts
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.errors import BackfillError, UsageError
@@ -90,7 +91,7 @@ def _backfilled(console: Console, home: Path, days: int, *, keep: bool) -> int:
     newest = {(event.site, event.day): event for site in SITES for event in control.gateway.events(site)}
     if status.word != "completed":
         for failure in control.errors(backfill_id):
-            console.print(f"{failure.site} {failure.day}: {failure.error}", markup=False)
+            show(console, f"{failure.site} {failure.day}: {failure.error}")
         raise BackfillError(f"the demo's backfill ended as {status.word}")
     if not status.rows:
         raise BackfillError(f"the demo's backfill has no data: {status.message}")

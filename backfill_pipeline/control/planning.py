@@ -16,13 +16,16 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from backfill_pipeline.ace.client import AceClient, open_client
 from backfill_pipeline.ace.fetch import AHEAD
+from backfill_pipeline.control.output import show
 from backfill_pipeline.control.probing import Meter, Probe, Span, Survey, surveyed
 from backfill_pipeline.control.ranges import checked_days, checked_sites
 from backfill_pipeline.core.layout import object_key
 from backfill_pipeline.core.rehearsal import EMPTY, Profile, rehearsed
+from backfill_pipeline.core.text import printable
 from backfill_pipeline.core.windows import SitePace
 from backfill_pipeline.errors import DamagedObjectError, StoreRefusedError
 from backfill_pipeline.settings import Settings
@@ -214,7 +217,9 @@ class Forecast:
 
     def table(self) -> Table:
         """The forecast as a table."""
-        table = Table("", "likely", "from .. to", title=f"{self.first} to {self.last}, {_sites(self.sites)}")
+        table = Table(
+            "", "likely", "from .. to", title=Text(printable(f"{self.first} to {self.last}, {_sites(self.sites)}"))
+        )
         for cells in self.cells():
             table.add_row(*cells)
         return table
@@ -313,7 +318,7 @@ def run_plan(
     """
     days = checked_days(settings, first, last, datetime.now(UTC))
     told = Console(stderr=True, highlight=False)
-    client = open_client(settings, log=lambda line: told.print(line, markup=False, soft_wrap=True))
+    client = open_client(settings, log=lambda line: show(told, line))
     wanted = checked_sites(sites, settings.sites or [site.name for site in client.sites()])
     with told.status("asking the API"):
         from backfill_pipeline.control.gateway import Gateway  # noqa: PLC0415 - Dagster takes long to import
@@ -329,10 +334,10 @@ def run_plan(
         console.file.write(json.dumps(forecast.facts()) + "\n")
     elif console.is_terminal:
         console.print(forecast.table())
-        console.print(forecast.ground(), markup=False)
+        console.print(printable(forecast.ground()), markup=False)
     else:
         for line in forecast.lines():
-            console.file.write(line + "\n")
+            console.file.write(printable(line) + "\n")
     return forecast
 
 

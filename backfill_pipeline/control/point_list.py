@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backfill_pipeline.core.catalogue import PointSpan, at_instant, fields_of, matches
-from backfill_pipeline.coverage.canvas import plain
+from backfill_pipeline.core.text import printable
 from backfill_pipeline.dataset.points import read_catalogue
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import settings_store
@@ -38,13 +38,15 @@ class PointListing:
     def lines(self) -> Iterator[str]:
         """The listing for the terminal: a line for what a point is, and its name below."""
         if not self.known:
-            yield f"site {plain(self.site)} has no catalogue of points yet. The next run that stores a day writes it."
+            yield printable(
+                f"site {self.site} has no catalogue of points yet. The next run that stores a day writes it."
+            )
             return
         for span in self.spans:
-            yield f"{plain(_title(span))}"
-            yield f"    {plain(span.name)}"
+            yield f"{printable(_title(span))}"
+            yield f"    {printable(span.name)}"
         found = f"{len(self.spans):,} of {self.known:,} points"
-        yield f"{found} of site {plain(self.site)}" + (f" contain: {plain(self.words)}" if self.words else "")
+        yield f"{found} of site {printable(self.site)}" + (f" contain: {printable(self.words)}" if self.words else "")
 
 
 def _title(span: PointSpan) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from backfill_pipeline.control.ranges import named_sites
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.core.quality import DAYS_AROUND
-from backfill_pipeline.coverage.canvas import plain
+from backfill_pipeline.core.text import printable
 from backfill_pipeline.coverage.changes import PointChange, changes
 from backfill_pipeline.coverage.footers import read_footers
 from backfill_pipeline.coverage.lacking import Lacking, lacking
@@ -172,7 +172,7 @@ class Filling:
                 else ("nothing to gain, since the API sent no row of a point that was not configured")
             )
             days = f"{one.first} to {one.last}" if one.days > 1 else f"{one.first}"
-            yield f"{days}  {one.days:,} days lack {plain(one.points[0])}{more}: {rows}"
+            yield f"{days}  {one.days:,} days lack {printable(one.points[0])}{more}: {rows}"
         if self.cost:
             yield (
                 f"the API has no raw samples of single points, so the {self.cost['site_days']:,} days would be fetched "

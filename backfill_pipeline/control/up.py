@@ -10,10 +10,10 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
 import requests
 
 from backfill_pipeline.control.home_lock import home_locked
+from backfill_pipeline.control.output import echo
 from backfill_pipeline.control.processes import Child, end, interrupts
 from backfill_pipeline.errors import BackfillError, UsageError
 from backfill_pipeline.orchestration.exposed_secrets import exposed_secrets
@@ -47,7 +47,7 @@ def run_up(settings: Settings, port: int) -> None:
     with home_locked(home, settings.private, daemon_is_alive=daemon_is_alive):
         _see_port_free(port)
         for exposure in exposed_secrets(settings):
-            click.echo(f"warning: {exposure}", err=True)
+            echo(f"warning: {exposure}", err=True)
         _run(settings, home, port)
     raise KeyboardInterrupt
 
@@ -69,9 +69,9 @@ def _run(settings: Settings, home: Path, port: int) -> None:
                 children.append(Child(name, arguments, settings.private / f"{name}.log", environment=environment))
             earlier = [str(child.earlier_log) for child in children if child.earlier_log]
             if earlier:
-                click.echo(f"the logs of the previous start are kept: {', '.join(earlier)}", err=True)
+                echo(f"the logs of the previous start are kept: {', '.join(earlier)}", err=True)
             _watch(children, port, stop)
-            click.echo("ending; once more Ctrl-C to end at once, without the days at work", err=True)
+            echo("ending; once more Ctrl-C to end at once, without the days at work", err=True)
         finally:
             end(children, settings.grace_seconds + ENDING_S)
 
@@ -95,7 +95,7 @@ def _watch(children: Sequence[Child], port: int, stop: threading.Event) -> None:
         if not told and _answers(url):
             told = True
             logs = ", ".join(str(child.log) for child in children)
-            click.echo(f"{url}  webserver and daemon are up; Ctrl-C ends both; logs: {logs}")
+            echo(f"{url}  webserver and daemon are up; Ctrl-C ends both; logs: {logs}")
 
 
 def _answers(url: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from backfill_pipeline.control.output import show
 from backfill_pipeline.control.service import Control, Status
 
 _SPEED_OVER_S = 30.0
@@ -63,7 +64,7 @@ def watch(
             line = f"{_title(status)}: {status.parts_done} of {status.parts} site-days, {status.rows:,} rows"
             if plain and line != shown:
                 shown = line
-                console.print(line + left, soft_wrap=True)
+                show(console, line + left)
             if status.is_over:
                 return status
             if stop.wait(every_s):

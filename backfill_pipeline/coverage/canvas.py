@@ -13,21 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from backfill_pipeline.core.text import printable
+
 INK = "#1b1b1b"
 SCALE = 2
 """Pixels of the PNG for each unit of the drawing."""
 
-_FORBIDDEN = dict.fromkeys((*range(32), *range(127, 160), *range(55296, 57344), 65534, 65535), "�")
-
-
-def plain(text: str) -> str:
-    """A name as one line that any file can hold: control characters and lone surrogates become `\ufffd`."""
-    return text.translate(_FORBIDDEN)
-
 
 def shortened(text: str, most: int) -> str:
     """At most `most` characters: the middle is left out, since names differ at their ends."""
-    text = plain(text)
+    text = printable(text)
     return text if len(text) <= most else f"{text[: most // 2 - 1]}\u2026{text[-(most - most // 2) :]}"
 
 
@@ -44,7 +39,7 @@ class Canvas:
         self, x: float, y: float, width: float, height: float, fill: str, *, edge: str | None = None, tip: str = ""
     ) -> None:
         """A rectangle; `tip` is shown under the pointer."""
-        about = f"<title>{escape(plain(tip))}</title>" if tip else ""
+        about = f"<title>{escape(printable(tip))}</title>" if tip else ""
         line = f' stroke="{edge}"' if edge else ""
         self._svg.append(
             f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" fill="{fill}"{line}>{about}</rect>'
@@ -75,7 +70,7 @@ class Canvas:
         bold: bool = False,
     ) -> None:
         """One line of text, its baseline at `y`."""
-        text = plain(text)
+        text = printable(text)
         weight = ' font-weight="bold"' if bold else ""
         self._svg.append(
             f'<text x="{x:g}" y="{y:g}" font-size="{size:g}" text-anchor="{anchor}" fill="{colour}"{weight}>'
@@ -109,7 +104,7 @@ class Canvas:
         """The drawing as one `svg` element; `label` is what a screen reader says."""
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width:g} {self.height:g}" '
-            f'width="{self.width:g}" height="{self.height:g}" role="img" aria-label="{escape(plain(label))}" '
+            f'width="{self.width:g}" height="{self.height:g}" role="img" aria-label="{escape(printable(label))}" '
             f'font-family="Helvetica, Arial, sans-serif">{"".join(self._svg)}</svg>'
         )
 

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from backfill_pipeline.core.points import PointDays
-from backfill_pipeline.coverage.canvas import Canvas, plain, png_of
+from backfill_pipeline.core.text import printable
+from backfill_pipeline.coverage.canvas import Canvas, png_of
 from backfill_pipeline.coverage.changes import PointChange
 from backfill_pipeline.coverage.picture import calendar, points_map
 from backfill_pipeline.coverage.table import SiteDay, State, to_arrow
@@ -206,4 +207,4 @@ def _wide(inner: str) -> str:
 
 
 def _text(text: str) -> str:
-    return escape(plain(text))
+    return escape(printable(text))

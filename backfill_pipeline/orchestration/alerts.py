@@ -14,6 +14,7 @@ import dagster as dg
 import requests
 
 from backfill_pipeline.core.healing import FAILED_AGAIN_H
+from backfill_pipeline.core.text import printable
 from backfill_pipeline.orchestration.failures import STOPPED_ALL
 from backfill_pipeline.orchestration.past import ATTEMPT_TAG
 from backfill_pipeline.settings import Settings
@@ -63,7 +64,7 @@ class Alerts:
         told, now = self._told(), self._clock()
         if now - told.get(name, float("-inf")) < again_s:
             return False
-        text = " ".join(text.split())[:_LINE]
+        text = printable(" ".join(text.split()))[:_LINE]
         try:
             answer = requests.post(self._url, json={"text": text, "kind": kind, **facts}, timeout=_TIMEOUT_S)
             answer.raise_for_status()

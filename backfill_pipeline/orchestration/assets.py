@@ -19,6 +19,7 @@ from dagster._core.storage.tags import RETRY_NUMBER_TAG
 from backfill_pipeline.ace.client import PointList
 from backfill_pipeline.core.day import days_between, partition_key
 from backfill_pipeline.core.quality import DAYS_AROUND, no_rows
+from backfill_pipeline.core.text import printable
 from backfill_pipeline.errors import BackfillError, UsageError
 from backfill_pipeline.orchestration.checks import Judge, Verdict, check_specs, severity, share
 from backfill_pipeline.orchestration.exposed_secrets import exposed_secrets
@@ -97,8 +98,8 @@ def _spec(site: str, partitions: dg.PartitionsDefinition, settings: Settings) ->
         skippable=True,
         kinds={"parquet", "python"},
         owners=[OWNER],
-        description=f"Raw samples of site `{site}` from the ACE API: one Parquet object per UTC day, sorted by point "
-        "and time, read back and verified.",
+        description=f"Raw samples of site `{printable(site)}` from the ACE API: one Parquet object per UTC day, sorted "
+        "by point and time, read back and verified.",
         metadata={
             "site": site,
             "store": settings.store,
@@ -178,13 +179,13 @@ class _Run:
         try:
             if self.objects.describe(points):
                 self.context.log.info(
-                    f"{points.site}: the catalogue of its {len(points.described):,} points is updated"
+                    f"{printable(points.site)}: the catalogue of its {len(points.described):,} points is updated"
                 )
         except Exception as error:  # noqa: BLE001 - whatever it is, the days are stored, and the next run tries again
-            self.context.log.warning(f"{points.site}: the catalogue of points is not updated: {error}")
+            self.context.log.warning(printable(f"{points.site}: the catalogue of points is not updated: {error}"))
 
     def _log(self, line: str) -> None:
-        self.context.log.info(line, extra={"about": about(line, self.sites)})
+        self.context.log.info(printable(line), extra={"about": about(line, self.sites)})
 
     def _worked(self, work: Work) -> Iterator[object]:
         judges = {site: Judge(self.before[site]) for site in self.sites}
@@ -243,8 +244,9 @@ class _Run:
         before = self.before[fetched.site].get(fetched.day)
         replaced = f", replacing {before:,} rows" if stored.changed and before is not None else ""
         self.context.log.info(
-            f"{fetched.site} {fetched.day} {stored.state}: {stored.rows:,} rows{replaced}, {stored.bytes:,} bytes, "
-            f"{fetched.requests} request{'s' * (fetched.requests != 1)}, {fetched.seconds:.1f} s; {self._progress()}",
+            f"{printable(fetched.site)} {fetched.day} {stored.state}: {stored.rows:,} rows{replaced}, "
+            f"{stored.bytes:,} bytes, {fetched.requests} request{'s' * (fetched.requests != 1)}, "
+            f"{fetched.seconds:.1f} s; {self._progress()}",
             extra={"about": {"site": fetched.site, "day": str(fetched.day)}},
         )
         yield self._materialization(result, verdict)

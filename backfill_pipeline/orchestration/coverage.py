@@ -14,7 +14,8 @@ from dagster._core.storage.tags import PRIORITY_TAG
 
 from backfill_pipeline.core.day import days_between, partition_key
 from backfill_pipeline.core.newdays import newest_ready
-from backfill_pipeline.coverage.canvas import plain, png_of
+from backfill_pipeline.core.text import printable
+from backfill_pipeline.coverage.canvas import png_of
 from backfill_pipeline.coverage.findings import findings
 from backfill_pipeline.coverage.footers import read_footers
 from backfill_pipeline.coverage.picture import calendar
@@ -93,7 +94,7 @@ def _metadata(report: Report) -> dict[str, dg.MetadataValue]:
     }
     about["rows"] = dg.MetadataValue.int(sum(one.rows or 0 for one in report.table))
     for site, days in report.by_site().items():
-        about[f"calendar {plain(site)}"] = dg.MetadataValue.md(_picture(site, days))
+        about[f"calendar {printable(site)}"] = dg.MetadataValue.md(_picture(site, days))
     return about
 
 

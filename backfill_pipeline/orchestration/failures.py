@@ -14,6 +14,7 @@ from dagster._core.execution.backfill import BulkActionStatus
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from dagster_shared.error import SerializableErrorInfo
 
+from backfill_pipeline.core.text import printable
 from backfill_pipeline.errors import BackfillError
 from backfill_pipeline.orchestration.partitions import asset_key, site_of
 from backfill_pipeline.orchestration.work import STOPS_ALL, Failed
@@ -60,7 +61,7 @@ class Failures:
     def told(self, failed: Failed) -> Iterator[dg.AssetObservation]:
         """Log a failure, and give out an observation for each of its days."""
         error = failed.error
-        said = " ".join([str(error) or repr(error), *getattr(error, "__notes__", ())])
+        said = printable(" ".join([str(error) or repr(error), *getattr(error, "__notes__", ())]))
         days = f"{failed.days[0]}" if len(failed.days) == 1 else f"{len(failed.days)} days from {failed.days[0]}"
         surprise = None if isinstance(error, BackfillError) else error  # a bug's traceback belongs into the log
         self._context.log.error(
@@ -85,7 +86,7 @@ class Failures:
         if not self._failed:
             return
         if self._stopped_by is not None:
-            text = f"{STOPPED_ALL}, since no further day could succeed: {self._stopped_by}"
+            text = f"{STOPPED_ALL}, since no further day could succeed: {printable(str(self._stopped_by))}"
             self.end_backfill(text)
         else:
             named = "; ".join(
@@ -113,7 +114,7 @@ class Failures:
 
 
 def _short(site: str) -> str:
-    return site if len(site) <= NAMED else f"{site[:NAMED]}..."
+    return printable(site if len(site) <= NAMED else f"{site[:NAMED]}...")
 
 
 def _observation(site: str, day: date, error: str, error_type: str) -> dg.AssetObservation:

@@ -1,0 +1,18 @@
+r"""Text that the API or a user chose, made safe to show: `printable`, before a terminal, a log line or a page.
+
+A name with a line break forges a line of output, one with an escape sequence commands the terminal, and a character of
+writing direction lets a line read otherwise than it is. JSON needs none of this, since it escapes them itself.
+
+Put here: how such characters are shown. Keep out: HTML and quotation marks, which the caller adds.
+"""
+
+
+def printable(text: str) -> str:
+    r"""Show text as one line: a character that is not printable becomes its escape, such as `\n` or `\x1b`.
+
+    Not printable are, as for `str.isprintable`: control and format characters, line breaks, spaces other than the
+    common one, lone surrogates and unassigned characters.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
