@@ -211,7 +211,7 @@ def adopt(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_jso
         counts[one.result] += 1
         counts["without_rows"] += one.rows == 0
         if one.rows == 0 and not as_json:
-            click.echo(f"adopted  {one.site} {one.day}: 0 rows")
+            echo(f"adopted  {one.site} {one.day}: 0 rows")
         if one.result == "damaged" or (one.result == "missing" and one.recorded):
             lost.append((one.site, one.day))
             if not as_json:
@@ -271,7 +271,7 @@ def remove(first: date, last: date, sites: tuple[str, ...], *, yes: bool, as_jso
     from backfill_pipeline.control.removal import remove_days  # noqa: PLC0415 - Dagster takes long to import
 
     found = remove_days(_control().gateway, first, last, sites, really=yes)
-    click.echo(json.dumps(found.facts()) if as_json else "\n".join(found.lines()))
+    echo(*([json.dumps(found.facts())] if as_json else found.lines()))
 
 
 @backfill.command()
