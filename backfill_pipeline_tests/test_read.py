@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from backfill_pipeline import read
 from backfill_pipeline.core.catalogue import described
+from backfill_pipeline.core.layout import object_key
 from backfill_pipeline.core.rows import Chunk, Counts, DayRows
 from backfill_pipeline.dataset.points import update_catalogue
-from backfill_pipeline.errors import UsageError
+from backfill_pipeline.errors import DamagedObjectError, UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import put_day, settings_store
 from backfill_pipeline_tests.builders import listed
@@ -203,3 +204,56 @@ def test_points_are_found_by_words_at_an_instant(tmp_path):
     assert len(read.points("elsewhere", settings=settings)) == 0
     with pytest.raises(UsageError, match="time zone"):
         read.points("s", at=datetime(2025, 1, 1), settings=settings)  # noqa: DTZ001 - what is refused
+
+
+WAYS = {
+    "polars": lambda found: found.polars().collect(),
+    "arrow": lambda found: found.arrow(),
+    "pandas": lambda found: found.pandas(),
+    "resampled": lambda found: found.resampled(timedelta(hours=1)),
+}
+
+
+def cut(data, _other):
+    return data[:-20]
+
+
+def emptied(_data, _other):
+    return b""
+
+
+def swapped(_data, other):
+    return other
+
+
+def torn(data, _other):
+    return data[:30] + bytes(len(data) // 2) + data[30 + len(data) // 2 :]
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("damage", [cut, emptied, swapped])
+def test_a_damaged_object_is_named_with_what_to_do(tmp_path, way, damage):
+    """Cut, emptied, another site's: site, day and the command that fetches it again, however it is read."""
+    settings = Settings(store=str(tmp_path))
+    fill(settings)
+    store = settings_store(settings)
+    key, other = (object_key(site, FIRST + timedelta(1)) for site in ("s", "t"))
+    put_day(store, DayRows("t", FIRST + timedelta(1), POINTS, [], Counts()))
+    store.put(key, damage(store.get(key), store.get(other)), "")
+    with pytest.raises(DamagedObjectError, match=r"site 's', 2024-02-29: .*2024.02.29.s\.parquet is damaged") as caught:
+        way(read.samples("s", MIDNIGHT, MIDNIGHT + timedelta(4), settings=settings))
+    assert (caught.value.site, caught.value.day) == ("s", date(2024, 2, 29))
+    assert "backfill verify --from 2024-02-29 --to 2024-02-29 --site s --repair" in caught.value.hint
+
+
+@pytest.mark.parametrize("way", ["arrow", "pandas", "resampled"])
+def test_an_object_damaged_in_its_middle_is_named_once_a_query_fails(tmp_path, way):
+    """The footer is whole, and the pages are not."""
+    settings = Settings(store=str(tmp_path))
+    fill(settings)
+    store = settings_store(settings)
+    key = object_key("s", FIRST + timedelta(1))
+    store.put(key, torn(store.get(key), b""), "")
+    found = read.samples("s", MIDNIGHT, MIDNIGHT + timedelta(4), settings=settings)
+    with pytest.raises(DamagedObjectError, match="site 's', 2024-02-29: "):
+        WAYS[way](found)

@@ -27,7 +27,9 @@ from backfill_pipeline.orchestration.failures import Failures
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.logs import about
 from backfill_pipeline.orchestration.partitions import asset_key, day_partitions, days_of, output_name, site_of
+from backfill_pipeline.orchestration.records import newest_record
 from backfill_pipeline.orchestration.resources import AceResource
+from backfill_pipeline.orchestration.stored_check import stored_evaluations
 from backfill_pipeline.orchestration.work import Failed, Stored, Work
 from backfill_pipeline.settings import Settings
 
@@ -70,7 +72,8 @@ def timeseries_assets(
         context: dg.OpExecutionContext, ace: AceResource, objects: dg.ResourceParam[DayIOManager]
     ) -> Iterator[object]:
         if not context.selected_asset_keys:
-            context.log.warning("checks alone were asked for: a day is judged while it is fetched, so materialise days")
+            context.log.info("checks without assets: `has_samples` compares recorded days with the store")
+            yield from stored_evaluations(context, settings, objects.store)
             return
         try:
             days = days_of(context)
@@ -220,9 +223,7 @@ class _Run:
 
     def _newest(self, site: str, day: date) -> dg.EventLogRecord | None:
         """The newest materialisation of a site-day, as it is on record."""
-        filters = dg.AssetRecordsFilter(asset_key=asset_key(site), asset_partitions=[partition_key(day)])
-        found = self.context.instance.fetch_materializations(filters, limit=1).records
-        return found[0] if found else None
+        return newest_record(self.context.instance, site, day)
 
     def _events_of(self, result: Stored | Failed, judges: dict[str, Judge]) -> Iterator[object]:
         if isinstance(result, Failed):

@@ -70,6 +70,13 @@ def read_records(instance: dg.DagsterInstance, site_days: Iterable[SiteDay]) -> 
     return found
 
 
+def newest_record(instance: dg.DagsterInstance, site: str, day: date) -> dg.EventLogRecord | None:
+    """The latest materialisation of a site-day; None when there is none."""
+    filters = dg.AssetRecordsFilter(asset_key=asset_key(site), asset_partitions=[partition_key(day)])
+    found = instance.fetch_materializations(filters, limit=1).records
+    return found[0] if found else None
+
+
 def compare_records(
     instance: dg.DagsterInstance, store: Store, sites: Sequence[str], days: Sequence[date]
 ) -> Iterator[ComparedPart]:
@@ -99,9 +106,16 @@ def compare_records(
 
 def recorded(made: dg.AssetMaterialization, at: float) -> Recorded:
     """What a materialisation says of its object."""
-    about = {name: made.metadata[name].value for name in ("bytes", "etag", "sha256") if name in made.metadata}
-    size = about.get("bytes")
-    return Recorded(size if isinstance(size, int) else None, _text(about.get("etag")), _text(about.get("sha256")), at)
+    names = ("bytes", "etag", "sha256", "dagster/row_count")
+    about = {name: made.metadata[name].value for name in names if name in made.metadata}
+    size, rows = about.get("bytes"), about.get("dagster/row_count")
+    return Recorded(
+        size if isinstance(size, int) else None,
+        _text(about.get("etag")),
+        _text(about.get("sha256")),
+        at,
+        rows if isinstance(rows, int) else 0,
+    )
 
 
 def _text(value: Any) -> str | None:

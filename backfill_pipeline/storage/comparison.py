@@ -35,12 +35,14 @@ class Recorded:
         etag: the store's mark of the object; None in records of earlier versions.
         sha256: SHA-256 of the object's bytes; None when it was not recorded.
         at: when it was recorded, in Unix seconds.
+        rows: rows of the object.
     """
 
     bytes: int | None = None
     etag: str | None = None
     sha256: str | None = None
     at: float = 0.0
+    rows: int = 0
 
 
 @dataclass

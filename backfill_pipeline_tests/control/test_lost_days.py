@@ -1,13 +1,21 @@
 """What became of stored days: objects that vanish, runs whose process ends, and what an operator reads then."""
 
+import json
 import shlex
 from datetime import date
 
+import dagster as dg
 import pytest
+from click.testing import CliRunner
 from dagster._core.execution.backfill import BulkActionStatus
 
+from backfill_pipeline.control.cli import backfill
 from backfill_pipeline.control.watching import status_lines
+from backfill_pipeline.errors import AlreadyRunningError
+from backfill_pipeline.orchestration.partitions import asset_key
+from backfill_pipeline.storage.days import put_day
 from backfill_pipeline_tests.control.installation import SITES, Installation
+from backfill_pipeline_tests.orchestration.fakes import day_rows
 
 FIRST, LAST = date(2025, 1, 1), date(2025, 1, 10)
 
@@ -75,6 +83,45 @@ def test_a_repair_launches_exactly_what_was_found(made):
     assert backfill.asked == backfill.todo
     made.store("north", date(2025, 1, 3))
     assert (made.control.status().parts_done, made.control.status().parts) == (1, 2)
+
+
+def test_a_line_of_errors_names_site_and_day_once(made):
+    """Where the error names them itself, they are not put before it."""
+    made.control.start(FIRST, LAST, ["north"])
+    made.fail("north", *made.days(1, 1), error="north 2025-01-01 00:00:00-08:00:00: HTTP 502")
+    made.fail("north", *made.days(2, 2), error="HTTP 503")
+    lines = CliRunner().invoke(backfill, ["errors"], catch_exceptions=False).output.splitlines()
+    assert [line.split("  ", 1)[1] for line in lines] == [
+        "north 2025-01-02: HTTP 503",
+        "north 2025-01-01 00:00:00-08:00:00: HTTP 502",
+    ]
+
+
+def test_verify_launches_a_backfill_of_what_it_found(made):
+    """The command prints its id, and the id is in `--json`; the exit code is 0 unless a foreign object is left."""
+    day = date(2025, 1, 2)
+    stored = put_day(made.gateway.store, day_rows("north", date(2025, 1, 1)))
+    put_day(made.gateway.store, day_rows("north", day))
+    made.instance.report_runless_asset_event(
+        dg.AssetMaterialization(
+            asset_key("north"), partition="2025-01-01", metadata={"bytes": stored.bytes, "sha256": stored.sha256}
+        )
+    )
+    path = made.object("north", date(2025, 1, 1))
+    path.write_bytes(path.read_bytes().replace(b"parquet-cpp-arrow", b"parquet-cpp-brrow"))
+    asked = ["verify", "--site", "north", "--from", "2025-01-01", "--to", "2025-01-03"]
+    shown = CliRunner().invoke(backfill, [*asked, "--deep"], catch_exceptions=False)
+    assert shown.exit_code == 1
+    last = shown.output.splitlines()[-1]
+    assert last.endswith("backfill verify --from 2025-01-01 --to 2025-01-03 --site north --deep --repair")
+    words = shlex.split(last.partition(": ")[2])[1:]
+    done = CliRunner().invoke(backfill, [*words, "--json"], catch_exceptions=False)
+    facts = json.loads(done.output)
+    assert done.exit_code == 0
+    assert facts["records_compared"] is True
+    assert made.gateway.backfill(facts["backfill_id"]).todo == {"north": frozenset(made.days(1, 3)) - {day}}
+    refused = CliRunner().invoke(backfill, words)
+    assert isinstance(refused.exception, AlreadyRunningError)
 
 
 def test_polls_of_a_backfill_that_is_over_share_one_listing(made, monkeypatch):

@@ -144,6 +144,33 @@ def test_a_disk_that_fills_in_the_middle_loses_nothing(tmp_path):
         subprocess.run(["umount", str(disk)], check=True)  # noqa: S607 - as above
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux") or os.geteuid() != 0, reason="mounts a small disk")
+def test_a_disk_that_is_full_under_the_spool_loses_nothing(tmp_path):
+    """The home on a real disk of one megabyte: the run ends with what to do, and goes on once there is room."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False).returncode:  # noqa: S607 - the system's own
+        pytest.skip("may not mount")
+    try:
+        world = World([SiteSpec("north", 20)])
+        with Simulator(world, api_key="hush-hush") as simulator, dg.DagsterInstance.ephemeral() as instance:
+            settings = settings_of(simulator, tmp_path, DAGSTER_HOME=disk, BACKFILL_STORE=str(tmp_path / "data"))
+            (disk / "ballast").write_bytes(bytes(850_000))
+            result = materialised(settings, instance, date(2025, 3, 1), date(2025, 3, 4))
+            assert not result.success
+            text = str([event.event_specific_data for event in result.all_events if event.is_step_failure])
+            assert "cannot keep a fetched window" in text
+            assert "free some disk" in text
+            assert not instance.get_materialized_partitions(asset_key("north"))
+            (disk / "ballast").unlink()
+            assert materialised(settings, instance, date(2025, 3, 1), date(2025, 3, 4)).success
+            for number in (1, 2, 3, 4):
+                one = date(2025, 3, number)
+                assert listed(get_day(settings_store(settings), "north", one)) == world.truth("north", one)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)  # noqa: S607 - as above
+
+
 def test_no_secret_is_anywhere_after_a_run_with_errors(tmp_path, capfd, caplog):
     """Neither the API key nor the store's secret in any file, event, tag, log line or output."""
     home = tmp_path / "home"

@@ -143,6 +143,19 @@ def test_one_partition_and_one_asset_can_be_asked_for(tmp_path):
     assert fetcher.asked == [("south", date(2025, 1, 3))]
 
 
+def test_an_error_of_one_day_is_not_the_error_of_the_days_after_it(tmp_path):
+    """Days that were not reached say so, and name the day at which fetching the site ended."""
+    error = StoreRefusedError("cannot store 2025-01-02: the disk is full")
+    with Runs(tmp_path, FakeFetcher({("north", date(2025, 1, 2)): error}), "north") as runs:
+        runs.run("2025-01-01", "2025-01-04")
+        seen = runs.instance.fetch_observations(asset_key("north"), limit=10).records
+        told = {one.partition_key: one.asset_observation.metadata["error"].value for one in seen}
+    assert told["2025-01-02"] == str(error)
+    assert set(told) == {"2025-01-02", "2025-01-03", "2025-01-04"}
+    for day in ("2025-01-03", "2025-01-04"):
+        assert told[day].startswith("not fetched, since fetching this site ended at 2025-01-02: ")
+
+
 def test_an_empty_day_is_stored_and_not_passed(tmp_path):
     """A day without samples is an object without rows, of the state `empty`, whose has-samples check does not pass."""
     with Runs(tmp_path, FakeFetcher(make=lambda site, day: day_rows(site, day, points=0)), "north") as runs:

@@ -1,5 +1,6 @@
 """What downstream assets load: a day or a range of days, as the type that they ask for."""
 
+import hashlib
 from datetime import date
 
 import dagster as dg
@@ -9,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.errors import DamagedObjectError
 from backfill_pipeline.orchestration.assets import OBJECTS
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.partitions import asset_key, day_partitions
@@ -90,6 +93,23 @@ def test_days_that_are_not_stored_are_named(settings, kind):
     """Site, days, store and what to do; before a query begins, for a lazy frame too."""
     with pytest.raises(FileNotFoundError, match=r"2025-01-04, 2025-01-05: no object in .*materialise these days"):
         loaded(settings, kind, "2025-01-03", "2025-01-05")
+
+
+@pytest.mark.parametrize("kind", [pa.Table, pd.DataFrame, pl.DataFrame, pl.LazyFrame])
+def test_another_sites_object_is_refused_by_site_and_day(settings, kind):
+    """And an object that is cut: before a query begins, for a lazy frame too."""
+    store = settings_store(settings)
+    put_day(store, day_rows("other", DAYS[1]))
+    key = object_key(SITE, DAYS[1])
+    whole = store.get(key)
+    try:
+        for wrong in (store.get(object_key("other", DAYS[1])), whole[:-30]):
+            store.put(key, wrong, hashlib.sha256(wrong).hexdigest())
+            with pytest.raises(DamagedObjectError, match=r"2025-01-02: .* is damaged.*--repair") as caught:
+                loaded(settings, kind, "2025-01-01", "2025-01-03")
+            assert (caught.value.site, caught.value.day) == (SITE, DAYS[1])
+    finally:
+        store.put(key, whole, hashlib.sha256(whole).hexdigest())
 
 
 def test_a_day_that_did_not_change_is_not_written_and_says_so(tmp_path):
