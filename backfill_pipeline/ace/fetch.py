@@ -588,7 +588,7 @@ class _SiteRun:
     def _learn(self, walk: Walk, page: Page) -> None:
         covered = walk.window.end - walk.window.start if walk.finished else walk.reached - walk.window.start
         if covered > 0 and (walk.finished or page.has_more):
-            self.pace.learn_density(walk.rows, covered, burst(page))
+            self.pace.learn_density(walk.rows, covered, burst(page), len(page))
 
     def _finished(self, work: _DayWork) -> FetchedDay:
         """Put a day's windows together."""

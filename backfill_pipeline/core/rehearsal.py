@@ -110,13 +110,14 @@ class _Walk:
         """Take the next page; whether it was the last."""
         size, rows = pace.size, self.rows
         last = min(int(rows[self.end]), self._at + size)
-        pace.page_came(size, last - self._at, page_s)
+        page = last - self._at
+        pace.page_came(size, page, page_s)
         begun = self.start if self._at == self._first else _second(rows, self._at + 1)
-        finished = last - self._at < size
+        finished = page < size
         self.reached = self.end if finished else _second(rows, last)
         if self.reached > self.start:
             burst = _burst(rows, begun, self.reached, self._at, last)
-            pace.learn_density(last - self._first, self.reached - self.start, burst)
+            pace.learn_density(last - self._first, self.reached - self.start, burst, page)
         self._at = last
         return finished
 

@@ -36,7 +36,8 @@ SLOW = 3.0
 """A page this many times slower than the site's best, for its size, counts as a server under strain."""
 
 SPARE = 1.25
-"""Windows at once, by what keeps the budget used: a failed page waits, and answers differ."""
+"""Windows at once, by what keeps the budget used: a failed page waits, and answers differ. Also rows of a window, by
+one burst: densities are estimates."""
 
 SHORTEST_SHARE = 3
 """Pages that must be left of a window before others take a part of it; one, where the budget is no brake."""
@@ -143,9 +144,18 @@ class SitePace:
         """Rows a second: what came, or else what is expected; 0.0 when nothing is known, or nothing came."""
         return self.rows / self.seconds if self.seconds else self.expected / DAY_S
 
-    def learn_density(self, rows: int, seconds: float, burst: int) -> None:
-        """Take in that `rows` rows covered `seconds` seconds, at most `burst` of them in one minute."""
+    def learn_density(self, rows: int, seconds: float, burst: int, page: int | None = None) -> None:
+        """Take in that `rows` rows covered `seconds` seconds.
+
+        Args:
+            rows: rows received.
+            seconds: the time that they cover.
+            burst: most rows in one minute of the last page.
+            page: rows of the last page; all of `rows` when None.
+        """
         known = self.burst if self.seconds else 0  # what was expected is forgotten
+        if (rows if page is None else page) < known:
+            burst = max(burst, known)  # a page shorter than a burst does not show that bursts are smaller
         self.rows = self.rows * MEMORY + rows
         self.seconds = self.seconds * MEMORY + seconds
         self.burst = max(burst, int(known * MEMORY))
@@ -163,6 +173,11 @@ class SitePace:
             return max(1, borne)
         return max(1, min(borne, math.ceil(SPARE * self.rate * self.page_s / max(1, sites))))
 
+    @property
+    def _sure(self) -> float:
+        """Rows that a window has to hold so that it contains a burst: one that lies between two costs two requests."""
+        return SPARE * self.burst
+
     def fitting_s(self, pages: int = 1) -> float:
         """Seconds of this site that fit into so many pages, less one burst so that they do not overflow.
 
@@ -172,7 +187,7 @@ class SitePace:
             return float("inf")
         # What is only expected may be several times what comes: a page of that then leaves its burst as well.
         rows = pages * self.size - self.burst * (1 if self.seconds else pages)
-        if rows * 2 < self.size:  # bursts as large as pages: as many as one burst fills, and more
+        if rows < max(self.size / 2, self._sure):  # bursts as large as pages: as many as one burst fills, and more
             rows = 10 * max(self.size, self.burst)
         return max(rows / self.density, SHORTEST_S)
 
@@ -182,7 +197,7 @@ class SitePace:
         if shares < 2 or pages < (SHORTEST_SHARE if self.braked else 1):  # noqa: PLR2004 - two are the fewest
             return 0
         fitting = self.fitting_s(math.ceil(pages / shares))
-        return int(fitting) if fitting < seconds else 0
+        return int(fitting) if fitting + self._sure / self.density < seconds else 0
 
     def page_came(self, size: int, rows: int, seconds: float) -> None:
         """Take in a page that arrived whole after `seconds` seconds."""

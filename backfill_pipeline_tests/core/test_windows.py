@@ -232,3 +232,26 @@ def test_the_first_page_replaces_what_was_expected():
     pace.expect(6_600_000, 4_583)
     pace.learn_density(1_000, 3_600, 20)
     assert (pace.density, pace.burst) == (1_000 / 3_600, 20)
+
+
+def test_a_page_shorter_than_a_burst_does_not_lower_the_burst():
+    """The last pages of windows hold parts of bursts; a longer page shows that bursts have become smaller."""
+    pace = pace_of()
+    pace.learn_density(50, 900, 30)
+    for _ in range(9):
+        pace.learn_density(110, 3_600, 10, 10)
+    assert pace.burst == 30
+    pace.learn_density(110, 3_600, 10, 50)
+    assert pace.burst == 27
+
+
+@given(st.sampled_from([50, 500, 1_000]), st.integers(1, 2_000), st.integers(60, 3_600), st.integers(2, 20))
+def test_no_part_of_a_window_is_shorter_than_the_time_between_two_bursts(size, burst, every_s, shares):
+    """A part that lies between two bursts has no rows, and costs two requests that bring nothing."""
+    pace = SitePace([size], 8)
+    pace.learn_density(burst * 24, every_s * 24, burst)
+    span = 86_400
+    while length := pace.share_s(span, shares):
+        assert length >= every_s
+        span -= length
+        assert span >= every_s
