@@ -248,6 +248,12 @@ class Settings(BaseModel):
         alias="BACKFILL_ROW_GROUP_ROWS",
         description="rows a row group of an object, at most: a whole number from 1000 to 10000000",
     )
+    timestamp_encoding: Literal["auto", "delta", "dictionary"] = Field(
+        "auto",
+        alias="BACKFILL_TIMESTAMP_ENCODING",
+        description="how an object's timestamps are encoded: auto (the smaller one, for each object), delta, or "
+        "dictionary for readers without DELTA_BINARY_PACKED",
+    )
     limiter: Annotated[str, AfterValidator(_limiter_url)] | None = Field(
         None,
         alias="BACKFILL_LIMITER",

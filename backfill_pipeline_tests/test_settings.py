@@ -46,6 +46,7 @@ def test_the_environment_wins_over_the_env_file(tmp_path):
         ("BACKFILL_COMPRESSION", "gzip"),
         ("BACKFILL_LOG", "xml"),
         ("BACKFILL_ROW_GROUP_ROWS", "0"),
+        ("BACKFILL_TIMESTAMP_ENCODING", "plain"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_the_variable(tmp_path, name, value):

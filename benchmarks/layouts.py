@@ -1,9 +1,10 @@
-"""Row-group sizes and codecs against the seed's layout, on the same days: size, encoding, and what readers take.
+"""Row groups, codecs and timestamp encodings against the seed's layout: size, encoding time, readers' time.
 
 A day has the seed's shape: 2,600 points (26 controllers of 100), a sample a minute, 3.74 million rows. A controller's
-sweep has one timestamp, up to a second late; with `--jitter sample` every sample has its own. Of the points 30 % are
-states and setpoints that seldom change, 68 % measurements in steps of 0.1 of which two in five samples differ from the
-one before, 2 % carry every digit of a float64.
+sweep has one timestamp, up to a second late. With `--jitter sample` every sample has its own timestamp, with `--jitter
+none` every sample has the exact minute, and with `--jitter second` 43 points have a sample each second. Of the points
+30 % are states and setpoints that seldom change, 68 % measurements in steps of 0.1 of which two in five samples differ
+from the one before, 2 % carry every digit of a float64.
 
 `--distinct` days are made; the others are further names of the same files. Each layout is encoded in a process of its
 own; a query's time is the best of three, files in the page cache. `point KB` is what a reader of one point's times and
@@ -11,6 +12,7 @@ values has to read of a day, by the footer: the row groups that may hold it, and
 
     python benchmarks/layouts.py
     python benchmarks/layouts.py --days 3 --distinct 1 --jitter sample --sizes-only
+    python benchmarks/layouts.py --only "65k delta" --only "65k dictionary" --only 65k
 """
 
 import argparse
@@ -33,6 +35,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from backfill_pipeline.core.day import DAY_MS
 from backfill_pipeline.core.rows import Chunk, Counts, DayRows
 from backfill_pipeline.core.schema import SCHEMA
 from backfill_pipeline.storage.parquet import Encoding, decode, encode
@@ -56,30 +59,36 @@ LAYOUTS = [
     *(Layout(f"{rows // 1000}k", Encoding(row_group_rows=rows)) for rows in (10_000, 65_536, 131_072, 262_144)),
     Layout("1M", Encoding(row_group_rows=1_048_576)),
     Layout("131k zstd", Encoding("zstd", 131_072)),
+    Layout("65k delta", Encoding(timestamps="delta")),
+    Layout("65k dictionary", Encoding(timestamps="dictionary")),
 ]
 
 
 def seed_shaped(number: int, jitter: str) -> DayRows:
     """The day of that number, always the same."""
     rng = np.random.default_rng(number)
-    count = CONTROLLERS * POINTS
+    controllers, each, sweeps = (1, 43, 86_400) if jitter == "second" else (CONTROLLERS, POINTS, MINUTES)
+    count = controllers * each
     names = sorted(
         f"client/ses_falls_city/10.0.{c // 250}.{c % 250}-{100 + c}/{KINDS[p % 3]}/{p}"
-        for c in range(CONTROLLERS)
-        for p in range(POINTS)
+        for c in range(controllers)
+        for p in range(each)
     )
-    each = {"sweep": np.repeat(rng.integers(0, 1000, (CONTROLLERS, MINUTES)), POINTS, axis=0)}
-    late = each.get(jitter, rng.integers(0, 1000, (count, MINUTES)) if jitter == "sample" else 0)
-    ms = (np.arange(MINUTES) * 60_000 + late).astype(np.int32)
+    late = np.zeros((count, sweeps), np.int64)
+    if jitter == "sweep":
+        late = np.repeat(rng.integers(0, 1000, (controllers, sweeps)), each, axis=0)
+    if jitter == "sample":
+        late = rng.integers(0, 1000, (count, sweeps))
+    ms = (np.arange(sweeps) * (DAY_MS // sweeps) + late).astype(np.int32)
     kind = rng.random(count)
-    steps = rng.choice([0, 0, 0, 1, -1], (count, MINUTES))
+    steps = rng.choice([0, 0, 0, 1, -1], (count, sweeps))
     values = (200 + rng.integers(0, 300, (count, 1)) + np.cumsum(steps, axis=1)) / 10
     seldom = kind < 0.30
-    values[seldom] = np.cumsum(rng.random((int(seldom.sum()), MINUTES)) < 0.005, axis=1) % 2
+    values[seldom] = np.cumsum(rng.random((int(seldom.sum()), sweeps)) < 0.005, axis=1) % 2
     full = kind > 0.98
-    values[full] += rng.random((int(full.sum()), MINUTES))
+    values[full] += rng.random((int(full.sum()), sweeps))
     chunks = []
-    for part in np.array_split(np.arange(MINUTES), WINDOWS):
+    for part in np.array_split(np.arange(sweeps), WINDOWS):
         code = np.repeat(np.arange(count, dtype=np.int32), len(part))
         chunks.append(Chunk(code, ms[:, part].ravel(), values[:, part].ravel()))
     return DayRows("ses_falls_city", DAY + timedelta(days=number), names, chunks, Counts(values.size, values.size))
@@ -183,13 +192,16 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--days", type=int, default=30)
     arguments.add_argument("--distinct", type=int, default=3)
-    arguments.add_argument("--jitter", choices=["sweep", "sample"], default="sweep")
+    arguments.add_argument("--jitter", choices=["sweep", "sample", "none", "second"], default="sweep")
     arguments.add_argument("--sizes-only", action="store_true")
+    arguments.add_argument("--only", action="append", help="a layout's title; may be given several times")
     chosen = arguments.parse_args()
     spawn = multiprocessing.get_context("spawn")
-    point = seed_shaped(0, chosen.jitter).points[1234]
-    print(f"{'layout':<10} {'B/row':>6} {'Mrows/s':>8} {'+MB':>6} {'groups':>6} {'point KB':>9}  milliseconds")
+    point = seed_shaped(0, chosen.jitter).points[12]
+    print(f"{'layout':<14} {'B/row':>6} {'Mrows/s':>8} {'+MB':>6} {'groups':>6} {'point KB':>9}  milliseconds")
     for layout in LAYOUTS:
+        if chosen.only and layout.title not in chosen.only:
+            continue
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             results = spawn.Queue()
@@ -201,7 +213,7 @@ def main() -> None:
                 (folder / f"{number}.parquet").hardlink_to(folder / f"{number % chosen.distinct}.parquet")
             files = sorted(folder.iterdir())
             groups = pq.read_metadata(files[0]).num_row_groups
-            line = f"{layout.title:<10} {size / rows:>6.2f} {rows / seconds / 1e6:>8.2f} {added:>6.0f} {groups:>6}"
+            line = f"{layout.title:<14} {size / rows:>6.2f} {rows / seconds / 1e6:>8.2f} {added:>6.0f} {groups:>6}"
             line += f" {point_bytes(files[0], point) / 1000:>9,.0f} "
             if not chosen.sizes_only:
                 for title, query in queries(files, point).items():

@@ -31,7 +31,8 @@ from backfill_pipeline.core.rows import Chunk, Counts, DayRows, Page
 from backfill_pipeline.core.windows import SitePace
 from backfill_pipeline.errors import ContractError, PageFailedError, RequestRefusedError, SiteRefusedError
 from backfill_pipeline.settings import PAGE_SIZES, Settings
-from backfill_pipeline.storage.parquet import Encoding, encode
+from backfill_pipeline.storage.days import settings_encoding
+from backfill_pipeline.storage.parquet import encode
 
 PLACES = 5
 """Days of a site that are probed."""
@@ -236,7 +237,7 @@ class _Visit:
         self.names = SiteNames(points.names)
         sizes = [size for size in PAGE_SIZES if size <= settings.max_page_size]
         self.pace = SitePace(sizes, settings.max_windows)
-        self.encoding = Encoding(settings.compression, settings.row_group_rows)
+        self.encoding = settings_encoding(settings)
         self.list_requests = 0
         self.pages = 0
         self.seconds = 0.0

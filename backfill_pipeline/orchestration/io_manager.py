@@ -20,10 +20,10 @@ from backfill_pipeline.storage.days import (
     get_days,
     put_day,
     scan_days,
+    settings_encoding,
     settings_store,
     stored_footers,
 )
-from backfill_pipeline.storage.parquet import Encoding
 from backfill_pipeline.storage.store import Store
 
 
@@ -52,7 +52,7 @@ class DayIOManager(dg.ConfigurableIOManager):
         Raises:
             StoreRefusedError, StoreBusyError, DamagedObjectError: what the store did.
         """
-        encoding = Encoding(self.settings.compression, self.settings.row_group_rows)
+        encoding = settings_encoding(self.settings)
         return put_day(self.store, day, facts=facts, encoding=encoding)
 
     def describe(self, points: PointList) -> bool:

@@ -70,6 +70,11 @@ def settings_store(settings: Settings) -> Store:
     )
 
 
+def settings_encoding(settings: Settings) -> Encoding:
+    """The layout of objects that the settings name."""
+    return Encoding(settings.compression, settings.row_group_rows, settings.timestamp_encoding)
+
+
 def put_day(
     store: Store, day: DayRows, *, facts: Mapping[str, str] | None = None, encoding: Encoding | None = None
 ) -> StoredDay:

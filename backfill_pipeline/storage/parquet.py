@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,12 @@ ROW_GROUP_ROWS = 65_536
 _DICTIONARY_BYTES = 131_072
 """A row group's values that are more different than this holds are written plain: with an index each would grow."""
 
+_TRIED_OF = 16
+"""One row group of this many is encoded both ways to choose the encoding of timestamps, and at least one of a day."""
+
+TimestampEncoding = Literal["auto", "delta", "dictionary"]
+"""How timestamps are encoded: `DELTA_BINARY_PACKED`, by dictionary, or whichever is smaller for the day."""
+
 _STRINGS = ("point_name", "site_name")
 _WRITTEN = pa.schema([f.with_type(pa.dictionary(pa.int32(), pa.string())) if f.name in _STRINGS else f for f in SCHEMA])
 """The contract's columns as they are handed to the writer: it need not find out again which names repeat."""
@@ -46,10 +52,12 @@ class Encoding:
     Attributes:
         codec: `snappy` or `zstd`.
         row_group_rows: rows a row group, at most.
+        timestamps: how timestamps are encoded.
     """
 
     codec: str = "snappy"
     row_group_rows: int = ROW_GROUP_ROWS
+    timestamps: TimestampEncoding = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,22 +126,21 @@ def encode(day: DayRows, *, facts: Mapping[str, str] | None = None, encoding: En
         "points_configured": str(len(day.points)),
         **(facts or {}),
     }
+    groups = _RowGroups(day, encoding.row_group_rows)
+    timestamps = encoding.timestamps if encoding.timestamps != "auto" else _smaller(groups, encoding)
     sink, rows, digest, points = pa.BufferOutputStream(), 0, DataHash(), PointSummary(day.points)
-    with pq.ParquetWriter(
+    with _writer(
         sink,
         _WRITTEN,
-        compression=encoding.codec,
-        version="2.6",
-        use_dictionary=["point_name", "site_name", "value"],
-        dictionary_pagesize_limit=_DICTIONARY_BYTES,
-        column_encoding={"timestamp": "DELTA_BINARY_PACKED"},
+        encoding.codec,
+        timestamps,
         write_statistics=True,
         write_page_index=True,
         write_page_checksum=True,
         store_schema=False,  # a reader is to see strings, not that we had them as dictionaries
         sorting_columns=[pq.SortingColumn(1), pq.SortingColumn(0)],
     ) as writer:
-        for group in _row_groups(day, encoding.row_group_rows, points):
+        for group in groups.tables(points):
             writer.write_table(group, row_group_size=len(group))
             digest.update(group)
             rows += len(group)
@@ -294,23 +301,76 @@ def _figures(day: DayRows, points: PointSummary) -> dict[str, str]:
     }
 
 
-def _row_groups(day: DayRows, most: int, points: PointSummary) -> Iterator[Any]:
-    """The day's rows in order, a table of at most `most` rows each, whole points where they fit."""
-    start = day_window(day.day).start * 1000
-    starts = [np.searchsorted(chunk.code, np.arange(len(day.points) + 1)) for chunk in day.chunks]
-    if not starts:
-        return
-    total = np.sum(starts, axis=0)
-    first = 0
-    while first < len(day.points):
-        last = max(first + 1, int(np.searchsorted(total, total[first] + most, side="right")) - 1)
-        code, ms, value = _gathered(day.chunks, starts, first, last)
-        points.update(code, ms, value)
-        names = pa.array(day.points[first:last], pa.string())
-        for at in range(0, len(code), most):
-            part = slice(at, at + most)
-            yield _table(day.site, names, code[part] - first, ms[part].astype(np.int64) + start, value[part])
-        first = last
+def _writer(sink: Any, schema: Any, codec: str, timestamps: Literal["delta", "dictionary"], **more: Any) -> Any:
+    """A writer with the columns' encodings; all row groups of its file have the same encoding of timestamps."""
+    is_delta = timestamps == "delta"
+    return pq.ParquetWriter(
+        sink,
+        schema,
+        compression=codec,
+        version="2.6",
+        use_dictionary=[name for name in schema.names if not (is_delta and name == "timestamp")],
+        dictionary_pagesize_limit=_DICTIONARY_BYTES,
+        column_encoding={"timestamp": "DELTA_BINARY_PACKED"} if is_delta else None,
+        **more,
+    )
+
+
+def _smaller(groups: "_RowGroups", encoding: Encoding) -> Literal["delta", "dictionary"]:
+    """The encoding with which the timestamps of some row groups take fewer bytes.
+
+    Both are tried, since neither the number of different timestamps nor their steps predict the compressed size. The
+    row groups that are tried depend on the day's rows alone: the same rows give the same bytes.
+    """
+    times = groups.some_timestamps(_TRIED_OF)
+
+    def size(timestamps: Literal["delta", "dictionary"]) -> int:
+        sink = pa.BufferOutputStream()
+        with _writer(sink, times[0].schema, encoding.codec, timestamps, write_statistics=False) as writer:
+            for table in times:
+                writer.write_table(table, row_group_size=len(table))
+        return int(sink.tell())
+
+    return "dictionary" if times and size("dictionary") < size("delta") else "delta"
+
+
+class _RowGroups:
+    """The row groups of a day: at most `most` rows each, whole points where they fit."""
+
+    def __init__(self, day: DayRows, most: int) -> None:
+        self.day = day
+        self.most = most
+        self.start = day_window(day.day).start * 1000
+        self._starts = [np.searchsorted(chunk.code, np.arange(len(day.points) + 1)) for chunk in day.chunks]
+        self._ranges: list[tuple[int, int]] = []
+        total = np.sum(self._starts, axis=0) if self._starts else np.zeros(1, np.intp)
+        first = 0
+        while first < len(total) - 1:
+            last = max(first + 1, int(np.searchsorted(total, total[first] + most, side="right")) - 1)
+            if total[last] > total[first]:
+                self._ranges.append((first, last))
+            first = last
+
+    def tables(self, points: PointSummary) -> Iterator[Any]:
+        """The rows in order, a table for each row group; `points` is updated with them."""
+        day = self.day
+        for first, last in self._ranges:
+            code, ms, value = _gathered(day.chunks, self._starts, first, last)
+            points.update(code, ms, value)
+            names = pa.array(day.points[first:last], pa.string())
+            for at in range(0, len(code), self.most):
+                part = slice(at, at + self.most)
+                yield _table(day.site, names, code[part] - first, ms[part].astype(np.int64) + self.start, value[part])
+
+    def some_timestamps(self, one_of: int) -> list[Any]:
+        """The timestamps of one row group of `one_of`, and of at least one, evenly spaced over the day's points."""
+        count = len(self._ranges)
+        number = min(count, max(1, count // one_of))
+        found = []
+        for first, last in (self._ranges[(2 * n + 1) * count // (2 * number)] for n in range(number)):
+            ms = _gathered(self.day.chunks, self._starts, first, last)[1][: self.most]
+            found.append(pa.table({"timestamp": ms.astype(np.int64) + self.start}))
+        return found
 
 
 def _gathered(

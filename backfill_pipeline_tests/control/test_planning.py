@@ -16,8 +16,7 @@ from backfill_pipeline.settings import Settings
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.faults import Fault
 from backfill_pipeline.simulator.world import SiteSpec, TableSite, World
-from backfill_pipeline.storage.days import put_day, settings_store
-from backfill_pipeline.storage.parquet import Encoding
+from backfill_pipeline.storage.days import put_day, settings_encoding, settings_store
 from backfill_pipeline_tests.control.installation import Installation
 
 FIRST = date(2025, 1, 1)
@@ -50,7 +49,7 @@ def forecast_of(settings, sites, days, stored=None, **options):
 def really(settings, simulator, sites, days):
     """What a fetch and a put of these days take, a fetcher for each run of days."""
     before, took = len(simulator.requests), dict.fromkeys(("samples", "rows", "bytes"), 0)
-    store, encoding = settings_store(settings), Encoding(settings.compression, settings.row_group_rows)
+    store, encoding = settings_store(settings), settings_encoding(settings)
     for site in sites:
         runs = groupby(enumerate(days), key=lambda pair: pair[0] // settings.days_per_run)
         for _, run in runs:

@@ -126,11 +126,15 @@ def test_a_day_that_did_not_change_is_not_written_and_says_so(tmp_path):
     assert told[0]["written"] == told[1]["written"]
 
 
-def test_row_groups_and_codec_are_those_of_the_settings(tmp_path):
-    """`BACKFILL_ROW_GROUP_ROWS` and `BACKFILL_COMPRESSION` reach the object."""
-    with Runs(tmp_path, FakeFetcher(), "north", row_group_rows=1000, compression="zstd") as runs:
+@pytest.mark.parametrize("encoding", ["delta", "dictionary"])
+def test_the_layout_is_that_of_the_settings(tmp_path, encoding):
+    """`BACKFILL_ROW_GROUP_ROWS`, `_COMPRESSION` and `_TIMESTAMP_ENCODING` reach the object."""
+    with Runs(
+        tmp_path, FakeFetcher(), "north", row_group_rows=1000, compression="zstd", timestamp_encoding=encoding
+    ) as runs:
         runs.run("2025-01-01")
     (path,) = tmp_path.rglob("north.parquet")
     meta = pq.read_metadata(path)
     assert meta.num_rows == 432
     assert meta.row_group(0).column(2).compression == "ZSTD"
+    assert ("DELTA_BINARY_PACKED" in meta.row_group(0).column(0).encodings) == (encoding == "delta")

@@ -60,10 +60,19 @@ days = st.dictionaries(
 
 
 @settings(deadline=None, max_examples=60)
-@given(days, st.integers(1, 4), st.integers(1, 7), st.sampled_from(["snappy", "zstd"]))
-def test_a_day_reads_back_as_it_was(rows, windows, group, codec):
-    """Encode, then decode, is the identity, sorted by point and time, at any windows, row groups and codec."""
-    encoded = encode(day_of(rows, windows=windows), encoding=Encoding(codec, group))
+@given(
+    days,
+    st.integers(1, 4),
+    st.builds(
+        Encoding,
+        st.sampled_from(["snappy", "zstd"]),
+        st.integers(1, 7),
+        st.sampled_from(["auto", "delta", "dictionary"]),
+    ),
+)
+def test_a_day_reads_back_as_it_was(rows, windows, encoding):
+    """Encode, then decode, is the identity, sorted by point and time, at any windows and any layout."""
+    encoded = encode(day_of(rows, windows=windows), encoding=encoding)
     table = decode(encoded.data)
     assert table.schema.equals(SCHEMA, check_metadata=False)
     got = list(zip(*(table[name].to_pylist() for name in ("point_name", "timestamp", "value")), strict=True))
