@@ -44,7 +44,8 @@ def test_a_point_of_a_month_is_read_out_of_its_days(year, reader):
     count, *rows = run(reader, folder)
     assert tuple(rows) == expected(day, [d for d in DAYS if d.month == 6])
     if sys.platform == "linux":
-        assert 0 < count < stored / 12
+        ends = 256 * 1024 * 11 if reader == "polars" else 0
+        assert 0 < count < stored / 12 + ends
 
 
 def test_the_document_has_a_line_for_each_reader():
