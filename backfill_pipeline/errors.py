@@ -8,6 +8,7 @@
     |   +-- AlreadyRunningError a backfill is running, and only one may
     |   +-- NothingThereError   no such backfill, or none that could be meant
     |   `-- DaemonDownError     nobody is there to do the work
+    +-- WaitTooLongError        a request would have to wait longer than the caller accepts
     +-- StoppedError            asked to stop before the work was done                exit code 130
     +-- PermanentError          trying again cannot help
     |   +-- KeyRefusedError     the API refused the key: everything stops         exit code 2
@@ -89,6 +90,18 @@ class NothingThereError(UsageError):
 
 class DaemonDownError(UsageError):
     """Dagster's daemon gives no sign of life: what is asked for would not be done."""
+
+
+class WaitTooLongError(BackfillError):
+    """A request would have to wait longer than the caller accepts.
+
+    Attributes:
+        seconds: how long it would wait.
+    """
+
+    def __init__(self, message: str, *, seconds: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.seconds = seconds
 
 
 class StoppedError(BackfillError):

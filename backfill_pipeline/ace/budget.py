@@ -9,6 +9,7 @@ Put here: when a request may leave. Keep out: where that is written down (`ace/l
 are.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Protocol
 
 from backfill_pipeline.ace.ledgers import Ledger, PostgresLedger, RedisLedger, SqliteLedger
-from backfill_pipeline.errors import SettingError, StoppedError
+from backfill_pipeline.core.backoff import bounded
+from backfill_pipeline.errors import SettingError, StoppedError, WaitTooLongError
 
 SPAN_S = 60.0
 """The sliding span that the budget is counted over, in seconds."""
@@ -24,8 +26,8 @@ SPAN_S = 60.0
 MARGIN_S = 1.0
 """Kept on top of the span, since what counts is when requests arrive; 1.6 % of the budget."""
 
-LONGEST_PAUSE_S = 3600.0
-"""A longer wait than this is not taken from the API, whatever it asks for."""
+REPORTED_S = 5.0
+"""A wait from this length on is reported before it begins, in seconds."""
 
 
 class Budget(Protocol):
@@ -36,10 +38,11 @@ class Budget(Protocol):
 
         Raises:
             StoppedError: asked to stop while waiting.
+            WaitTooLongError: the wait would be longer than the caller accepts.
         """
 
     def pause(self, seconds: float) -> None:
-        """Let nobody's request leave for so long."""
+        """Pause all requests for `seconds`."""
 
 
 class SharedBudget:
@@ -49,14 +52,25 @@ class SharedBudget:
         ledger: where slots are written down.
         stop: once set, waits end.
         clock: seconds, monotonic; only differences count, the ledger has a clock of its own.
+        log: takes a line before each long wait: for what, and how long.
+        longest_s: raise `WaitTooLongError` instead of a wait that is longer than this, in seconds.
     """
 
     def __init__(
-        self, ledger: Ledger, *, stop: threading.Event | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        ledger: Ledger,
+        *,
+        stop: threading.Event | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        log: Callable[[str], None] = lambda _line: None,
+        longest_s: float = math.inf,
     ) -> None:
         self._ledger = ledger
         self._stop = stop or threading.Event()
         self._clock = clock
+        self._log = log
+        self._longest_s = longest_s
+        self._reported = -math.inf  # the end of the wait that was reported last
         self._turn = threading.Lock()
 
     def acquire(self) -> float:
@@ -72,14 +86,18 @@ class SharedBudget:
         return self._clock() - started
 
     def pause(self, seconds: float) -> None:
-        """Let nobody's request leave for so long; the longer of two pauses counts."""
-        self._ledger.pause(min(max(seconds, 0.0), LONGEST_PAUSE_S))
+        """Pause all requests for `seconds`, at most `CEILING_S`; the longer of two pauses counts."""
+        self._ledger.pause(bounded(seconds))
 
     def wait_now(self) -> float:
         """Seconds that a request would have to wait now; a slot is reserved, and given back."""
         slot, wait = self._ledger.reserve()
         self._ledger.release(slot)
         return wait
+
+    def paused(self) -> float:
+        """Seconds until the pause that the API requested ends; 0.0 when there is none."""
+        return self._ledger.paused()
 
     def used(self, seconds: float = SPAN_S) -> int:
         """Requests of the key that left in so many seconds until now, whoever sent them; no slot is reserved.
@@ -94,11 +112,22 @@ class SharedBudget:
         self._check()
         slot, wait = self._ledger.reserve()
         due = self._clock() + wait
+        if wait > self._longest_s:
+            self._ledger.release(slot)
+            raise WaitTooLongError(f"a request would wait {wait:.0f} s now: {self._reason()}", seconds=wait)
+        if wait >= REPORTED_S and due > self._reported + REPORTED_S:
+            self._reported = due
+            self._log(f"waiting {wait:.0f} s before the next request: {self._reason()}")
         while (wait := due - self._clock()) > 0:
             if self._stop.wait(min(wait, 1.0)):
                 self._ledger.release(slot)
                 self._check()
         return self._ledger.depart(slot)
+
+    def _reason(self) -> str:
+        if self._ledger.paused() > 0:
+            return "the API asked for a pause"
+        return "the budget of this minute is used (ACE_REQUESTS_PER_MINUTE)"
 
     def _check(self) -> None:
         if self._stop.is_set():
@@ -112,6 +141,8 @@ def open_budget(
     per_minute: int,
     stop: threading.Event | None = None,
     span_s: float = SPAN_S + MARGIN_S,
+    log: Callable[[str], None] = lambda _line: None,
+    longest_s: float = math.inf,
 ) -> SharedBudget:
     """The budget that a URL names.
 
@@ -121,6 +152,8 @@ def open_budget(
         per_minute: requests in any minute.
         stop: once set, waits end with `StoppedError`.
         span_s: seconds that a slot counts for.
+        log: takes a line before each long wait.
+        longest_s: a longer wait raises `WaitTooLongError`, in seconds.
 
     Raises:
         SettingError: no such kind of budget, its place cannot be used, or its driver is not installed.
@@ -135,4 +168,4 @@ def open_budget(
         ledger = RedisLedger(url, key_id, per_minute, span_s)
     else:
         raise SettingError(f"BACKFILL_LIMITER holds a {scheme}:// URL; it should be sqlite, postgresql or redis")
-    return SharedBudget(ledger, stop=stop)
+    return SharedBudget(ledger, stop=stop, log=log, longest_s=longest_s)

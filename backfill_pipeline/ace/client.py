@@ -7,6 +7,8 @@ of sample pages (`ace/decode.py`), the budget (`ace/budget.py`), and the order i
 
 import hashlib
 import json
+import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +28,7 @@ from backfill_pipeline import __version__
 from backfill_pipeline.ace.budget import Budget, open_budget
 from backfill_pipeline.ace.decode import Body, decode_page, parsed
 from backfill_pipeline.ace.retry import Retries
-from backfill_pipeline.core.backoff import Backoff
+from backfill_pipeline.core.backoff import Backoff, retry_after_s
 from backfill_pipeline.core.catalogue import PointSpan, described
 from backfill_pipeline.core.day import DAY_S, Window, iso
 from backfill_pipeline.core.rows import Page
@@ -318,7 +320,7 @@ class AceClient:
             self._proved = True
             return status, body
         said = _message(body)
-        wait = _retry_after(headers.get("Retry-After"))
+        wait = retry_after_s(headers.get("Retry-After"), headers.get("Date"), time.time())
         if status == codes.too_many_requests or wait is not None:
             pause = 10.0 if wait is None else wait
             self.budget.pause(pause)
@@ -379,25 +381,40 @@ class AceClient:
         return session
 
 
+def to_stderr(line: str) -> None:
+    """Write a line to standard error, at once; standard output is for facts."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
 def open_client(
     settings: Settings,
     *,
     stop: threading.Event | None = None,
-    log: Callable[[str], None] = print,
+    log: Callable[[str], None] = to_stderr,
     backoff: Backoff | None = None,
+    longest_s: float = math.inf,
 ) -> AceClient:
     """A client as the settings describe it, with the shared budget opened.
 
     Args:
         settings: the settings; their key is required.
         stop: once set, waits end with `StoppedError`.
-        log: takes a line for each failure that is tried again.
+        log: takes a line before each wait: for a retry, or for the budget.
         backoff: how often lists are tried; the usual way when None.
+        longest_s: a longer wait for the budget raises `WaitTooLongError`, in seconds.
     """
     key = settings.require_key()
     stop = stop or threading.Event()
     settings.make_private()
-    budget = open_budget(settings.limiter_url, key_id=key_id(key), per_minute=settings.requests_per_minute, stop=stop)
+    budget = open_budget(
+        settings.limiter_url,
+        key_id=key_id(key),
+        per_minute=settings.requests_per_minute,
+        stop=stop,
+        log=log,
+        longest_s=longest_s,
+    )
     return AceClient(settings.api_url, key, budget, retries=Retries(backoff or Backoff(), stop, log=log))
 
 
@@ -458,20 +475,6 @@ def _fields(body: Body) -> tuple[str, ...]:
         return tuple(str(name) for name in errors)
     except (ValueError, TypeError, KeyError, RecursionError):
         return ()
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds that a Retry-After asks for, given in seconds or as a date (RFC 9110 section 10.2.3)."""
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 def _cause(error: Exception) -> str:

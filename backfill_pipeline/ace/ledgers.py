@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
+from backfill_pipeline.core.backoff import CEILING_S
 from backfill_pipeline.errors import BudgetLostError, SettingError, StoppedError
 
 T = TypeVar("T")
@@ -54,6 +55,9 @@ class Ledger(Protocol):
 
     def pause(self, seconds: float) -> None:
         """Let nobody depart for so long; the longer of two pauses counts."""
+
+    def paused(self) -> float:
+        """Seconds until the pause ends; 0.0 when there is none."""
 
     def used(self, seconds: float) -> int:
         """Requests that left in so many seconds until now; nothing is written down.
@@ -97,13 +101,13 @@ class _SqlLedger:
 
         def work(execute: _Execute, now: float) -> tuple[str, float]:
             execute("DELETE FROM backfill_slot WHERE at < ? OR at > ?", now - self._span, now + FARTHEST_S)
-            execute("DELETE FROM backfill_pause WHERE until > ?", now + FARTHEST_S)
+            paused = self._paused(execute, now)  # first: it may move slots
             last = execute(
                 "SELECT at FROM backfill_slot WHERE key = ? ORDER BY at DESC LIMIT 1 OFFSET ?",
                 self._key,
                 self._most - 1,
             ).fetchone()
-            at = max(now, self._paused(execute), last[0] + self._span if last else 0.0)
+            at = max(now, paused, last[0] + self._span if last else 0.0)
             execute("INSERT INTO backfill_slot (name, key, at) VALUES (?, ?, ?)", name, self._key, at)
             return name, at - now
 
@@ -117,7 +121,7 @@ class _SqlLedger:
         """
 
         def work(execute: _Execute, now: float) -> bool:
-            if self._paused(execute) > now:
+            if self._paused(execute, now) > now:
                 execute("DELETE FROM backfill_slot WHERE name = ?", slot)
                 return False
             return bool(execute("UPDATE backfill_slot SET at = ? WHERE name = ?", now, slot).rowcount)
@@ -132,7 +136,7 @@ class _SqlLedger:
         """Let nobody depart for so long."""
 
         def work(execute: _Execute, now: float) -> None:
-            until = max(now + seconds, self._paused(execute))
+            until = max(now + seconds, self._paused(execute, now))
             execute("DELETE FROM backfill_pause WHERE key = ?", self._key)
             execute("INSERT INTO backfill_pause (key, until) VALUES (?, ?)", self._key, until)
 
@@ -147,9 +151,21 @@ class _SqlLedger:
 
         return self._run(work, is_patient=False)
 
-    def _paused(self, execute: _Execute) -> float:
-        until = execute("SELECT max(until) FROM backfill_pause WHERE key = ?", self._key).fetchone()[0]
-        return float(until or 0.0)
+    def paused(self) -> float:
+        """Seconds until the pause ends; 0.0 when there is none."""
+        return self._run(lambda execute, now: max(0.0, self._paused(execute, now) - now))
+
+    def _paused(self, execute: _Execute, now: float) -> float:
+        """When the pause ends. One that an earlier version wrote beyond the ceiling is shortened, with its slots."""
+        until = float(execute("SELECT max(until) FROM backfill_pause WHERE key = ?", self._key).fetchone()[0] or 0.0)
+        if until <= now + CEILING_S:
+            return until
+        if until > now + FARTHEST_S:
+            execute("DELETE FROM backfill_pause WHERE key = ?", self._key)
+            return 0.0
+        execute("UPDATE backfill_pause SET until = ? WHERE key = ?", now + CEILING_S, self._key)
+        execute("UPDATE backfill_slot SET at = ? WHERE key = ? AND at > ?", now + CEILING_S, self._key, now + CEILING_S)
+        return now + CEILING_S
 
 
 _TABLES = (
@@ -373,12 +389,16 @@ class RedisLedger:
         """Let nobody depart for so long."""
         self._run(_PAUSE, seconds)
 
+    def paused(self) -> float:
+        """Seconds until the pause ends; 0.0 when there is none."""
+        return float(self._run(_PAUSED))
+
     def used(self, seconds: float) -> int:
         """Requests that left in so many seconds until now; who looks on is told at once when the server is cut off."""
         return int(self._run(_USED, seconds, tries=1))
 
     def _run(self, script: str, *values: object, tries: int = TRIES) -> Any:
-        arguments = [str(value) for value in (*values, *(0,) * (3 - len(values)), FARTHEST_S)]
+        arguments = [str(value) for value in (*values, *(0,) * (3 - len(values)), FARTHEST_S, CEILING_S)]
         return _persist(
             lambda: self._server.eval(script, len(self._keys), *self._keys, *arguments), self._error, self._url, tries
         )
@@ -388,7 +408,16 @@ _NOW = """
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local until_ = tonumber(redis.call('GET', KEYS[2]) or 0)
-if until_ > now + tonumber(ARGV[4]) then until_ = 0 end
+local ceiling = now + tonumber(ARGV[5])
+if until_ > now + tonumber(ARGV[4]) then
+  until_ = 0
+elseif until_ > ceiling then
+  until_ = ceiling
+  redis.call('SET', KEYS[2], string.format('%.6f', ceiling), 'EX', math.ceil(ceiling - now) + 1)
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], string.format('(%.6f', ceiling), '+inf')) do
+    redis.call('ZADD', KEYS[1], string.format('%.6f', ceiling), name)
+  end
+end
 """
 
 _RESERVE = f"""{_NOW}
@@ -416,6 +445,10 @@ _PAUSE = f"""{_NOW}
 local wanted = math.max(until_, now + tonumber(ARGV[1]))
 redis.call('SET', KEYS[2], string.format('%.6f', wanted), 'EX', math.ceil(wanted - now) + 1)
 return 1
+"""
+
+_PAUSED = f"""{_NOW}
+return string.format('%.6f', math.max(0, until_ - now))
 """
 
 _USED = f"""{_NOW}

@@ -20,7 +20,7 @@ from urllib.parse import quote
 import requests
 
 from backfill_pipeline.ace.budget import Budget, open_budget
-from backfill_pipeline.ace.client import key_id, open_client
+from backfill_pipeline.ace.client import key_id, open_client, to_stderr
 from backfill_pipeline.control.output import echo
 from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.core.paging import Cursor
@@ -407,7 +407,7 @@ def run_probe(settings: Settings, site: str | None, day: date | None, *, out: Pa
         BackfillError: the API does not answer.
     """
     now = datetime.now(UTC)
-    client = open_client(settings, log=lambda _line: None, backoff=Backoff(tries=3, first_s=1))
+    client = open_client(settings, backoff=Backoff(tries=3, first_s=1))
     try:
         listed = [one.name for one in client.sites()]
     except KeyRefusedError as error:
@@ -419,7 +419,9 @@ def run_probe(settings: Settings, site: str | None, day: date | None, *, out: Pa
         )
     day = day or (now - timedelta(hours=settings.raw_lag_hours + 24)).date()
     key = settings.require_key()
-    budget = open_budget(settings.limiter_url, key_id=key_id(key), per_minute=settings.requests_per_minute)
+    budget = open_budget(
+        settings.limiter_url, key_id=key_id(key), per_minute=settings.requests_per_minute, log=to_stderr
+    )
     found: list[Fact] = []
     for fact in facts(asker(settings.api_url, key, chosen, budget), day, now):
         found.append(fact)

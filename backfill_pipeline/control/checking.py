@@ -18,7 +18,13 @@ from backfill_pipeline.ace.client import AceClient, key_id, open_client
 from backfill_pipeline.control.output import echo
 from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.core.text import printable
-from backfill_pipeline.errors import BackfillError, KeyRefusedError, SettingError
+from backfill_pipeline.errors import (
+    BackfillError,
+    KeyRefusedError,
+    SettingError,
+    ThrottledError,
+    WaitTooLongError,
+)
 from backfill_pipeline.orchestration.exposed_secrets import exposed_secrets
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import put_verified, settings_store
@@ -29,6 +35,9 @@ State = Literal["ok", "warn", "FAIL"]
 
 CLOCK_WARN_S, CLOCK_FAIL_S = 30.0, 300.0
 """Seconds between this machine's clock and the API's: days become ready too early or too late, buckets refuse."""
+
+LONGEST_S = 5.0
+"""`check` does not wait longer than this for a request, in seconds: it reports the wait."""
 
 ROOM_WARN, ROOM_FAIL = 5e9, 500e6
 """Bytes free: days at work are spooled, and Dagster's storage grows with every day."""
@@ -123,6 +132,10 @@ def _tried(name: str, todo: str, look: Callable[[], Finding]) -> Iterator[Findin
     """What `look` finds; an error is a finding too, and says itself what to do after its last semicolon, or `todo`."""
     try:
         yield look()
+    except WaitTooLongError as error:
+        yield Finding("warn", name, f"not checked: {error}", f"check again in {error.seconds:.0f} s")
+    except ThrottledError as error:
+        yield Finding("warn", name, str(error), "check again later; runs wait and go on by themselves")
     except BackfillError as error:
         if error.hint:
             yield Finding("FAIL", name, error.message, error.hint, setting=isinstance(error, SettingError))
@@ -138,16 +151,23 @@ def _tried(name: str, todo: str, look: Callable[[], Finding]) -> Iterator[Findin
 def _budget(settings: Settings) -> Finding:
     key = settings.api_key.get_secret_value() if settings.api_key else ""
     settings.make_private()
-    wait = open_budget(settings.limiter_url, key_id=key_id(key), per_minute=settings.requests_per_minute).wait_now()
+    budget = open_budget(settings.limiter_url, key_id=key_id(key), per_minute=settings.requests_per_minute)
+    wait, paused = budget.wait_now(), budget.paused()
     kind = settings.limiter_url.partition("://")[0]
     found = f"{settings.requests_per_minute} requests a minute, kept in {kind}; a request would wait {wait:.0f} s now"
-    return Finding("ok", "budget", found)
+    if wait <= LONGEST_S:
+        return Finding("ok", "budget", found)
+    why = "the API asked for a pause" if paused else "the budget of this minute is used"
+    return Finding(
+        "warn", "budget", f"{found}: {why}", f"check again in {wait:.0f} s; runs wait and go on by themselves"
+    )
 
 
 def _api(settings: Settings, now: Callable[[], float]) -> Iterator[Finding]:
     """The key, the clock, and each site."""
     try:
-        client = open_client(settings, log=lambda _line: None, backoff=Backoff(tries=2, first_s=1))
+        backoff = Backoff(tries=2, first_s=1, longest_s=LONGEST_S)
+        client = open_client(settings, log=lambda _line: None, backoff=backoff, longest_s=LONGEST_S)
     except BackfillError as error:
         refusal = error
 

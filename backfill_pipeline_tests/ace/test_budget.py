@@ -11,9 +11,10 @@ from itertools import pairwise
 import pytest
 
 from backfill_pipeline.ace import ledgers
-from backfill_pipeline.ace.budget import LONGEST_PAUSE_S, SharedBudget, open_budget
+from backfill_pipeline.ace.budget import SharedBudget, open_budget
 from backfill_pipeline.ace.ledgers import SqliteLedger
-from backfill_pipeline.errors import BudgetLostError, SettingError, StoppedError
+from backfill_pipeline.core.backoff import CEILING_S
+from backfill_pipeline.errors import BudgetLostError, SettingError, StoppedError, WaitTooLongError
 from backfill_pipeline_tests.services import postgres_server, received, redis_server, until
 
 SPAN, MARGIN, MOST = 1.0, 0.3, 10
@@ -176,11 +177,95 @@ def test_a_wait_ends_when_asked_to_stop_and_gives_its_slot_back(url, key):
     assert budget(url, key, most=1, span=2.0).acquire() < 2.0  # not the two spans that a slot kept would make it
 
 
-def test_an_endless_pause_is_not_believed(url, key):
-    """Whatever Retry-After says, nobody waits longer than an hour for it."""
+@pytest.mark.parametrize("seconds", [10**9, 3600.0, float("inf")])
+def test_a_pause_ends_at_the_ceiling(url, key, seconds):
+    """Whatever the API requests, no process waits longer than the ceiling for it."""
     own = budget(url, key)
-    own.pause(10**9)
-    assert LONGEST_PAUSE_S - 5 < own._ledger.reserve()[1] <= LONGEST_PAUSE_S
+    own.pause(seconds)
+    assert CEILING_S - 5 < own._ledger.reserve()[1] <= CEILING_S
+    assert CEILING_S - 5 < own.paused() <= CEILING_S
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), 0.0])
+def test_a_pause_of_no_length_is_none(url, key, seconds):
+    """A pause that is not a positive number pauses nothing."""
+    own = budget(url, key)
+    own.pause(seconds)
+    assert own.paused() == 0
+    assert own._ledger.reserve()[1] == 0
+
+
+def test_a_pause_that_an_earlier_version_wrote_ends_at_the_ceiling_too(url, key):
+    """An hour in the ledger becomes the ceiling once; it is not the ceiling anew at each look."""
+    own = budget(url, key, most=1, span=1.0)
+    own._ledger.pause(3500.0)  # the ledger itself does not bound
+    slot, wait = own._ledger.reserve()
+    assert CEILING_S - 5 < wait <= CEILING_S
+    time.sleep(1.1)
+    assert own.paused() <= CEILING_S - 1
+    own._ledger.release(slot)
+
+
+def test_a_slot_behind_an_old_pause_moves_with_it(tmp_path):
+    """A process that was killed while it waited for an hour does not keep its slot at the end of that hour."""
+    at = 100.0
+    ledger = SqliteLedger(tmp_path / "b.sqlite", "key", 1, 1, clock=lambda: at)
+
+    def as_before(execute, now) -> None:
+        execute("INSERT INTO backfill_pause (key, until) VALUES (?, ?)", "key", now + 3600)
+        execute("INSERT INTO backfill_slot (name, key, at) VALUES (?, ?, ?)", "dead", "key", now + 3600)
+
+    ledger._run(as_before)
+    assert ledger.reserve()[1] <= CEILING_S + 1
+    at = 102.0 + CEILING_S
+    assert ledger.paused() == 0
+    assert ledger.reserve()[1] <= 2
+
+
+def test_a_long_wait_is_reported_before_it_begins(url, key):
+    """For what and how long, once for a wait, and again when a longer pause comes."""
+    lines: list[str] = []
+    stop = threading.Event()
+    own = budget(url, key, most=1, span=30.0, stop=stop, log=lines.append)
+    own.acquire()
+    assert not lines
+
+    def wait() -> None:
+        with pytest.raises(StoppedError):
+            own.acquire()
+
+    waits = [threading.Thread(target=wait) for _ in range(3)]
+    for one in waits:
+        one.start()
+    until(lambda: lines)
+    stop.set()
+    for one in waits:
+        one.join()
+    assert len(lines) == 1
+    assert "ACE_REQUESTS_PER_MINUTE" in lines[0]
+    assert "waiting 30 s" in lines[0] or "waiting 29 s" in lines[0]
+    paused = budget(url, f"{key}-2", log=lines.append, stop=stop)
+    paused.pause(60)
+    with pytest.raises(StoppedError):
+        paused.acquire()
+    stop.clear()
+    threading.Timer(0.3, stop.set).start()
+    with pytest.raises(StoppedError):
+        paused.acquire()
+    assert "pause" in lines[1]
+
+
+def test_a_caller_that_does_not_wait_is_refused_at_once(url, key):
+    """The error names how long it would be, and the slot is given back."""
+    own = budget(url, key, most=2, span=30.0, longest_s=5.0)
+    own.acquire()
+    own.acquire()
+    started = time.monotonic()
+    for _ in range(3):
+        with pytest.raises(WaitTooLongError) as caught:
+            own.acquire()
+        assert 20 < caught.value.seconds <= 30
+    assert time.monotonic() - started < 20
 
 
 def test_a_clock_that_was_set_back_by_a_restart_blocks_no_one(tmp_path):

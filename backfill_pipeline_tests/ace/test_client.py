@@ -8,7 +8,7 @@ import pytest
 from backfill_pipeline.ace.client import AceClient, key_id, open_client
 from backfill_pipeline.ace.fetch import Fetcher
 from backfill_pipeline.ace.retry import Retries
-from backfill_pipeline.core.backoff import Backoff
+from backfill_pipeline.core.backoff import CEILING_S, Backoff
 from backfill_pipeline.core.day import Window, day_window
 from backfill_pipeline.errors import (
     BackfillError,
@@ -221,7 +221,17 @@ def test_a_wrong_address_is_not_an_empty_site(simulator):
 
 
 @pytest.mark.parametrize(
-    ("asked", "wait"), [("7", 7.0), ("none", None), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("soon", None)]
+    ("asked", "wait"),
+    [
+        ("7", 7.0),
+        ("none", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("soon", None),
+        ("4000000000", CEILING_S),
+        ("1e12", CEILING_S),
+        ("inf", None),
+        ("-3", None),
+    ],
 )
 def test_a_429_pauses_everybody(asked, wait):
     """Seconds and dates are understood; without either, a pause of our own."""

@@ -7,11 +7,14 @@ from contextlib import contextmanager
 
 import pytest
 
+from backfill_pipeline.ace.budget import open_budget
+from backfill_pipeline.ace.client import key_id
 from backfill_pipeline.control.checking import checked
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.world import SiteSpec, TableSite, World
 from backfill_pipeline_tests.control.test_cli import TOP, run
+from backfill_pipeline_tests.network import Empty, http_server
 from backfill_pipeline_tests.storage.bucket import BUCKET, KEY, SECRET, answers, bucket_server, client
 from backfill_pipeline_tests.storage.odd_stores import capitalised, damages, denies, refuses_headers, without_hash
 
@@ -20,7 +23,8 @@ NAMES = ["settings", "budget", "key", "clock", "site a", "site b", "store", "dae
 
 def settings_of(simulator, folder, **fields):
     fields = {"sites": ("a", "b"), "store": str(folder / "data"), "requests_per_minute": 1000, **fields}
-    return Settings(**{"api_key": "hush-hush", "api_url": simulator.url, "home": folder, **fields})
+    url = {"api_url": simulator.url} if simulator else {}
+    return Settings(**{"api_key": "hush-hush", "home": folder, **url, **fields})
 
 
 @contextmanager
@@ -112,6 +116,38 @@ def test_no_daemon_no_budget_and_no_api_are_failures(tmp_path):
     assert findings["budget"].setting
     good = settings.model_copy(update={"limiter": None})
     assert states(found(good)) == dict.fromkeys(["key", "clock", "site a", "store"], "FAIL")
+
+
+def test_a_budget_that_is_paused_is_a_warning_and_nothing_waits(tmp_path):
+    """Each request that would wait is reported as not checked; what needs no request is checked as always."""
+    with api() as simulator:
+        settings = settings_of(simulator, tmp_path)
+        open_budget(settings.limiter_url, key_id=key_id("hush-hush"), per_minute=1000).pause(500)
+        findings = found(settings)
+        assert not simulator.requests
+    assert states(findings) == dict.fromkeys(["budget", "key", "clock", "site a", "site b"], "warn")
+    assert "the API asked for a pause" in findings["budget"].found
+    assert "in 500 s" in findings["budget"].next or "in 499 s" in findings["budget"].next
+
+
+def test_an_api_that_asks_for_a_pause_now_is_a_warning(tmp_path):
+    """`Retry-After` in the answer to a request of the check is not waited for."""
+    asked = []
+
+    class Busy(Empty):
+        def do_GET(self) -> None:  # noqa: N802 - http.server's name
+            asked.append(self.path)
+            self.send_response(429)
+            self.send_header("Retry-After", "300")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with http_server(Busy) as port:
+        settings = settings_of(None, tmp_path, api_url=f"http://127.0.0.1:{port}/api")
+        findings = found(settings)
+    assert len(asked) == 1
+    assert states(findings) == dict.fromkeys(["key", "clock", "site a", "site b"], "warn")
+    assert findings["budget"].state == "ok"
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a folder that this user may not write to")
