@@ -32,6 +32,7 @@ from backfill_pipeline.core.backoff import Backoff, retry_after_s
 from backfill_pipeline.core.catalogue import PointSpan, described
 from backfill_pipeline.core.day import DAY_S, Window, iso
 from backfill_pipeline.core.rows import Page
+from backfill_pipeline.core.text import printable
 from backfill_pipeline.errors import (
     ContractError,
     KeyRefusedError,
@@ -383,7 +384,7 @@ class AceClient:
 
 def to_stderr(line: str) -> None:
     """Write a line to standard error, at once; standard output is for facts."""
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"{printable(line)}\n")
     sys.stderr.flush()
 
 

@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 import urllib3.exceptions as u3
 from urllib3.util.ssl_match_hostname import CertificateError
 
+from backfill_pipeline.core.text import printable
+
 
 class FaultKind(StrEnum):
     """Why a request got no answer, or an answer of no use."""
@@ -245,6 +247,5 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _line(text: str) -> str:
-    """Text of a library or server, printable, on one short line."""
-    plain = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(plain.split())[:_DETAIL]
+    """Text of a library or server, on one short line."""
+    return printable(" ".join(text.split()))[:_DETAIL]
