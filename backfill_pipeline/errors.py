@@ -39,6 +39,20 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
+def sentences(*texts: str) -> str:
+    """Join texts, each as a sentence of its own."""
+    first, *more = [text for text in texts if text]
+    for text in more:
+        end = "" if first.endswith((".", "!", "?")) else "."
+        first = f"{first}{end} {text[:1].upper()}{text[1:]}"
+    return first
+
+
+def with_notes(error: BaseException) -> str:
+    """An error's text with the notes that were added to it, such as how often a request was tried."""
+    return sentences(str(error) or repr(error), *getattr(error, "__notes__", ()))
+
+
 class BackfillError(Exception):
     """The root: one `except` at the command's edge turns any of these into one line.
 
@@ -58,10 +72,7 @@ class BackfillError(Exception):
 
     def __str__(self) -> str:
         """The message, then the hint as a sentence of its own."""
-        if not self.hint:
-            return self.message
-        end = "" if self.message.endswith((".", "!", "?")) else "."
-        return f"{self.message}{end} {self.hint[:1].upper()}{self.hint[1:]}"
+        return sentences(self.message, self.hint) if self.hint else self.message
 
 
 class SettingError(BackfillError):

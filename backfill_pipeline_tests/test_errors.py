@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from backfill_pipeline.errors import BackfillError, PageFailedError, StoreRefusedError, UsageError
+from backfill_pipeline.errors import BackfillError, PageFailedError, StoreRefusedError, UsageError, with_notes
 
 
 def test_an_error_shows_its_message_and_then_its_hint_as_a_sentence():
@@ -23,3 +23,18 @@ def test_an_error_shows_its_message_and_then_its_hint_as_a_sentence():
 def test_an_error_without_a_hint_is_its_message(kind):
     """An error that has no hint shows its message alone."""
     assert str(kind("no such day")) == "no such day"
+
+
+@pytest.mark.parametrize(
+    ("message", "hint", "text"),
+    [
+        ("no connection; check ACE_API_URL and the network", "", "no connection; check ACE_API_URL and the network."),
+        ("no connection.", "", "no connection."),
+        ("no connection", "check the network", "no connection. Check the network."),
+    ],
+)
+def test_a_note_is_a_sentence_of_its_own(message, hint, text):
+    """What was added to an error does not run into the words before it."""
+    error = PageFailedError(message, hint=hint)
+    error.add_note("gave up after 10 tries")
+    assert with_notes(error) == f"{text} Gave up after 10 tries"

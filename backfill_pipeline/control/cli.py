@@ -96,7 +96,8 @@ def demo(folder: Path | None, days: int, points: int) -> None:
 
 def range_options(command: Callable[..., None]) -> Callable[..., None]:
     """`--from`, `--to` and `--site`, alike for all commands that take days."""
-    command = click.option("--site", "sites", multiple=True, help="A site; all of ACE_SITES otherwise.")(command)
+    sites_help = "A site; all of ACE_SITES, or of the key, otherwise."
+    command = click.option("--site", "sites", multiple=True, help=sites_help)(command)
     command = click.option("--to", "last", type=DayType(), required=True, help="Last day, included.")(command)
     return click.option("--from", "first", type=DayType(), required=True, help="First day, YYYY-MM-DD.")(command)
 
@@ -292,7 +293,8 @@ def verify(first: date, last: date, sites: tuple[str, ...], *, deep: bool, repai
     from backfill_pipeline.control.verifying import verified  # noqa: PLC0415 - Arrow takes long to import
 
     settings = Settings.load()
-    days, wanted = checked_days(settings, first, last, datetime.now(UTC)), named_sites(settings, sites)
+    days = checked_days(settings, first, last, datetime.now(UTC))
+    wanted = named_sites(settings, sites, days)
     control = _control() if repair or (settings.home / "dagster.yaml").is_file() else None
     records = control.gateway.records((site, day) for site in wanted for day in days) if control else None
     report = verified(settings, wanted, days, deep=deep, recorded=records)

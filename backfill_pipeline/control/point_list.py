@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from backfill_pipeline.control.ranges import named_sites
 from backfill_pipeline.core.catalogue import PointSpan, at_instant, fields_of, matches
 from backfill_pipeline.core.text import printable
 from backfill_pipeline.dataset.points import read_catalogue
@@ -71,8 +72,11 @@ def listed_points(settings: Settings, site: str, words: str) -> PointListing:
         words: each of them has to occur somewhere in what is known of a point, whatever the case; empty: all points.
 
     Raises:
+        UsageError: there is no such site.
         DamagedObjectError: the catalogue cannot be read.
         SettingError, StoreRefusedError, StoreBusyError: the store cannot be read.
     """
     spans = at_instant(read_catalogue(settings_store(settings), site), None)
+    if not spans:
+        named_sites(settings, [site])
     return PointListing(site, words, len(spans), [span for span in spans if matches(span, words)])

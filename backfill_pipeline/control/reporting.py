@@ -72,8 +72,8 @@ def arrived(
         raise UsageError(f"the last day, {last}, lies before the first, {first}", about="last")
     if (last - first).days >= MOST_DAYS:
         raise UsageError(f"{first} to {last} is more than {MOST_DAYS:,} days: show fewer", about="last")
-    wanted = named_sites(settings, sites)
     days = list(days_between(first, last))
+    wanted = named_sites(settings, sites, days)
     before, after = first.toordinal() - DAYS_AROUND, last.toordinal() + DAYS_AROUND
     around = range(max(before, date.min.toordinal()), min(after, date.max.toordinal()) + 1)
     days_around = [date.fromordinal(number) for number in around]
@@ -221,7 +221,7 @@ def write_report(
     one_kind = out.suffix.removeprefix(".").lower()
     if one_kind and one_kind not in KINDS and not out.is_dir():
         raise UsageError(f"--out {out}: a folder, or a file that ends with {', '.join(f'.{kind}' for kind in KINDS)}")
-    asked = list(sites or settings.sites)
+    asked = list(sites or named_sites(settings, ()))
     all_asked = [*asked, points] if points and points not in asked else asked
     seen = arrived(settings, all_asked, first, last, with_points=[points] if points else ())
     days = list(days_between(first, last))

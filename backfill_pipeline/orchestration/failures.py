@@ -15,7 +15,7 @@ from dagster._core.storage.tags import BACKFILL_ID_TAG
 from dagster_shared.error import SerializableErrorInfo
 
 from backfill_pipeline.core.text import printable
-from backfill_pipeline.errors import BackfillError
+from backfill_pipeline.errors import BackfillError, with_notes
 from backfill_pipeline.orchestration.partitions import asset_key, site_of
 from backfill_pipeline.orchestration.work import STOPS_ALL, Failed
 
@@ -61,7 +61,7 @@ class Failures:
     def told(self, failed: Failed) -> Iterator[dg.AssetObservation]:
         """Log a failure, and give out an observation for each of its days."""
         error = failed.error
-        said = printable(" ".join([str(error) or repr(error), *getattr(error, "__notes__", ())]))
+        said = printable(with_notes(error))
         days = f"{failed.days[0]}" if len(failed.days) == 1 else f"{len(failed.days)} days from {failed.days[0]}"
         surprise = None if isinstance(error, BackfillError) else error  # a bug's traceback belongs into the log
         self._context.log.error(
