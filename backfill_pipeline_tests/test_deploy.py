@@ -5,6 +5,7 @@ and no Docker here: the Compose file and the image are read, not run.
 """
 
 import re
+import tomllib
 
 import dagster as dg
 import kubernetes_validate
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.job import DagsterK8sJobConfig, UserDefinedDagsterK8sConfig, construct_dagster_k8s_job
 from kubernetes.client import ApiClient
+from packaging.requirements import Requirement
 
 from backfill_pipeline.control.access import HEALTH_PATH
 from backfill_pipeline.orchestration.workers import WorkersRunLauncher
@@ -28,6 +30,8 @@ COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
 KUBERNETES = "1.35"
 NAMES = {field.alias for field in Settings.model_fields.values()}
 ROLES = ("webserver", "daemon", "worker")
+IMAGE_EXTRAS = ("postgres", "redis", "workers", "kubernetes")
+PINS = (ROOT.parent / "constraints.txt").read_text(encoding="utf-8").split()
 
 
 def snake(value):
@@ -166,8 +170,61 @@ def test_every_container_of_ours_is_closed(role):
     assert "healthcheck" in service or role == "worker"  # the image's own
 
 
+@pytest.mark.parametrize("server", ["postgres", "redis"])
+def test_postgres_and_redis_are_closed_as_well(server):
+    """Their own user, read-only but for their data and sockets, no capability, no new privilege, bounded memory."""
+    service = COMPOSE["services"][server]
+    assert service["read_only"] is True
+    assert service["user"] == "999:999"
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "ports" not in service
+    assert service["mem_limit"]
+    assert service["volumes"]
+    assert "/tmp" in service["tmpfs"]  # noqa: S108 - in the container
+    assert re.fullmatch(r"\$\{[A-Z]+_IMAGE:-[a-z]+:\d+\}", service["image"])  # a digest may be put in its place
+
+
+def test_pods_are_reached_from_their_namespace_alone():
+    """The policy is one by Kubernetes' schema, and closes every pod to other namespaces."""
+    policy = yaml.safe_load((DEPLOY / "network-policy.yaml").read_text(encoding="utf-8"))
+    kubernetes_validate.validate(policy, KUBERNETES, strict=True)
+    assert policy["kind"] == "NetworkPolicy"
+    assert policy["spec"] == {
+        "podSelector": {},
+        "policyTypes": ["Ingress"],
+        "ingress": [{"from": [{"podSelector": {}}]}],
+    }
+
+
+def test_the_images_packages_are_those_of_the_constraints_each_with_its_hashes():
+    """Names, versions, markers and hashes, and no host; all that the project and its extras name is among them."""
+    text = (DEPLOY / "requirements.txt").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    blocks = [block.split() for block in re.split(r"\n(?! )", "\n".join(lines)) if block]
+    pins = {Requirement(line).name.replace("_", "-").lower(): line for line in PINS}
+    names = set()
+    for block in blocks:
+        head = " ".join(word for word in block if word != "\\" and not word.startswith("--hash="))
+        found = Requirement(head)
+        name = found.name.replace("_", "-").lower()
+        names.add(name)
+        assert found.url is None
+        assert [word for word in block if re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", word)], head
+        pinned = Requirement(pins.get(name, f"{name}{found.specifier}"))
+        assert found.specifier == pinned.specifier
+        # Packages of other systems, and what builds ours, are not in the constraints of an installation.
+        assert name in pins or found.marker or name == "setuptools"
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(one for extra in IMAGE_EXTRAS for one in extras[extra])]
+    asked = {Requirement(one).name.replace("_", "-").lower() for one in wanted} - {"backfill-pipeline"}
+    assert asked <= names
+
+
 def test_no_secret_is_written_down():
     """Variables that hold secrets are asked for by name; those that we set are settings that there are."""
+    assert COMPOSE["x-backfill"]["build"]["args"] == {"BASE_IMAGE": "${BASE_IMAGE:-python:3.12-slim}"}
     for service in COMPOSE["services"].values():
         for name, value in service["environment"].items():
             assert name in NAMES or name.startswith(("POSTGRES_", "REDIS_"))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 import requests
+from requests.utils import get_auth_from_url
 
 from backfill_pipeline.core.healing import FAILED_AGAIN_H
 from backfill_pipeline.core.text import printable
@@ -66,8 +67,7 @@ class Alerts:
             return False
         text = printable(" ".join(text.split()))[:_LINE]
         try:
-            answer = requests.post(self._url, json={"text": text, "kind": kind, **facts}, timeout=_TIMEOUT_S)
-            answer.raise_for_status()
+            self._post({"text": text, "kind": kind, **facts})
         except requests.RequestException as error:  # its text may hold the URL, which may be a secret
             status = "" if error.response is None else f" (HTTP {error.response.status_code})"
             self._log(f"the alert could not be sent to BACKFILL_ALERT_URL: {type(error).__name__}{status}: {text}")
@@ -78,6 +78,27 @@ class Alerts:
         part.write_text(json.dumps(kept), encoding="utf-8")
         part.replace(self._file)
         return True
+
+    def _post(self, message: dict[str, str]) -> None:
+        """Send a message to the URL and to no other place, and wait for the status alone.
+
+        Raises:
+            requests.RequestException: it did not arrive. A redirect counts as such: it could lead the message anywhere.
+        """
+        url = self._url or ""
+        own = get_auth_from_url(url)
+        with requests.post(
+            url,
+            json=message,
+            timeout=_TIMEOUT_S,
+            allow_redirects=False,
+            stream=True,  # the body is not read, however long it is
+            # Else a password of the user's ~/.netrc would be sent along.
+            auth=own if any(own) else lambda request: request,
+        ) as answer:
+            answer.raise_for_status()
+            if answer.status_code >= requests.codes.multiple_choices:
+                raise requests.HTTPError("a redirect is not followed", response=answer)
 
     def _told(self) -> dict[str, float]:
         try:

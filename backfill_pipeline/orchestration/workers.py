@@ -70,7 +70,7 @@ class WorkersRunLauncher(CeleryRunLauncher):
         """
         if settings.broker is None:
             raise SettingError("BACKFILL_BROKER is not set: put the redis:// URL of the workers' broker there")
-        url = settings.broker.get_secret_value()
+        url = _with_verification(settings.broker.get_secret_value())
         return cls(default_queue=QUEUE, broker=url, backend=url, config_source=dict(_CONFIG), inst_data=inst_data)
 
     def terminate(self, run_id: str) -> bool:
@@ -102,6 +102,16 @@ class WorkersRunLauncher(CeleryRunLauncher):
     def get_run_worker_debug_info(self, run: DagsterRun, include_container_logs: bool | None = True) -> str | None:  # noqa: ARG002, FBT001, FBT002 - Dagster's signature
         """Nothing more than the health check said."""
         return None
+
+
+def _with_verification(url: str) -> str:
+    """A `rediss://` URL that asks for the server's certificate to be verified, as every other client does by default.
+
+    Celery refuses a URL that does not mention it.
+    """
+    if not url.startswith("rediss://") or "ssl_cert_reqs=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
 
 
 def workers_here(settings: Settings) -> list[str]:

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import dagster as dg
 import pytest
+import requests
 
 from backfill_pipeline.core.healing import FAILED_AGAIN_H
 from backfill_pipeline.core.rows import Counts, DayRows
@@ -19,15 +20,22 @@ from backfill_pipeline_tests.orchestration.fakes import FakeFetcher, Runs, day_r
 
 
 @contextmanager
-def webhook():
+def webhook(authorizations=None):
     got, status = [], [200]
+    seen = [] if authorizations is None else authorizations
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            seen.append(self.headers["Authorization"])
             self.send_response(status[0])
-            self.send_header("Content-Length", "0")
+            if 300 <= status[0] < 400:
+                self.send_header("Location", f"http://localhost:{self.server.server_port}/elsewhere-secret")
+            self.send_header("Content-Length", str(10**9))  # which never arrives
             self.end_headers()
+
+        def do_GET(self):
+            got.append("a redirect was followed")
 
         def log_message(self, *_):
             """Say nothing."""
@@ -74,6 +82,28 @@ def test_what_could_not_be_sent_is_sent_later_and_told_without_the_url(hook, tmp
     assert len(lines) == 2
     assert "HTTP 500" in lines[0]
     assert "hook-secret" not in "".join(lines)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed_and_counts_as_not_sent(hook, tmp_path, status):
+    """It could lead the message anywhere; the log names the status, and neither URL."""
+    url, got, answers = hook
+    answers[0], lines = status, []
+    assert not alerts_of(tmp_path, url, lines.append).send("fell", "x", about="s")
+    assert got == [{"text": "x", "kind": "fell"}]
+    assert f"HTTP {status}" in lines[0]
+    assert "secret" not in lines[0]
+
+
+def test_no_password_of_another_file_is_sent_along(tmp_path, monkeypatch):
+    """The user's `~/.netrc` is not read; a user and password in the URL itself are sent."""
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login a password private\n", encoding="utf-8")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    seen = []
+    with webhook(seen) as (url, _, _):
+        assert alerts_of(tmp_path, url).send("fell", "x", about="s")
+        assert alerts_of(tmp_path, url.replace("://", "://me:own@")).send("fell", "x", about="t")
+    assert seen == [None, requests.auth._basic_auth_str("me", "own")]
 
 
 def test_without_a_url_nothing_is_sent_and_nothing_kept(tmp_path):
