@@ -186,7 +186,8 @@ def errors(backfill_id: str | None, *, as_json: bool) -> None:
         return
     for one in found:
         about = [part for part in one["context"].values() if part]
-        where = "" if about and all(part in one["error"] for part in about) else f"{' '.join(about) or 'the run'}: "
+        begin = one["error"].partition(": ")[0]  # an error may name both itself, before what was found
+        where = "" if about and all(part in begin for part in about) else f"{' '.join(about) or 'the run'}: "
         echo(f"{one['timestamp']}  {where}{one['error']}")
     if not found:
         echo("no errors")
@@ -296,6 +297,8 @@ def verify(first: date, last: date, sites: tuple[str, ...], *, deep: bool, repai
     days = checked_days(settings, first, last, datetime.now(UTC))
     wanted = named_sites(settings, sites, days)
     control = _control() if repair or (settings.home / "dagster.yaml").is_file() else None
+    if control and repair:
+        control.require_daemon()  # before objects are read, which may take long
     records = control.gateway.records((site, day) for site in wanted for day in days) if control else None
     report = verified(settings, wanted, days, deep=deep, recorded=records)
     started = control.repair(report.wrong) if control and repair and report.wrong else None

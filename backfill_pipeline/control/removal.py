@@ -52,10 +52,10 @@ class Removal:
     def lines(self) -> Iterator[str]:
         """For people; the last line of a dry run is the command that does it."""
         for site, days in self.days.items():
-            spans = f", {days[0]} to {days[-1]}" if days else ""
-            yield f"{site}: {len(days)} days{spans}"
+            yield f"{site}: {_counted(len(days), 'day')}{f', {days[0]} to {days[-1]}' if days else ''}"
         verb = "removed" if self.done else "would be removed"
-        yield f"{self.objects} objects with {self.bytes:,} bytes and {self.records} records {verb}"
+        objects, records = _counted(self.objects, "object"), _counted(self.records, "record")
+        yield f"{objects} with {self.bytes:,} bytes and {records} {verb}"
         if not self.done and any(self.days.values()):
             pairs = [(site, day) for site in self.days for day in (self.first, self.last)]
             command = shell_line(["backfill", "remove", *range_words(pairs), "--yes"])
@@ -97,6 +97,10 @@ def remove_days(gateway: Gateway, first: date, last: date, sites: Sequence[str],
                 gateway.remove(site, some)
     size = sum(stat.bytes for stat in stats.values())
     return Removal(first, last, days, len(stats), size, len(records), really)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _needs_quiet(gateway: Gateway) -> None:

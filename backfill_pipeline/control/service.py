@@ -309,7 +309,7 @@ class Control:
         """
         days = checked_days(self.settings, first, last, datetime.fromtimestamp(self._clock(), UTC))
         wanted = self._known(sites)
-        self._needs_daemon()
+        self.require_daemon()
         newest = self._made_way(force=force)
         skip, lost = ({}, Comparison()) if force else self.gateway.stored(wanted, days)
         skipped = sum(map(len, skip.values()))
@@ -332,13 +332,18 @@ class Control:
             wanted.setdefault(site, set()).add(day)
         sites, days = self._known(sorted(wanted)), sorted({day for _, day in site_days})
         checked_days(self.settings, days[0], days[-1], datetime.fromtimestamp(self._clock(), UTC))
-        self._needs_daemon()
+        self.require_daemon()
         newest = self._made_way(force=False)
         skip = {site: set(days) - wanted[site] for site in sites}
         backfill_id = self.gateway.launch(sites, days, skip=skip, after=newest or "the first", is_repair=True)
         return Started(backfill_id, days[0], days[-1], sites, len(days), len(site_days), 0)
 
-    def _needs_daemon(self) -> None:
+    def require_daemon(self) -> None:
+        """Check that Dagster's daemon runs.
+
+        Raises:
+            DaemonDownError: it does not.
+        """
         if not self.gateway.daemon_is_alive():
             raise DaemonDownError(
                 "Dagster's daemon gives no sign of life, so nothing would be fetched: start it with `backfill up` "
@@ -514,9 +519,11 @@ class Control:
             return replace(status, notes=(*status.notes, f"The objects were not compared with the store: {error}"))
         if not missing:
             return status
-        verb = "is" if len(missing) == 1 else "are"
+        what = (
+            "1 site-day was stored, and is" if len(missing) == 1 else f"{len(missing)} site-days were stored, and are"
+        )
         note = (
-            f"{len(missing)} site-days were stored, and {verb} now missing from the store or changed: "
+            f"{what} now missing from the store or changed: "
             f"{named_days(missing)}. To fetch them again, run: {repair_command(missing, self.settings.sites)}"
         )
         undone = {day for _, day in [*missing, *look.left]}
