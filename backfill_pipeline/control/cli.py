@@ -301,14 +301,14 @@ def verify(first: date, last: date, sites: tuple[str, ...], *, deep: bool, repai
         control.require_daemon()  # before objects are read, which may take long
     records = control.gateway.records((site, day) for site in wanted for day in days) if control else None
     report = verified(settings, wanted, days, deep=deep, recorded=records)
-    started = control.repair(report.wrong) if control and repair and report.wrong else None
+    launches = repair and bool(report.wrong)
+    for line in () if as_json else report.lines(with_repair=not launches):
+        echo(line)
+    started = control.repair(report.wrong) if control and launches else None
     if as_json:
         echo(json.dumps(report.facts() | ({"backfill_id": started.backfill_id} if started else {})))
-    else:
-        for line in report.lines(with_repair=started is None):
-            echo(line)
-        if started:
-            echo(f"{started.backfill_id}  {started.message}")
+    elif started:
+        echo(f"{started.backfill_id}  {started.message}")
     sys.exit(0 if report.is_good or (started and not report.foreign) else 1)
 
 
