@@ -15,7 +15,7 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, Self
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -257,7 +257,7 @@ class _Handler(BaseHTTPRequestHandler):
         start, end = _bounds(query)
         size = _choice(query, "page_size", PAGE_SIZE, 10_000, "Number of records per page")
         raw = query.get("raw_data", "false").lower() in ("true", "1")
-        struck = self.api.faults.strike(name)
+        struck = self.api.faults.strike(name, _day(start), _day(end - 1))
         self._before(struck, size)
         headers: dict[str, str] = {}
         source = self.api.world.window(name, start, end)
@@ -348,6 +348,10 @@ def _with_field(cursor: str) -> str:
     position = {"offset": fields["offset"], "timestamp": fields["timestamp"]}
     token = hashlib.sha256(json.dumps(position).encode()).hexdigest()[:8]
     return base64.b64encode(json.dumps({"token": token, **position}).encode()).decode()
+
+
+def _day(at_us: int) -> date:
+    return (_EPOCH + timedelta(microseconds=at_us)).date()
 
 
 def _bucketed(rows: Iterable[Sample]) -> Iterator[Sample]:

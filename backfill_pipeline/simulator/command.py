@@ -3,15 +3,21 @@
 Put here: its options and what it prints. Keep out: what is served (`app.py`).
 """
 
+import codecs
 import math
 import threading
+from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 
 import click
 
+from backfill_pipeline.errors import UsageError, quoted
 from backfill_pipeline.simulator.app import DEFAULT_KEY, Simulator
+from backfill_pipeline.simulator.exports import DecimalMark, replayed
 from backfill_pipeline.simulator.faults import KINDS, Fault
-from backfill_pipeline.simulator.world import World, demo_world, replayed
+from backfill_pipeline.simulator.timestamps import ORDERS, Order
+from backfill_pipeline.simulator.world import ScheduledSite, World, demo_world
 
 
 def finite(_context: click.Context, _param: click.Parameter, value: float) -> float:
@@ -21,12 +27,51 @@ def finite(_context: click.Context, _param: click.Parameter, value: float) -> fl
     return value
 
 
+class SiteDay(click.ParamType[tuple[str, date]]):
+    """A site and a day, as `SITE:YYYY-MM-DD`."""
+
+    name = "site:day"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, date]:
+        """Parse it."""
+        site, _, day = str(value).rpartition(":")
+        try:
+            return site, date.fromisoformat(day)
+        except ValueError:
+            self.fail(f"{value!r} is not SITE:YYYY-MM-DD", param, ctx)
+
+
+def text_encoding(_context: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Refuse an unknown encoding.
+
+    Raises:
+        click.BadParameter: Python has no text encoding of this name.
+    """
+    try:
+        if value is not None:
+            codecs.lookup(value)
+            "".encode(value)
+    except (LookupError, ValueError):
+        raise click.BadParameter(f"{value!r} is not a text encoding, such as utf-8, latin-1 or cp1252") from None
+    return value
+
+
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=8900, show_default=True, help="0: a free one.")
 @click.option(
     "--replay",
     type=click.Path(exists=True, path_type=Path),
     help="A wide CSV file, or a folder of them: first column a timestamp, one column per point.",
+)
+@click.option("--dates", type=click.Choice(list(ORDERS)), help="Order of day, month and year in an ambiguous export.")
+@click.option("--decimal", type=click.Choice(["comma", "point"]), help="Decimal mark of an ambiguous export.")
+@click.option("--encoding", callback=text_encoding, help="Encoding of an export that is neither UTF-8 nor UTF-16.")
+@click.option("--empty-day", "empty", type=SiteDay(), multiple=True, metavar="SITE:DAY", help="No samples on this day.")
+@click.option(
+    "--failing-day", "failing", type=SiteDay(), multiple=True, metavar="SITE:DAY", help="No request of this day works."
+)
+@click.option(
+    "--site-starts", "starts", type=SiteDay(), multiple=True, metavar="SITE:DAY", help="No samples before this day."
 )
 @click.option("--fault", "faults", multiple=True, help="KIND[:key=value,...]; `list` shows all kinds.")
 @click.option("--sites", type=click.IntRange(1, 1000), default=2, show_default=True, help="Seeded sites.")
@@ -46,6 +91,12 @@ def finite(_context: click.Context, _param: click.Parameter, value: float) -> fl
 def simulate(
     port: int,
     replay: Path | None,
+    dates: Order | None,
+    decimal: DecimalMark | None,
+    encoding: str | None,
+    empty: tuple[tuple[str, date], ...],
+    failing: tuple[tuple[str, date], ...],
+    starts: tuple[tuple[str, date], ...],
     faults: tuple[str, ...],
     sites: int,
     points: int,
@@ -56,6 +107,9 @@ def simulate(
     latency: float,
 ) -> None:
     """Serve an ACE API of one's own on loopback.
+
+    With --empty-day, --failing-day and --site-starts you see what the UI shows then. Sites without --replay are
+    demo-north, demo_south, demo_3 and so on.
 
     Example: backfill simulate --port 8900 --replay exports/ --fault truncate:share=0.1
     """
@@ -68,9 +122,16 @@ def simulate(
     except ValueError as error:
         raise click.UsageError(f"--fault: {error}") from None
     try:
-        world = replayed(replay) if replay else _world(sites, points, interval, seed)
-    except (ValueError, OSError) as error:
+        world = (
+            replayed(replay, dates=dates, decimal=decimal, encoding=encoding)
+            if replay
+            else _world(sites, points, interval, seed)
+        )
+    except UsageError as error:
         raise click.UsageError(f"--replay: {error}") from None
+    _require_sites(world, {"--empty-day": empty, "--failing-day": failing, "--site-starts": starts})
+    world = _scheduled(world, empty, starts)
+    struck += [Fault("message", site=site, day=day) for site, day in failing]
     try:
         simulator = Simulator(
             world,
@@ -87,6 +148,25 @@ def simulate(
         click.echo(f"ACE_API_URL={simulator.url}\nACE_API_KEY={key}\nACE_SITES={names}")
         click.echo("Serving until Ctrl-C.", err=True)
         threading.Event().wait()
+
+
+def _require_sites(world: World, options: Mapping[str, Sequence[tuple[str, date]]]) -> None:
+    names = [site.name for site in world.sites]
+    for option, site_days in options.items():
+        unknown = next((site for site, _ in site_days if site not in names), None)
+        if unknown is not None:
+            raise click.UsageError(f"{option}: there is no site {quoted(unknown)}; choose from {', '.join(names)}")
+
+
+def _scheduled(world: World, empty: Sequence[tuple[str, date]], starts: Sequence[tuple[str, date]]) -> World:
+    """The world with days without samples, and sites that start late."""
+    first = dict(starts)
+    return World(
+        [
+            ScheduledSite(site, first.get(site.name), frozenset(day for name, day in empty if name == site.name))
+            for site in world.sites
+        ]
+    )
 
 
 def _world(sites: int, points: int, interval: int, seed: int) -> World:

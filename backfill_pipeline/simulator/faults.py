@@ -9,7 +9,7 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
@@ -60,7 +60,7 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "retry_after": str,
     "every": int,
 }
-"""What a kind may take beyond `share`, `after`, `times` and `site`."""
+"""What a kind may take beyond `share`, `after`, `times`, `site` and `day`."""
 
 
 @dataclass
@@ -73,6 +73,7 @@ class Fault:
         after: how many sample requests pass before it may strike.
         times: how often it strikes at most.
         site: the site that it is for; all when None.
+        day: the UTC day that it is for, of requests that touch it; all when None.
         options: what else the kind takes.
     """
 
@@ -82,6 +83,7 @@ class Fault:
     times: int | None = None
     site: str | None = None
     options: dict[str, str] = field(default_factory=dict)
+    day: date | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Fault":
@@ -103,16 +105,17 @@ class Fault:
             share, after = float(options.pop("share", "1")), int(options.pop("after", "0"))
             times = int(options.pop("times")) if "times" in options else None
             site = options.pop("site", None)
+            day = date.fromisoformat(options.pop("day")) if "day" in options else None
             numbers = [OPTIONS[key](value) for key, value in options.items() if key in OPTIONS]
         except ValueError:
-            raise ValueError(f"a part of fault {text!r} is no number") from None
+            raise ValueError(f"a part of fault {text!r} is not a number, or not a day as YYYY-MM-DD") from None
         if not 0 <= share <= 1 or after < 0 or (times or 0) < 0 or not all(map(_fits, numbers)):
             raise ValueError(f"a part of fault {text!r} is out of bounds: share is 0 to 1, the others from 0 on")
         unknown = next((key for key in options if key not in OPTIONS), None)
         if unknown is not None:
-            known = ", ".join(("share", "after", "times", "site", *OPTIONS))
+            known = ", ".join(("share", "after", "times", "site", "day", *OPTIONS))
             raise ValueError(f"fault {kind!r} takes no {unknown!r}; choose from {known}")
-        return cls(kind, share, after, times, site, options)
+        return cls(kind, share, after, times, site, options, day)
 
 
 class Faults:
@@ -126,15 +129,16 @@ class Faults:
         self._struck = [0] * len(faults)
         self.last_row: dict[str, Any] | None = None
 
-    def strike(self, site: str) -> list[Fault]:
-        """The faults that strike the next sample request."""
+    def strike(self, site: str, first: date, last: date) -> list[Fault]:
+        """The faults that strike the next sample request, which is for samples of `first` to `last`."""
         with self._lock:
             self._asked += 1
             found = []
             for number, fault in enumerate(self._faults):
                 chosen = self._rng.random() < fault.share
                 spent = fault.times is not None and self._struck[number] >= fault.times
-                if chosen and not spent and self._asked > fault.after and fault.site in (None, site):
+                is_meant = fault.site in (None, site) and (fault.day is None or first <= fault.day <= last)
+                if chosen and not spent and self._asked > fault.after and is_meant:
                     self._struck[number] += 1
                     found.append(fault)
             return found

@@ -1,11 +1,10 @@
-"""The worlds that the simulator serves: seeded sites, or real exports replayed.
+"""The worlds that the simulator serves: seeded sites, or sites whose samples are given.
 
 A day's rows depend on the seed, the site and the day alone, so that any day can be made again without state. Put here:
-which sites, points and samples there are, and the truth that a day's object should hold. Keep out: HTTP (`app.py`) and
-what goes wrong on the way (`faults.py`).
+which sites, points and samples there are, and the truth that a day's object should hold. Keep out: HTTP (`app.py`),
+exports (`exports.py`) and what goes wrong on the way (`faults.py`).
 """
 
-import csv
 import json
 import math
 import random
@@ -15,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Protocol
 
 Sample = tuple[int, str, str]
@@ -204,6 +202,41 @@ class TableSite:
 
 
 @dataclass(frozen=True)
+class ScheduledSite:
+    """A site that starts on a day, or has days without samples, to rehearse both.
+
+    Attributes:
+        site: whose samples the other days have.
+        first_day: no samples before; None: as the site has them.
+        empty_days: days without any sample.
+    """
+
+    site: Site
+    first_day: date | None = None
+    empty_days: frozenset[date] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """The site's name."""
+        return self.site.name
+
+    @property
+    def archived(self) -> bool:
+        """Whether the site is archived."""
+        return bool(getattr(self.site, "archived", False))
+
+    def points(self) -> list[dict[str, Any]]:
+        """The site's points."""
+        return self.site.points()
+
+    def samples(self, day: date) -> Sequence[Sample]:
+        """The site's samples of the day, unless it has none by schedule."""
+        if day in self.empty_days or (self.first_day is not None and day < self.first_day):
+            return ()
+        return self.site.samples(day)
+
+
+@dataclass(frozen=True)
 class World:
     """All sites of one key."""
 
@@ -245,62 +278,6 @@ class World:
             if math.isfinite(number):
                 kept[(point.encode(), at // 1000)] = (at // 1000, point, number)
         return [kept[key] for key in sorted(kept)]
-
-
-def replayed(path: Path) -> World:
-    """A world of real exports: each wide CSV file is a site, named like the file.
-
-    The first column is a timestamp, taken as UTC when it names no zone; every other column is a point, its header
-    kept to the letter. A cell's text is sent as it stands; a blank cell is a null value.
-
-    Args:
-        path: one file, or a folder of them.
-
-    Raises:
-        ValueError: a file has no such form; the message says where.
-    """
-    files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
-    if not files:
-        raise ValueError(f"{path} holds no CSV file")
-    return World([_replayed(file) for file in files])
-
-
-def _replayed(path: Path) -> TableSite:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = csv.reader(file)
-        header = next(lines, [])
-        names = header[1:]
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"{path}: the first line must name a timestamp column, then different points")
-        rows: list[Sample] = []
-        for number, cells in enumerate(lines, 2):
-            if not any(cell.strip() for cell in cells):
-                continue
-            at = _instant(cells[0])
-            if at is None:
-                raise ValueError(f"{path}, line {number}: {cells[0]!r} is no timestamp")
-            rows += [
-                (at, name, json.dumps(cell) if cell.strip() else "null")
-                for name, cell in zip(names, cells[1:], strict=False)
-            ]
-    return TableSite(path.stem, rows, frozenset(names))
-
-
-def _instant(text: str) -> int | None:
-    text = text.strip()
-    for form in ("%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%m/%d/%y %H:%M"):
-        try:
-            found = datetime.strptime(text, form).replace(tzinfo=UTC)
-        except ValueError:
-            continue
-        return (found - _EPOCH) // timedelta(microseconds=1)
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    if found.tzinfo is None:
-        found = found.replace(tzinfo=UTC)
-    return (found - _EPOCH) // timedelta(microseconds=1)
 
 
 def demo_world(sites: Mapping[str, int], *, interval_s: int = 300, seed: int = 1) -> World:

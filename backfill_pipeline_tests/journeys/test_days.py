@@ -11,8 +11,9 @@ from backfill_pipeline.orchestration.build import build_defs
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.simulator.app import Simulator
+from backfill_pipeline.simulator.exports import replayed
 from backfill_pipeline.simulator.faults import Fault
-from backfill_pipeline.simulator.world import SiteSpec, World, replayed
+from backfill_pipeline.simulator.world import SiteSpec, World
 from backfill_pipeline_tests.builders import listed
 
 EXPORT_DAYS = [date(2024, 2, 28), date(2024, 2, 29), date(2024, 3, 1)]

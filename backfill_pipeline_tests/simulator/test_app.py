@@ -8,8 +8,9 @@ import pytest
 import requests
 
 from backfill_pipeline.simulator.app import PAGE_SIZE, Simulator
+from backfill_pipeline.simulator.exports import replayed
 from backfill_pipeline.simulator.faults import KINDS, Fault
-from backfill_pipeline.simulator.world import SiteSpec, TableSite, World, midnight_us, replayed
+from backfill_pipeline.simulator.world import ScheduledSite, SiteSpec, TableSite, World, midnight_us
 from backfill_pipeline_tests.services import HANGS_S
 
 DAY = date(2025, 3, 1)
@@ -181,29 +182,29 @@ def test_any_day_can_be_made_again_without_state():
 def test_an_export_is_served_to_the_letter(serve, tmp_path):
     """Headers keep colons and spaces, cells their text, blank cells are null values; the file's name is the site's."""
     (tmp_path / "My Site.csv").write_text(
-        "Datetime,AHU: Temp ,Fan,Odd\n9/11/2017 0:00,72.29,,on\n9/11/2017 0:01,-0.04,1,\n", encoding="utf-8"
+        "Datetime,AHU: Temp ,Fan,Odd\n9/13/2017 0:00,72.29,,on\n9/13/2017 0:01,-0.04,1,\n", encoding="utf-8"
     )
     world = replayed(tmp_path)
     ask = serve(world)
-    window = {"start_time": "2017-09-11T00:00:00Z", "end_time": "2017-09-12T00:00:00Z"}
+    window = {"start_time": "2017-09-13T00:00:00Z", "end_time": "2017-09-14T00:00:00Z"}
     rows = ask("/sites/My%20Site/timeseries/paginated", raw_data="true", **window).json()["point_samples"]
     assert [(row["time"], row["name"], row["value"]) for row in rows] == [
-        ("2017-09-11T00:00:00", "AHU: Temp ", "72.29"),
-        ("2017-09-11T00:00:00", "Fan", None),
-        ("2017-09-11T00:00:00", "Odd", "on"),
-        ("2017-09-11T00:01:00", "AHU: Temp ", "-0.04"),
-        ("2017-09-11T00:01:00", "Fan", "1"),
-        ("2017-09-11T00:01:00", "Odd", None),
+        ("2017-09-13T00:00:00", "AHU: Temp ", "72.29"),
+        ("2017-09-13T00:00:00", "Fan", None),
+        ("2017-09-13T00:00:00", "Odd", "on"),
+        ("2017-09-13T00:01:00", "AHU: Temp ", "-0.04"),
+        ("2017-09-13T00:01:00", "Fan", "1"),
+        ("2017-09-13T00:01:00", "Odd", None),
     ]
-    minute = 1505088000000
-    assert world.truth("My Site", date(2017, 9, 11)) == [
+    minute = 1505260800000
+    assert world.truth("My Site", date(2017, 9, 13)) == [
         (minute, "AHU: Temp ", 72.29),
         (minute + 60_000, "AHU: Temp ", -0.04),
         (minute + 60_000, "Fan", 1.0),
     ]
 
 
-@pytest.mark.parametrize("text", ["nonsense", "truncate:share", "truncate:share=x"])
+@pytest.mark.parametrize("text", ["nonsense", "truncate:share", "truncate:share=x", "message:day=2025-02-30"])
 def test_a_fault_that_makes_no_sense_is_refused(text):
     """Unknown kinds and broken options are errors, not silence."""
     with pytest.raises(ValueError):
@@ -259,3 +260,33 @@ def test_pages_above_a_size_can_be_refused(serve):
         path = "/sites/north/timeseries/paginated"
         assert ask(path, page_size=5000, **WINDOW).status_code == status
         assert ask(path, page_size=1000, **WINDOW).status_code == 200
+
+
+def test_a_fault_strikes_one_day_of_one_site(serve):
+    """Requests that touch the day of the site are answered otherwise, all others as without the fault."""
+    world = World([SiteSpec("north", 5), SiteSpec("south", 5)])
+    ask = serve(world, faults=[Fault.parse("message:site=north,day=2025-03-02")])
+
+    def has_samples(site, start, end):
+        bounds = {"start_time": f"2025-03-{start}Z", "end_time": f"2025-03-{end}Z"}
+        return "point_samples" in ask(f"/sites/{site}/timeseries/paginated", raw_data="true", **bounds).json()
+
+    assert has_samples("north", "01T00:00:00", "02T00:00:00")
+    assert not has_samples("north", "02T00:00:00", "02T01:00:00")
+    assert not has_samples("north", "02T23:00:00", "03T00:00:00")
+    assert not has_samples("north", "01T00:00:00", "04T00:00:00")
+    assert has_samples("north", "03T00:00:00", "04T00:00:00")
+    assert has_samples("south", "02T00:00:00", "03T00:00:00")
+
+
+def test_a_site_may_start_late_and_have_empty_days():
+    """No rows on these days, in every window; the points and the other days are the site's."""
+    site = SiteSpec("north", 5)
+    world = World([ScheduledSite(site, date(2025, 3, 2), frozenset({date(2025, 3, 4)}))])
+    days = [date(2025, 3, number) for number in range(1, 6)]
+    assert [bool(world.truth("north", day)) for day in days] == [False, True, True, False, True]
+    assert world.truth("north", days[1]) == World([site]).truth("north", days[1])
+    assert {at // 86_400_000_000 for at, *_ in world.window("north", midnight_us(days[0]), midnight_us(days[4]))} == {
+        midnight_us(day) // 86_400_000_000 for day in days[1:3]
+    }
+    assert world.sites[0].points() == site.points()
