@@ -18,7 +18,8 @@
     |   +-- StoreRefusedError   no such bucket, no permission, wrong endpoint, clock skew, disk full     exit code 2
     |   +-- DamagedObjectError  an object is not what was put there
     |   +-- DatabaseLockedError another process keeps a SQLite file of Dagster's storage locked     exit code 2
-    |   `-- BudgetLostError     the request budget's server does not answer: nothing may be sent     exit code 2
+    |   +-- BudgetLostError     the request budget's server does not answer: nothing may be sent     exit code 2
+    |   `-- ApiDownError        the API has not answered for as long as an outage may last
     `-- TransientError          trying again may help; may carry how long to wait first
         +-- PageFailedError     one page did not arrive whole: cut, slow, 5xx, HTML, not JSON
         +-- ThrottledError      429, or a Retry-After: every process that shares the key waits
@@ -165,11 +166,16 @@ class DatabaseLockedError(PermanentError):
     """Another process keeps a SQLite file of Dagster's storage locked."""
 
 
+class ApiDownError(PermanentError):
+    """The API has not answered for as long as an outage may last (ACE_OUTAGE_MINUTES)."""
+
+
 class TransientError(BackfillError):
     """Trying again may help.
 
     Attributes:
         retry_after: seconds that the other side asked us to wait, or None when it did not say.
+        is_outage: whether it looks as if the server was down: no byte of an answer, or a proxy's word that it is.
     """
 
     def __init__(
@@ -183,6 +189,7 @@ class TransientError(BackfillError):
     ) -> None:
         super().__init__(message, hint=hint, site=site, day=day)
         self.retry_after = retry_after
+        self.is_outage = False
 
 
 class PageFailedError(TransientError):

@@ -168,6 +168,13 @@ class Settings(BaseModel):
         alias="ACE_MAX_PAGE_SIZE",
         description=f"the largest page the client may ask for: one of {', '.join(map(str, PAGE_SIZES))}",
     )
+    outage_minutes: float = Field(
+        60,
+        ge=0,
+        le=10_000,
+        alias="ACE_OUTAGE_MINUTES",
+        description="how long a run waits while the API does not answer at all, until its days fail; 0: not at all",
+    )
     max_windows: int = Field(
         8,
         ge=1,

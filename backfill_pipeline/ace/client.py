@@ -5,6 +5,7 @@ of sample pages (`ace/decode.py`), the budget (`ace/budget.py`), and the order i
 (`ace/fetch.py`). Lists are retried here, by `ace/retry.py`; a page of samples is not: its walk decides how.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -27,12 +28,14 @@ from requests.adapters import HTTPAdapter
 from backfill_pipeline import __version__
 from backfill_pipeline.ace.budget import Budget, open_budget
 from backfill_pipeline.ace.decode import Body, decode_page, parsed
+from backfill_pipeline.ace.outage import OUTAGE_FAULTS, OUTAGE_STATUSES, AnsweredBefore, OutageGate, Report
 from backfill_pipeline.ace.retry import Retries
 from backfill_pipeline.core.backoff import Backoff, retry_after_s
 from backfill_pipeline.core.catalogue import PointSpan, described
 from backfill_pipeline.core.day import DAY_S, Window, iso
 from backfill_pipeline.core.rows import Page
 from backfill_pipeline.core.text import printable
+from backfill_pipeline.core.transport import classify
 from backfill_pipeline.errors import (
     ContractError,
     KeyRefusedError,
@@ -40,6 +43,7 @@ from backfill_pipeline.errors import (
     RequestRefusedError,
     SiteRefusedError,
     ThrottledError,
+    TransientError,
 )
 from backfill_pipeline.settings import Settings
 
@@ -121,6 +125,7 @@ class AceClient:
         clock: seconds, monotonic; for deadlines.
         patience: factor on all time-outs.
         now: Unix seconds; when a list was fetched.
+        outage: where requests wait while the API is down; by default they do not.
     """
 
     def __init__(
@@ -133,6 +138,7 @@ class AceClient:
         clock: Callable[[], float] = time.monotonic,
         patience: float = 1.0,
         now: Callable[[], float] = time.time,
+        outage: OutageGate | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self.budget = budget
@@ -142,6 +148,7 @@ class AceClient:
         self._clock = clock
         self._patience = patience
         self._now = now
+        self.outage = outage or OutageGate()
         self._local = threading.local()
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
         self._proved = False  # whether any answer has shown that the key is good
@@ -218,7 +225,7 @@ class AceClient:
 
     @property
     def waited(self) -> float:
-        """Seconds that this thread's last request waited for the budget."""
+        """Seconds that this thread's last request waited for the budget, and for an outage to end."""
         return getattr(self._local, "waited", 0.0)
 
     def clock_ahead(self, now: Callable[[], float] = time.time) -> float | None:
@@ -291,10 +298,40 @@ class AceClient:
     def _get(
         self, path: str, query: Mapping[str, str], what: str, *, rows: int, most: int, no_data_is_empty: bool
     ) -> tuple[int, Body]:
-        """Send one request, within the budget; its status (200, or 404 where that means no data) and body."""
+        """Get an answer to one request: its status (200, or 404 where that means no data) and body.
+
+        While the API is down the request waits, and is sent again once the API answers: that is not a failure of it.
+        """
+        began, lost = self._clock(), 0.0
+        while True:
+            ended = self.outage.wait()
+            lost = self._clock() - began
+            try:
+                answer = self._sent(path, query, what, rows=rows, most=most, no_data_is_empty=no_data_is_empty)
+            except TransientError as error:
+                if not self.outage.rides_out(error, self._probe, ended):
+                    raise
+            else:
+                self._local.waited += lost
+                self.outage.answered()
+                return answer
+
+    def _probe(self) -> None:
+        """Send the smallest useful request. Any answer shows that the API is there, whatever it says.
+
+        Raises:
+            TransientError: the API does not answer.
+        """
+        with contextlib.suppress(KeyRefusedError, SiteRefusedError, RequestRefusedError):
+            self._sent("/sites/", {"per_page": "2"}, "the API", rows=2, most=2 * _ITEM_BYTES, no_data_is_empty=False)
+
+    def _sent(
+        self, path: str, query: Mapping[str, str], what: str, *, rows: int, most: int, no_data_is_empty: bool
+    ) -> tuple[int, Body]:
+        """Send one request, within the budget."""
         self._local.waited = self.budget.acquire()
         read_s = (30 + rows * 0.0005) * self._patience
-        started = self._clock()
+        started, begun = self._clock(), False
         try:
             with self._session().get(
                 self.url + path,
@@ -304,13 +341,20 @@ class AceClient:
                 allow_redirects=False,
                 stream=True,
             ) as answer:
+                begun = True
                 body = self._body(answer, most=most + 1_000_000, until=started + 2 * read_s)
                 status, headers = answer.status_code, answer.headers
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise PageFailedError(f"{what}: {_cause(error)}") from error
+            failed = PageFailedError(f"{what}: {_cause(error)}")
+            failed.is_outage = not begun and classify(error).kind in OUTAGE_FAULTS
+            raise failed from error
         if len(self._key) >= _LONG_KEY and self._key in body:  # an error may show part of any answer
             body = body.replace(self._key, b"(the key)")
-        return self._judged(status, headers, body, what, no_data_is_empty=no_data_is_empty)
+        try:
+            return self._judged(status, headers, body, what, no_data_is_empty=no_data_is_empty)
+        except TransientError as error:
+            error.is_outage = status in OUTAGE_STATUSES
+            raise
 
     def _judged(
         self, status: int, headers: Mapping[str, str], body: Body, what: str, *, no_data_is_empty: bool
@@ -395,6 +439,8 @@ def open_client(
     log: Callable[[str], None] = to_stderr,
     backoff: Backoff | None = None,
     longest_s: float = math.inf,
+    outage_minutes: float = 0.0,
+    report: Report = lambda _since: None,
 ) -> AceClient:
     """A client as the settings describe it, with the shared budget opened.
 
@@ -404,6 +450,8 @@ def open_client(
         log: takes a line before each wait: for a retry, or for the budget.
         backoff: how often lists are tried; the usual way when None.
         longest_s: a longer wait for the budget raises `WaitTooLongError`, in seconds.
+        outage_minutes: how long requests wait while the API is down; 0: they fail at once.
+        report: told since when the API has not answered, and (None) when it answers again.
     """
     key = settings.require_key()
     stop = stop or threading.Event()
@@ -416,7 +464,12 @@ def open_client(
         log=log,
         longest_s=longest_s,
     )
-    return AceClient(settings.api_url, key, budget, retries=Retries(backoff or Backoff(), stop, log=log))
+    before = AnsweredBefore(settings.private, settings.api_url)
+    outage = OutageGate(
+        minutes=outage_minutes, answered=bool(before), remember=before.keep, stop=stop, log=log, report=report
+    )
+    retries = Retries(backoff or Backoff(), stop, log=log)
+    return AceClient(settings.api_url, key, budget, retries=retries, outage=outage)
 
 
 def key_id(key: str) -> str:

@@ -46,6 +46,7 @@ from backfill_pipeline.core.paging import BELIEVED, Walk
 from backfill_pipeline.core.rows import Counts, DayRows, Example, Page
 from backfill_pipeline.core.windows import FEW, HANDS, DayPlan, SitePace
 from backfill_pipeline.errors import (
+    ApiDownError,
     BackfillError,
     BudgetLostError,
     ContractError,
@@ -64,7 +65,7 @@ AHEAD = 2
 MOST_REQUESTS = 12
 """Requests at one place of a walk, failed ones included, where answers arrive but bring no new row."""
 
-_STOPS_ALL = (KeyRefusedError, SiteRefusedError, BudgetLostError, StoppedError)
+_STOPS_ALL = (ApiDownError, KeyRefusedError, SiteRefusedError, BudgetLostError, StoppedError)
 
 
 @dataclass(frozen=True)

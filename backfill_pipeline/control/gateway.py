@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from enum import StrEnum
 from functools import cached_property
 from threading import Lock
@@ -36,7 +36,7 @@ from backfill_pipeline.errors import AlreadyRunningError, SettingError
 from backfill_pipeline.orchestration.adopt import Adopted, adopt
 from backfill_pipeline.orchestration.failures import observed_error
 from backfill_pipeline.orchestration.home import see_postgres
-from backfill_pipeline.orchestration.partitions import PREFIX, asset_key, day_partitions, site_of
+from backfill_pipeline.orchestration.partitions import API_DOWN_TAG, PREFIX, asset_key, day_partitions, site_of
 from backfill_pipeline.orchestration.past import covered
 from backfill_pipeline.orchestration.records import compare_records, read_records, remove_records, removed_day
 from backfill_pipeline.settings import Settings
@@ -314,6 +314,17 @@ class Gateway:
             self.instance.update_backfill(found.with_status(BulkActionStatus.CANCELING))  # type: ignore[no-untyped-call]
         # The daemon does the same at its next turn, and marks the end; asked here, runs hear of it at once.
         cancel_backfill_runs_and_cancellation_complete(self.instance, backfill_id, logging.getLogger(__name__))
+
+    def api_down_since(self, backfill_id: str | None = None) -> datetime | None:
+        """Since when the API has not answered a run that waits for it, aware; None when no run waits.
+
+        Args:
+            backfill_id: look at the runs of this backfill; None: at every run.
+        """
+        tags = {BACKFILL_ID_TAG: backfill_id} if backfill_id else None
+        runs = self.instance.get_runs(dg.RunsFilter(tags=tags, statuses=[dg.DagsterRunStatus.STARTED]))
+        since = [text for run in runs if (text := run.tags.get(API_DOWN_TAG))]
+        return min(map(datetime.fromisoformat, since), default=None)
 
     def failed_runs(self, backfill: Backfill) -> list[FailedRun]:
         """The runs of a backfill that failed, newest first; days that another run of it still fetches are left out."""

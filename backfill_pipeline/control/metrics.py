@@ -125,6 +125,10 @@ class _Figures(Collector):
             yield GaugeMetricFamily("backfill_budget_used", about, value=float(used))
         alive = gateway.daemon_is_alive()
         yield GaugeMetricFamily("backfill_daemon_alive", "1: Dagster's daemon gives signs of life", value=float(alive))
+        down = gateway.api_down_since()
+        silent = 0.0 if down is None else max(0.0, (datetime.now(UTC) - down).total_seconds())
+        about = "Seconds since the API has not answered a run that waits for it; 0: no run waits"
+        yield GaugeMetricFamily("backfill_api_down_seconds", about, value=silent)
         if not self.of_all:
             return  # the newest backfill would be read with all its sites
         status = self.control.status(compare=False)

@@ -577,6 +577,12 @@ class Control:
         stored = [event for one, event in {**before, **own}.items() if one in asked]
         at = [event.at for event in [*own.values(), *failed.values()]]
         notes = []
+        down = self.gateway.api_down_since(backfill.id) if word == "in_progress" or ending else None
+        if down is not None:
+            notes.append(
+                f"The API has not answered since {down:%Y-%m-%d %H:%M:%S} UTC. The run waits for it, for up to "
+                f"{self.settings.outage_minutes:g} minutes (ACE_OUTAGE_MINUTES), then goes on where it was."
+            )
         if lost:
             died = all(self.gateway.why_failed(run_id)[1] for run_id in set(lost.values()))
             why = "their run's process ended" if died else "their run ended with an error before it fetched them"
@@ -598,7 +604,9 @@ class Control:
             rows=sum(event.rows for event in stored),
             started=backfill.started,
             updated=max([backfill.started, *at, *([backfill.ended] if backfill.ended else [])]),
-            estimated_end=_estimate(backfill, word, sorted(event.at for event in own.values()), len(waiting), now),
+            estimated_end=None
+            if down is not None
+            else _estimate(backfill, word, sorted(event.at for event in own.values()), len(waiting), now),
             ending=ending,
             requests=sum(event.number("requests") for event in own.values()),
             bytes=sum(event.number("bytes") for event in own.values()),

@@ -26,7 +26,14 @@ from backfill_pipeline.orchestration.exposed_secrets import exposed_secrets
 from backfill_pipeline.orchestration.failures import Failures
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.logs import about
-from backfill_pipeline.orchestration.partitions import asset_key, day_partitions, days_of, output_name, site_of
+from backfill_pipeline.orchestration.partitions import (
+    API_DOWN_TAG,
+    asset_key,
+    day_partitions,
+    days_of,
+    output_name,
+    site_of,
+)
 from backfill_pipeline.orchestration.records import newest_record
 from backfill_pipeline.orchestration.resources import AceResource
 from backfill_pipeline.orchestration.stored_check import stored_evaluations
@@ -168,6 +175,7 @@ class _Run:
                     left=self._record_late,
                     skip=self.skip,
                     describe=self._describe,
+                    outage=self._outage,
                 )
             except BackfillError as error:
                 self.failures.end_backfill(str(error))
@@ -176,6 +184,16 @@ class _Run:
         if self.told and not self.rows:
             self.context.log.warning(no_rows(self.samples))
         self.failures.raise_if_any()
+
+    def _outage(self, since: datetime | None) -> None:
+        """Show on the run since when the API has not answered; `backfill status`, `/metrics` and the UI read the tag."""
+        try:
+            text = "" if since is None else since.isoformat(timespec="seconds")
+            self.context.instance.add_run_tags(self.context.run_id, {API_DOWN_TAG: text})
+            if since is not None:
+                self.context.log.warning(f"the API has not answered since {since:%Y-%m-%d %H:%M:%S} UTC; the run waits")
+        except Exception as error:  # noqa: BLE001 - a tag that cannot be written must not end the wait
+            self.context.log.warning(f"the run cannot be tagged with the outage of the API: {error}")
 
     def _describe(self, points: PointList) -> None:
         """Update the points' catalogue; derived data, so that a store that refuses it costs no day."""

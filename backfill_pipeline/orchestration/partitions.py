@@ -15,6 +15,9 @@ from backfill_pipeline.settings import Settings
 
 PREFIX = "timeseries"
 
+API_DOWN_TAG = "backfill/api_down_since"
+"""Tag of a run that waits for the API: since when it has not answered, in UTC; empty once it answers again."""
+
 _FORBIDDEN = re.compile(r"^\.|__|[^A-Za-z0-9_.-]")
 _ESCAPED = re.compile(r"__([0-9a-f]+)_")
 

@@ -14,6 +14,7 @@ from pydantic import PrivateAttr
 
 from backfill_pipeline.ace.client import PointList, open_client
 from backfill_pipeline.ace.fetch import Fetcher
+from backfill_pipeline.ace.outage import Report
 from backfill_pipeline.core.rows import DayRows
 from backfill_pipeline.orchestration.work import Failed, Fetches, Stored, Work
 from backfill_pipeline.settings import Settings
@@ -30,19 +31,22 @@ class AceResource(dg.ConfigurableResource[None]):
     settings: dg.ResourceDependency[Settings]
     _begun: list[tuple[Work, Callable[[Stored | Failed], None]]] = PrivateAttr(default_factory=list)
 
-    def fetcher(self, *, stop: threading.Event, log: Callable[[str], None]) -> Fetches:
+    def fetcher(
+        self, *, stop: threading.Event, log: Callable[[str], None], outage: Report = lambda _since: None
+    ) -> Fetches:
         """A fetcher of whole days; finished windows are kept in the private folder.
 
         Args:
             stop: once set, no further request leaves and waits end.
             log: takes a line for each window, and for each failure that is tried again.
+            outage: told since when the API has not answered, and (None) when it answers again.
 
         Raises:
             SettingError: no key is set, or the budget cannot be opened.
         """
         settings = self.settings
         return Fetcher(
-            open_client(settings, stop=stop, log=log),
+            open_client(settings, stop=stop, log=log, outage_minutes=settings.outage_minutes, report=outage),
             spool=settings.private / "spool",
             max_page_size=settings.max_page_size,
             max_windows=settings.max_windows,
@@ -61,6 +65,7 @@ class AceResource(dg.ConfigurableResource[None]):
         left: Callable[[Stored | Failed], None],
         skip: Mapping[str, Collection[date]] | None = None,
         describe: Callable[[PointList], None] = lambda _points: None,
+        outage: Report = lambda _since: None,
     ) -> Work:
         """Begin to fetch and store days.
 
@@ -72,12 +77,13 @@ class AceResource(dg.ConfigurableResource[None]):
             left: takes each result that nobody has taken when the run ends.
             skip: by site, days to leave out.
             describe: takes the list of points of each site of which a day was stored.
+            outage: told since when the API has not answered, and (None) when it answers again.
 
         Raises:
             SettingError: no key is set, or the budget cannot be opened.
         """
         stop = threading.Event()
-        fetcher = self.fetcher(stop=stop, log=log)
+        fetcher = self.fetcher(stop=stop, log=log, outage=outage)
         work = Work(
             fetcher,
             put,

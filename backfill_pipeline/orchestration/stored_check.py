@@ -52,7 +52,7 @@ def stored_evaluations(
                 yield from verdict.evaluations(
                     site, day, severity(settings), of=newest_record(context.instance, site, day)
                 )
-        if not by_day:
+        if days and not by_day:  # without a recorded day nothing was compared, so that nothing has passed
             yield dg.AssetCheckEvaluation(
                 asset_key=asset_key(site),
                 check_name=CHECK,

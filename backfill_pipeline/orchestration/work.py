@@ -24,6 +24,7 @@ from backfill_pipeline.core.layout import object_key
 from backfill_pipeline.core.quality import Quality, quality
 from backfill_pipeline.core.rows import Counts, DayRows
 from backfill_pipeline.errors import (
+    ApiDownError,
     BackfillError,
     BudgetLostError,
     KeyRefusedError,
@@ -33,7 +34,7 @@ from backfill_pipeline.errors import (
 )
 from backfill_pipeline.storage.days import StoredDay
 
-STOPS_ALL = (KeyRefusedError, StoreRefusedError, BudgetLostError, SettingError)
+STOPS_ALL = (ApiDownError, KeyRefusedError, StoreRefusedError, BudgetLostError, SettingError)
 """Errors that every further day would meet as well."""
 
 _LOOK_S = 0.5

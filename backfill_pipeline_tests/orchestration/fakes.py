@@ -65,7 +65,7 @@ class FakeAce(AceResource):
 
     source: dg.ResourceDependency[FakeFetcher]
 
-    def fetcher(self, *, stop, log):
+    def fetcher(self, *, stop, log, outage=None):
         return self.source
 
 

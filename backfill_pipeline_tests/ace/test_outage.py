@@ -1,0 +1,151 @@
+"""Rules of an outage: it is told from a page that is too large, all requests wait, one thread probes, no day fails."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from backfill_pipeline.ace.outage import LONGEST_PROBE_S, AnsweredBefore, OutageGate
+from backfill_pipeline.errors import ApiDownError, PageFailedError, StoppedError
+
+
+class Time:
+    """A clock that moves when something waits, and a stop that can be set at an instant."""
+
+    def __init__(self, stop_at=float("inf")):
+        self.now, self.stop_at, self.waits = 1_000.0, stop_at, []
+
+    def __call__(self):
+        return self.now
+
+    def wait(self, seconds):
+        self.waits.append(seconds)
+        self.now += seconds
+        return self.is_set()
+
+    def is_set(self):
+        return self.now >= self.stop_at
+
+
+def down(message="the connection was refused"):
+    error = PageFailedError(message)
+    error.is_outage = True
+    return error
+
+
+def gate_at(time, **options):
+    told = []
+    options = {"minutes": 60, "answered": True} | options
+    return OutageGate(stop=time, now=time, clock=time, report=told.append, **options), told
+
+
+def probe_until(time, until):
+    """A probe that fails until an instant; the instants at which it was sent."""
+    sent = []
+
+    def probe():
+        sent.append(time.now)
+        if time.now < until:
+            raise down()
+
+    return probe, sent
+
+
+def test_an_outage_is_waited_out_with_probes_at_growing_distances():
+    """While the API is down, it is probed after 5, 10, 20, 40 and then every 60 seconds; then requests go on."""
+    time = Time()
+    gate, told = gate_at(time)
+    probe, sent = probe_until(time, 1_000 + 30 * 60)
+    assert gate.rides_out(down(), probe)
+    assert time.waits[:5] == [5, 10, 20, 40, 60]
+    assert set(time.waits[4:]) == {LONGEST_PROBE_S}
+    assert len(sent) < 40
+    assert [since and since.timestamp() for since in told] == [1_000.0, None]
+
+
+def test_a_request_that_fails_while_the_probe_is_answered_fails_for_its_own_reason():
+    """When the smallest request is answered at once, a failed page is a page too large and not an outage."""
+    time = Time()
+    gate, told = gate_at(time)
+    assert not gate.rides_out(down(), lambda: None)
+    assert (told, time.waits) == ([], [])
+
+
+@pytest.mark.parametrize("options", [{"answered": False}, {"minutes": 0}])
+def test_an_api_that_never_answered_fails_at_once(options):
+    """A URL that never answered is a wrong setting: the request fails without a probe."""
+    time = Time()
+    gate, _ = gate_at(time, **options)
+    assert not gate.rides_out(down(), lambda: pytest.fail("probed"))
+
+
+def test_a_failure_with_an_answer_is_not_an_outage():
+    """A page that was cut, or an HTTP 500, is not probed."""
+    gate, _ = gate_at(Time())
+    assert not gate.rides_out(PageFailedError("cut"), lambda: pytest.fail("probed"))
+
+
+def test_an_outage_that_lasts_too_long_fails_with_its_length():
+    """After ACE_OUTAGE_MINUTES the request fails, and the error says since when the API has not answered."""
+    time = Time()
+    gate, told = gate_at(time, minutes=10)
+    with pytest.raises(ApiDownError, match="for 10 minutes"):
+        gate.rides_out(down(), probe_until(time, float("inf"))[0])
+    assert time.now == pytest.approx(1_000 + 600)
+    assert told[-1] is None
+
+
+def test_a_cancel_ends_the_wait():
+    """A stop while the API is down ends the wait at the next moment."""
+    time = Time(stop_at=1_100)
+    gate, _ = gate_at(time)
+    with pytest.raises(StoppedError):
+        gate.rides_out(down(), probe_until(time, float("inf"))[0])
+    assert time.now < 1_200
+
+
+def test_threads_wait_together_and_one_probes():
+    """Of many requests that fail at once, one thread probes and the others wait for what it finds."""
+    answers, lock, sent = threading.Event(), threading.Lock(), []
+    gate = OutageGate(minutes=1, answered=True)
+    gate._stop = Ticks(answers, after=3)
+
+    def probe():
+        with lock:
+            sent.append(threading.get_ident())
+        if not answers.is_set():
+            raise down()
+
+    with ThreadPoolExecutor(8) as pool:
+        ridden = list(pool.map(lambda _: gate.rides_out(down(), probe), range(8)))
+    gate.wait()
+    assert all(ridden)
+    assert len(set(sent)) == 1
+    assert len(sent) == 4
+
+
+class Ticks:
+    """A stop that is never set; after some waits the API answers again."""
+
+    def __init__(self, answers, after):
+        self.answers, self.left = answers, after
+
+    def is_set(self):
+        return False
+
+    def wait(self, _seconds):
+        self.left -= 1
+        if not self.left:
+            self.answers.set()
+        return False
+
+
+def test_that_an_api_has_answered_is_known_to_later_processes(tmp_path):
+    """A first answer is kept once, by the API's address; a later process takes its silence for an outage."""
+    kept = AnsweredBefore(tmp_path / "home", "http://api")
+    assert not kept
+    gate = OutageGate(minutes=1, answered=bool(kept), remember=kept.keep)
+    gate.answered()
+    gate.answered()
+    assert AnsweredBefore(tmp_path / "home", "http://api")
+    assert not AnsweredBefore(tmp_path / "home", "http://other")
