@@ -186,7 +186,7 @@ class _Run:
         self.failures.raise_if_any()
 
     def _outage(self, since: datetime | None) -> None:
-        """Show on the run since when the API has not answered; `backfill status`, `/metrics` and the UI read the tag."""
+        """Show on the run since when the API has not answered: status, metrics and the UI read its tag."""
         try:
             text = "" if since is None else since.isoformat(timespec="seconds")
             self.context.instance.add_run_tags(self.context.run_id, {API_DOWN_TAG: text})
