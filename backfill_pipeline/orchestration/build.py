@@ -3,15 +3,17 @@
 Put here: which assets, jobs and resources there are. Keep out: what they do.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
-from backfill_pipeline.ace.client import open_client
+from backfill_pipeline.ace.client import key_id, open_client
+from backfill_pipeline.ace.known_sites import KnownSites
 from backfill_pipeline.core.backoff import Backoff
-from backfill_pipeline.errors import BackfillError, SettingError
+from backfill_pipeline.errors import BackfillError, SettingError, TransientError
 from backfill_pipeline.orchestration.alerts import failed_run_sensor
 from backfill_pipeline.orchestration.assets import OBJECTS, timeseries_assets
 from backfill_pipeline.orchestration.coverage import COVERAGE_JOB, coverage_asset, coverage_sensor
@@ -22,6 +24,8 @@ from backfill_pipeline.orchestration.sensors import healing_sensor, new_days_sen
 from backfill_pipeline.settings import Settings
 
 JOB = "backfill_job"
+
+_LOG = logging.getLogger(__name__)
 
 
 def build_defs(
@@ -74,18 +78,25 @@ def build_defs(
 def sites_of(settings: Settings) -> tuple[str, ...]:
     """The sites to backfill: `ACE_SITES`, or else every site of the key that is not archived.
 
+    While the API is down they are those that it listed last.
+
     Raises:
-        SettingError: they are not set and cannot be asked for.
+        SettingError: they are not set, and the API neither lists them nor has listed them before.
     """
     if settings.sites:
         return settings.sites
+    kept = KnownSites(settings.private, f"{settings.api_url} {key_id(settings.require_key())}")
     try:
         sites = tuple(site.name for site in open_client(settings, backoff=Backoff(tries=2, first_s=1)).sites())
     except BackfillError as error:
+        if isinstance(error, TransientError) and (before := kept.read()):
+            _LOG.warning("the API does not list the sites of the key (%s): the last known list is used", error.message)
+            return before
         raise SettingError(
             f"ACE_SITES is not set, and the API could not be asked for the sites of the key: {error}. "
             "Set ACE_SITES=site-one,site-two to load without the API, or put right what is said above"
         ) from None
     if not sites:
         raise SettingError("ACE_API_KEY has no site that is not archived: set ACE_SITES, or use another key")
+    kept.keep(sites)
     return sites

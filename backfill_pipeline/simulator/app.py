@@ -207,6 +207,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not path.startswith("/api/"):
             raise _Answer(404, _HTML.format(code=404, what="Not Found"))
         parts = [unquote(part) for part in path.removeprefix("/api/").split("/")]
+        self._be_up(arrival)
         self._authenticate()
         wait = self.api.over_limit(arrival)
         if wait is not None:
@@ -239,6 +240,15 @@ class _Handler(BaseHTTPRequestHandler):
             case ["sites", _, "weather"]:
                 raise _Answer(404, {"weather": None})
         raise _Answer(404, _HTML.format(code=404, what="Not Found"))
+
+    def _be_up(self, arrival: float) -> None:
+        outage = self.api.faults.outage(arrival)
+        if outage is None:
+            return
+        code = int(outage.options.get("code", "0"))
+        if not code:
+            raise ConnectionAbortedError
+        raise _Answer(code, _HTML.format(code=code, what="Service Unavailable"))
 
     def _authenticate(self) -> None:
         given = self.headers.get("Authorization")

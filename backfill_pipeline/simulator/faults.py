@@ -16,6 +16,7 @@ from typing import Any
 KINDS = {
     "truncate": "the body ends in mid-transfer, shorter than its Content-Length",
     "reset": "the connection is cut before an answer",
+    "outage": "no answer to any request for `seconds` (default 60): the connection is cut, or HTTP `code`",
     "stall": "no answer for `seconds` (default 60)",
     "status": "an error answer of `code` (default 500), JSON below 502 and HTML from there",
     "throttle": "429 with `retry_after` (default 1; a number, an HTTP date, or `none`)",
@@ -127,7 +128,22 @@ class Faults:
         self._lock = threading.Lock()
         self._asked = 0
         self._struck = [0] * len(faults)
+        self._down_since: dict[int, float] = {}
         self.last_row: dict[str, Any] | None = None
+
+    def outage(self, now: float) -> Fault | None:
+        """The fault by which the whole API is down at this moment, whatever is requested.
+
+        Args:
+            now: seconds, monotonic.
+        """
+        with self._lock:
+            for number, fault in enumerate(self._faults):
+                if fault.kind == "outage" and self._asked >= fault.after:
+                    since = self._down_since.setdefault(number, now)
+                    if now - since < float(fault.options.get("seconds", "60")):
+                        return fault
+        return None
 
     def strike(self, site: str, first: date, last: date) -> list[Fault]:
         """The faults that strike the next sample request, which is for samples of `first` to `last`."""
@@ -135,6 +151,8 @@ class Faults:
             self._asked += 1
             found = []
             for number, fault in enumerate(self._faults):
+                if fault.kind == "outage":
+                    continue
                 chosen = self._rng.random() < fault.share
                 spent = fault.times is not None and self._struck[number] >= fault.times
                 is_meant = fault.site in (None, site) and (fault.day is None or first <= fault.day <= last)

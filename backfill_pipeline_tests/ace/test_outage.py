@@ -2,11 +2,22 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from time import sleep
 
 import pytest
 
+from backfill_pipeline.ace.client import AceClient
+from backfill_pipeline.ace.fetch import Fetcher
+from backfill_pipeline.ace.known_sites import KnownSites
 from backfill_pipeline.ace.outage import LONGEST_PROBE_S, AnsweredBefore, OutageGate
+from backfill_pipeline.ace.retry import Retries
+from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.errors import ApiDownError, PageFailedError, StoppedError
+from backfill_pipeline.simulator.app import Simulator
+from backfill_pipeline.simulator.faults import Fault
+from backfill_pipeline.simulator.world import SiteSpec, World
+from backfill_pipeline_tests.ace.test_client import FreeBudget, rows_of
 
 
 class Time:
@@ -149,3 +160,69 @@ def test_that_an_api_has_answered_is_known_to_later_processes(tmp_path):
     gate.answered()
     assert AnsweredBefore(tmp_path / "home", "http://api")
     assert not AnsweredBefore(tmp_path / "home", "http://other")
+
+
+WORLD = World([SiteSpec("north", 60)])
+DAY = date(2025, 3, 1)
+
+
+class Hurried:
+    """A stop that is never set, and whose waits are short."""
+
+    def __init__(self):
+        self.waits = 0
+
+    def is_set(self):
+        return False
+
+    def wait(self, _seconds):
+        self.waits += 1
+        sleep(0.05)
+        return False
+
+
+@pytest.mark.parametrize("fault", ["outage:after=5,seconds=1", "outage:after=5,seconds=1,code=503"])
+def test_a_day_survives_an_outage_without_a_failed_request_or_a_smaller_page(fault, tmp_path):
+    """An API that is down in mid-day costs no day, no retry and no page size; one thread probes meanwhile."""
+    with Simulator(WORLD, api_key="k", faults=[Fault.parse(fault)]) as simulator:
+        stop, told = Hurried(), []
+        gate = OutageGate(minutes=60, stop=stop, report=told.append)
+        client = AceClient(simulator.url, "k", FreeBudget(), retries=Retries(Backoff(tries=1)), outage=gate)
+        fetcher = Fetcher(client, spool=tmp_path, max_page_size=1_000, max_windows=4)
+        (day,) = fetcher.days("north", [DAY])
+        refused = [one for one in simulator.requests if one.status in (0, 503)]
+    assert rows_of(day) == WORLD.truth("north", DAY)
+    assert (day.error, day.retries) == (None, 0)
+    assert fetcher._paces["north"].size == 1_000
+    assert told[0] is not None
+    assert told[1:] == [None]
+    pages = [one for one in refused if one.path.endswith("paginated")]
+    assert len(pages) <= 4  # those that were on their way
+    assert len(refused) - len(pages) == stop.waits  # the first probe, and one after each wait but the last
+
+
+@pytest.mark.parametrize("fault", ["slow_page:rows=500", "reset:share=0.2"])
+def test_a_page_that_is_too_large_still_shrinks(fault, tmp_path):
+    """While the smallest request is answered, a page that fails is retried and shrinks as before."""
+    with Simulator(WORLD, api_key="k", faults=[Fault.parse(fault)]) as simulator:
+        told = []
+        gate = OutageGate(minutes=60, report=told.append)
+        retries = Retries(Backoff(tries=10, first_s=0, most_s=0))
+        client = AceClient(simulator.url, "k", FreeBudget(), retries=retries, outage=gate)
+        fetcher = Fetcher(client, spool=tmp_path, max_page_size=1_000, max_windows=2)
+        (day,) = fetcher.days("north", [DAY])
+    assert rows_of(day) == WORLD.truth("north", DAY)
+    assert told == []
+    assert day.retries
+    assert fault.startswith("reset") or fetcher._paces["north"].size == 500
+
+
+def test_the_sites_of_a_key_are_known_during_an_outage(tmp_path):
+    """The last list of a key's sites is kept; one that cannot be read is no list."""
+    kept = KnownSites(tmp_path / "home", "http://api key")
+    assert kept.read() == ()
+    kept.keep(["a", "b"])
+    assert KnownSites(tmp_path / "home", "http://api key").read() == ("a", "b")
+    assert KnownSites(tmp_path / "home", "http://api other").read() == ()
+    next((tmp_path / "home").glob("sites-*")).write_text("{", "utf-8")
+    assert kept.read() == ()

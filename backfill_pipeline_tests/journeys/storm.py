@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from backfill_pipeline.ace.client import AceClient
 from backfill_pipeline.ace.fetch import Fetcher
+from backfill_pipeline.ace.outage import OutageGate
 from backfill_pipeline.ace.retry import Retries
 from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.core.layout import object_key
@@ -88,10 +89,14 @@ class Toll:
 
 
 class _Hurried(threading.Event):
-    """Waits of a client, without their length."""
+    """Waits of a client, shortened to `seconds`."""
+
+    def __init__(self, seconds: float = 0) -> None:
+        super().__init__()
+        self._seconds = seconds
 
     def wait(self, timeout: float | None = None) -> bool:
-        return super().wait(0 if timeout else timeout)
+        return super().wait(self._seconds if timeout else timeout)
 
 
 def storm(folder: Path, *, hours: float, seed: int = 1) -> Toll:
@@ -115,6 +120,8 @@ def _some(rng: random.Random) -> list[str]:
 
 def _fault(kind: str, rng: random.Random, share: float) -> Fault:
     options = {"rows": str(rng.choice(SIZES[:-1]))} if kind in ("max_page", "slow_page") else {}
+    if kind == "outage":
+        options = {"seconds": "0.3", "code": rng.choice(["0", "502", "503", "504"])}
     if kind == "stall":
         options = {"seconds": "3"}
     if kind == "throttle":
@@ -135,7 +142,8 @@ def _sail(
             left = list(days)
             for _ in range(30):
                 retries = Retries(Backoff(first_s=0, most_s=0), _Hurried())
-                client = AceClient(api.url, "k", FreeBudget(), retries=retries, patience=0.05)
+                outage = OutageGate(minutes=60, answered=True, stop=_Hurried(0.02))
+                client = AceClient(api.url, "k", FreeBudget(), retries=retries, patience=0.05, outage=outage)
                 fetcher = Fetcher(client, spool=folder / "spool", max_page_size=rng.choice(SIZES))
                 left = _asked(fetcher, store, site, left, toll)
                 if not left:

@@ -211,7 +211,16 @@ def test_a_fault_that_makes_no_sense_is_refused(text):
         Fault.parse(text)
 
 
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"stall", "max_page", "slow_page"}))
+def test_an_outage_is_of_the_whole_api_and_ends(serve):
+    """While it lasts, an outage answers no request, of lists neither; then the API is as before."""
+    ask = serve(faults=[Fault.parse("outage:seconds=0.5,code=503")])
+    assert ask("/sites/").status_code == 503
+    while ask("/sites/").status_code != 200:
+        pass
+    assert ask("/sites/").status_code == 200
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"stall", "max_page", "slow_page", "outage"}))
 def test_each_fault_changes_the_answer(serve, kind):
     """What a fault does is seen on the wire, and only as often as it was asked for."""
     path, query = "/sites/north/timeseries/paginated", {"page_size": 500, "raw_data": "true", **WINDOW}
