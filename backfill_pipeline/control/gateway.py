@@ -27,6 +27,7 @@ from dagster._core.execution.backfill import (
 )
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import BACKFILL_ID_TAG, WILL_RETRY_TAG
+from dagster._daemon.daemon import BackfillDaemon
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from yaml import YAMLError  # type: ignore[import-untyped]  # its error alone; Dagster reads the file
 
@@ -227,6 +228,16 @@ class Gateway:
         """Whether a daemon, which begins and watches all runs, has lately given a sign of life."""
         beats = self.instance.get_daemon_heartbeats().values()
         return any(beat.timestamp > time.time() - ALIVE_S for beat in beats)
+
+    def daemon_error(self) -> tuple[float, str] | None:
+        """Why the daemon could not go on with backfills lately: Unix seconds, and the cause in one line."""
+        beat = self.instance.get_daemon_heartbeats().get(BackfillDaemon.daemon_type())
+        if beat is None or beat.timestamp <= time.time() - ALIVE_S or not beat.errors:
+            return None  # the daemon forgets errors after some minutes
+        error = beat.errors[0]
+        while error.cause is not None:
+            error = error.cause
+        return beat.timestamp, _line(error.message)
 
     def launch(
         self,

@@ -29,6 +29,7 @@ from backfill_pipeline.errors import (
     StoreBusyError,
     StoreRefusedError,
     quoted,
+    sentences,
 )
 from backfill_pipeline.orchestration.adopt import Adopted
 from backfill_pipeline.orchestration.build import sites_of
@@ -422,8 +423,8 @@ class Control:
             failures += [DayFailure(backfill.id, run.at, text, site, day) for site, day in about]
         if look.status.is_over:
             failures += self._vanished(backfill, look)
-        if backfill.error:
-            failures.append(DayFailure(backfill.id, backfill.ended or backfill.started, backfill.error, None, None))
+        if (stuck := self._stuck(backfill)) is not None:
+            failures.append(DayFailure(backfill.id, stuck[0], stuck[1], None, None))
         return sorted(failures, key=lambda failure: failure.at, reverse=True)
 
     def adopt(self, first: date, last: date, sites: Sequence[str] = (), *, deep: bool = False) -> Iterator[Adopted]:
@@ -466,6 +467,31 @@ class Control:
         """A site's events while the backfill lasted."""
         end = math.inf if backfill.ended is None else backfill.ended + _SLACK_S
         return (event for event in self.gateway.events(site) if backfill.started <= event.at <= end)
+
+    def _stuck(self, backfill: Backfill) -> tuple[float, str] | None:
+        """Why Dagster's daemon does not go on with a backfill, other than for a failed day: Unix seconds, and text."""
+        if backfill.error:
+            text = f"Dagster ended the backfill: {backfill.error}"
+            return backfill.ended or backfill.started, sentences(text, self._changed(backfill))
+        error = self.gateway.daemon_error() if backfill.state is State.ASKED and backfill.ended is None else None
+        if error is None:
+            return None
+        at, why = error
+        return at, sentences(f"Dagster's daemon cannot go on with the backfill: {why}", self._changed(backfill))
+
+    def _changed(self, backfill: Backfill) -> str:
+        """What has changed in the settings since the backfill began, so that its days are no longer partitions."""
+        wanted = {site for site, days in backfill.todo.items() if days}
+        gone = sorted(wanted - set(self.settings.sites)) if self.settings.sites else []
+        first = min((day for days in backfill.todo.values() for day in days), default=None)
+        said = []
+        if gone:
+            said.append(f"ACE_SITES no longer has {', '.join(map(quoted, gone[:3]))}{' and more' if gone[3:] else ''}")
+        if first is not None and first < self.settings.first_day:
+            said.append(f"BACKFILL_FIRST_DAY is {self.settings.first_day} now, after {first}")
+        if not said:
+            return ""
+        return f"{' and '.join(said)}: set it back and restart the daemon, or start another backfill without them"
 
     def _go_on(self, backfill: Backfill, lost: Iterable[SiteDay]) -> str:
         command = start_command(lost, self.settings.sites)
@@ -589,6 +615,8 @@ class Control:
             notes.append(
                 f"{len(lost)} site-days were not stored, since {why}: {named_days(lost)}. {self._go_on(backfill, lost)}"
             )
+        if (stuck := self._stuck(backfill)) is not None:
+            notes.append(stuck[1])
         status = Status(
             word,
             backfill.id,

@@ -8,6 +8,8 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 from dagster._core.execution.backfill import BulkActionStatus
+from dagster._daemon.types import DaemonHeartbeat
+from dagster_shared.error import SerializableErrorInfo
 
 from backfill_pipeline.control.gateway import Gateway
 from backfill_pipeline.control.watching import status_facts, status_lines
@@ -377,3 +379,30 @@ def test_an_instance_that_cannot_be_opened_is_one_line(tmp_path, monkeypatch, fi
         Gateway(Settings(home=tmp_path))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_daemon_that_cannot_load_the_code_says_why(made):
+    """What its newest sign of life carries is in status and errors while the backfill runs, its cause in one line."""
+    started = made.control.start(FIRST, LAST)
+    assert made.control.status().message is None
+    cause = SerializableErrorInfo("SettingError: ACE_SITES is not set\n", [], "SettingError")
+    error = SerializableErrorInfo("Unable to reach the code server\n", [], "Unreachable", cause=cause)
+    made.instance.add_daemon_heartbeat(DaemonHeartbeat(time.time(), "BACKFILL", None, [error]))
+    assert "cannot go on with the backfill: SettingError: ACE_SITES is not set" in made.control.status().message
+    (failure,) = made.control.errors()
+    assert "ACE_SITES is not set" in failure.error
+    assert (failure.backfill_id, failure.site, failure.day) == (started.backfill_id, None, None)
+    made.beat()
+    assert made.control.errors() == []
+
+
+def test_a_backfill_of_days_that_are_no_longer_partitions_names_the_setting(made):
+    """Dagster's own words, then the variables that have changed since, and what to do."""
+    started = made.control.start(FIRST, LAST)
+    found = made.instance.get_backfill(started.backfill_id)
+    error = SerializableErrorInfo("Asset timeseries/a-b existed at storage-time, but no longer does. \n", [], None)
+    made.instance.update_backfill(found.with_status(BulkActionStatus.FAILED).with_error(error))
+    made.control.settings = made.settings.model_copy(update={"sites": ("north",), "first_day": date(2025, 1, 3)})
+    for text in (made.control.status().message, made.control.errors()[0].error):
+        assert "timeseries/a-b existed" in text
+        assert "ACE_SITES no longer has 'a-b' and BACKFILL_FIRST_DAY is 2025-01-03 now, after 2025-01-01" in text

@@ -16,6 +16,7 @@ import pytest
 
 from backfill_pipeline.control.http import build_app
 from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.settings import Settings
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World
 from backfill_pipeline_tests.builders import listed
@@ -240,3 +241,24 @@ def test_a_refused_key_ends_the_backfill(tmp_path, monkeypatch):
         assert "refused the key" in made.instance.get_backfill(backfill).error.message
         assert made.run_statuses(backfill) == {"FAILURE", "CANCELED"}
         assert len(simulator.requests) < 20
+
+
+def test_settings_that_change_in_mid_backfill_are_named(tmp_path, monkeypatch):
+    """A site leaves ACE_SITES and the daemon is restarted: status and errors show why the backfill ended."""
+    with (
+        Simulator(World([SiteSpec(site, 10) for site in SITES]), api_key="hush-hush", latency_s=0.5) as simulator,
+        stack(tmp_path / "home", simulator.url, SITES, monkeypatch, BACKFILL_DAYS_PER_RUN="1") as made,
+    ):
+        backfill = made.launch(0, 19)
+        made.until(lambda: made.done("a-b"))
+        made.kill()
+        monkeypatch.setenv("ACE_SITES", "north")
+        made.start()
+        assert made.until_over(backfill) == "FAILED"
+        made.control.settings = Settings.load(folder=made.home)
+        status = made.control.status()
+        assert status.word == "failed"
+        for text in (status.message, made.control.errors()[0].error):
+            assert "timeseries" in text
+            assert "ACE_SITES no longer has 'a-b'" in text
+            assert "\n" not in text
