@@ -73,7 +73,12 @@ def text_encoding(_context: click.Context, _param: click.Parameter, value: str |
 @click.option(
     "--site-starts", "starts", type=SiteDay(), multiple=True, metavar="SITE:DAY", help="No samples before this day."
 )
-@click.option("--fault", "faults", multiple=True, help="KIND[:key=value,...]; `list` shows all kinds.")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    help="KIND[:key=value,...]; `list` shows all kinds. Keys of all kinds: share, after, times, site, day.",
+)
 @click.option("--sites", type=click.IntRange(1, 1000), default=2, show_default=True, help="Seeded sites.")
 @click.option("--points", type=click.IntRange(1, 20000), default=200, show_default=True, help="Points of each.")
 @click.option("--interval", type=click.IntRange(1, 86400), default=300, show_default=True, help="Seconds.")
