@@ -10,6 +10,7 @@ the catalogue is stored (`dataset/points.py`) and how the list is fetched (`ace/
 
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime
@@ -42,14 +43,27 @@ KEPT_FIELDS = frozenset(
 """Fields of a point that are kept: those of the API's own description. A field that is not listed here is dropped."""
 
 SECRET_NAME = re.compile(
-    r"(?i)token|secret|passw|pwd|passphrase|credential|private|auth(?!or)|api_?key|access_?key|bearer|cookie|session"
-    r"|(^|_)(ssh|shared|encryption)_?key|^key$|(^|_)(user|username|login|vpn|ssh|psk|pin|mac)(_|$)|ansible|vtron"
-    r"|(mgmt|management)_?(ip|address|net)"
+    r"token|secret|passw|pwd|passphrase|credential|private|auth(?!or)|api_?key|access_?key|bearer|cookie|session"
+    r"|(^|_)(ssh|shared|encryption)_?key|^key$|(^|_)(user|username|login|vpn|ssh|psk|pin|mac|contact|interfaces)(_|$)"
+    r"|ansible|vtron|(^|_)blob$|deploy_config|(mgmt|management)_?(ip|address|net)"
 )
-"""Names of members that are never kept, at whatever depth: secrets, users, addresses of management networks."""
+"""Names of members that are never kept, at whatever depth: secrets, users, addresses of management networks.
 
-SECRET_VALUE = re.compile(r"(?i)eyJ[\w-]{6,}\.[\w-]{6,}|-----BEGIN|\bbearer\s+\S{8,}|://[^/\s:@]+:[^/\s@]+@")
-"""Texts that are never kept: JSON web tokens, keys in PEM form, bearer headers, URLs with a password."""
+They are compared in lower case with words separated by underscores: `vpnIp` and `VPN-IP` are `vpn_ip`.
+"""
+
+SECRET_VALUE = re.compile(
+    r"(?i)eyJ[\w-]{6,}\.[\w-]{6,}|-----BEGIN|\bbearer\s+\S{8,}|://[^/\s:@]+:[^/\s@]+@|\b(AKIA|ASIA)[0-9A-Z]{16}\b"
+    r"|(passw(or)?d|passphrase|pwd|secret|token|(api|access|private|shared)[_-]?key)[\\\"']*\s*[:=]\s*[\\\"']*[^\s\\\"']{3,}"
+)
+"""Texts that are never kept: JSON web tokens, keys in PEM form, bearer headers, URLs with a password, access keys, and
+texts that name a secret and its value, such as JSON within a text."""
+
+DEEPEST = 40
+"""Levels of nested lists and objects that are kept of a field; ACE's own fields have two."""
+
+_SHORTEST_SECRET, _CACHED_TEXT = 7, 80
+"""Characters of the shortest text that `SECRET_VALUE` can find, and of the texts whose finding is worth a cache."""
 
 OBSERVED = frozenset({"present_value", "updated", "last_seen", "status_flags", "out_of_service", "reliability"})
 """Members that describe a moment and not the point: a new value of theirs is no change."""
@@ -134,6 +148,11 @@ class PointSpan:
     last_seen: date | None = field(default=None, compare=False)
     raw: str = field(default="", compare=False)
 
+    @property
+    def is_name_only(self) -> bool:
+        """Whether nothing is known of the point but its name and when it was listed, as stored days say it."""
+        return self.means(PointSpan(self.name, self.valid_from))
+
     def means(self, other: "PointSpan") -> bool:
         """Whether both say the same of the point, whenever they are valid and whatever was observed."""
         same = replace(other, valid_from=self.valid_from, valid_to=self.valid_to)
@@ -199,6 +218,24 @@ def _of_type(kind: type, key: str, kept: dict[str, Any], rest: dict[str, Any]) -
     return kind()
 
 
+def packed(items: Sequence[Mapping[str, Any]]) -> bytes:
+    """Keep a list of points in little memory until `unpacked` reads it; some thirty bytes a point."""
+    return zlib.compress(b"[" + b",".join(map(_packed, items)) + b"]", 1)
+
+
+def _packed(item: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(item).encode()
+    except RecursionError:  # nested about as deep as the parser itself takes it
+        return json.dumps({key: one for key, one in item.items() if not isinstance(one, dict | list)}).encode()
+
+
+def unpacked(data: bytes) -> list[dict[str, Any]]:
+    """The list that `packed` kept; empty for no bytes."""
+    items: list[dict[str, Any]] = json.loads(zlib.decompress(data)) if data else []
+    return items
+
+
 def merged(known: Sequence[PointSpan], listed: Sequence[PointSpan], at: datetime) -> list[PointSpan]:
     """Merge a list that was fetched at `at` into a catalogue.
 
@@ -235,6 +272,9 @@ def _merged(spans: list[PointSpan], now: PointSpan | None, at: datetime) -> list
         return spans if last.valid_to else [*before, replace(last, valid_to=at)]
     if last.means(now) and last.valid_to is None:
         return [*before, _seen(last, now)]
+    if last.is_name_only and last.valid_to is None:  # of stored days: what the point was then is not known better
+        first = min(last.first_seen or date.max, now.first_seen or date.max)
+        return [*before, replace(now, valid_from=min(last.valid_from, now.valid_from), first_seen=first)]
     return [*before, replace(last, valid_to=last.valid_to or at), replace(now, valid_from=at)]
 
 
@@ -393,22 +433,35 @@ _COLUMNS = (
 """Fields with a column of their own: whether it is one of `bacnet_data`, its key, the column, and how it is read."""
 
 
-def _clean(value: Any) -> Any:
+def _clean(value: Any, depth: int = 0) -> Any:
     """A JSON value without members that look like a secret, at any depth."""
+    if isinstance(value, str):
+        return value if _is_safe(value) else None
+    if not isinstance(value, dict | list):
+        return value
+    if depth == DEEPEST:
+        return f"(nested deeper than {DEEPEST} levels)"
     if isinstance(value, dict):
-        return {str(key): _clean(one) for key, one in value.items() if _is_kept(str(key)) and _safe(one)}
-    if isinstance(value, list):
-        return [_clean(one) for one in value if _safe(one)]
-    return value if _safe(value) else None
+        kept = ((str(key), one) for key, one in value.items() if _is_kept(str(key)) and _is_safe(one))
+        return {key: one if isinstance(one, str) else _clean(one, depth + 1) for key, one in kept}
+    return [one if isinstance(one, str) else _clean(one, depth + 1) for one in value if _is_safe(one)]
 
 
 @lru_cache(maxsize=4096)
 def _is_kept(key: str) -> bool:
-    return SECRET_NAME.search(key) is None
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9_]+", "_", key).lower()
+    return SECRET_NAME.search(words) is None and SECRET_VALUE.search(key) is None
 
 
-def _safe(value: object) -> bool:
-    return not (isinstance(value, str) and SECRET_VALUE.search(value))
+def _is_safe(value: object) -> bool:
+    if not isinstance(value, str) or len(value) < _SHORTEST_SECRET:
+        return True
+    return _is_safe_text(value) if len(value) < _CACHED_TEXT else SECRET_VALUE.search(value) is None
+
+
+@lru_cache(maxsize=4096)
+def _is_safe_text(value: str) -> bool:
+    return SECRET_VALUE.search(value) is None
 
 
 def _json(value: Any) -> str:

@@ -4,9 +4,10 @@ Put here: its key, its encoding, how it is read and updated. Keep out: what a ro
 (`core/catalogue.py`).
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import groupby
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,8 +33,8 @@ def read_catalogue(store: Store, site: str) -> list[PointSpan]:
     return [] if found is None else decode(found.data, store.url(points_key(site)))
 
 
-def update_catalogue(store: Store, site: str, listed: Sequence[PointSpan], at: datetime) -> bool:
-    """Merge a list of points into a site's catalogue, whoever else does so at the same moment.
+def update_catalogue(store: Store, site: str, listed: Sequence[PointSpan], at: datetime) -> list[PointSpan] | None:
+    """Merge a list of points into a site's catalogue, safely beside other writers.
 
     A catalogue that cannot be read is made anew: it is derived data, and the list is the better source.
 
@@ -44,55 +45,79 @@ def update_catalogue(store: Store, site: str, listed: Sequence[PointSpan], at: d
         at: when it was fetched, aware.
 
     Returns:
-        Whether the catalogue changed.
+        The catalogue's rows; None when they did not change.
 
     Raises:
         StoreRefusedError, StoreBusyError: the store cannot be read or written.
     """
-    return bool(listed) and _update(store, site, lambda known: merged(known, listed, at))
+    if not listed:
+        return None
+    return _update(store, site, lambda known: merged(known, listed, at))
 
 
-def rebuild_catalogue(store: Store, site: str, listed_on: Mapping[date, Collection[str]]) -> bool:
+def rebuild_catalogue(
+    store: Store, site: str, listed_on: Iterable[tuple[date, Collection[str]]]
+) -> list[PointSpan] | None:
     """Add to a site's catalogue what its stored days say: which points were configured, from which day to which.
 
-    For points that the catalogue lacks, since they left the list before there was a catalogue, a row with a name and a
-    span alone; for the others the days on which they were first and last seen.
+    For points that the catalogue does not have, a row with a name and a span alone; for the others the day on which
+    they were first listed. Such a row ends with the last day that lists the point. It stays open when the newest day
+    lists the point and no list of the API was ever merged: the next list then says what the point is, from its start.
 
     Args:
         store: where the days are.
         site: the site's name.
-        listed_on: for each stored day the names that were configured when it was fetched.
+        listed_on: stored days, in any order, with the names that were configured when each was fetched.
 
     Returns:
-        Whether the catalogue changed.
+        The catalogue's rows; None when they did not change.
+
+    Raises:
+        StoreRefusedError, StoreBusyError: the store cannot be read or written.
     """
-    days: dict[str, list[date]] = {}
-    for day in sorted(listed_on):
-        for name in listed_on[day]:
-            days.setdefault(name, []).append(day)
-    return bool(days) and _update(store, site, lambda known: _with_days(known, days))
+    seen: dict[str, tuple[date, date]] = {}
+    for day, names in listed_on:
+        for name in names:
+            first, last = seen.get(name, (day, day))
+            if not first < day < last:
+                seen[name] = (min(first, day), max(last, day))
+    return _update(store, site, lambda known: _with_days(known, seen)) if seen else None
 
 
-def _with_days(known: Sequence[PointSpan], days: Mapping[str, Sequence[date]]) -> list[PointSpan]:
-    first_spans: dict[str, PointSpan] = {}
-    for span in known:
-        first_spans.setdefault(span.name, span)
-    found = []
-    for span in known:
-        if span is first_spans[span.name] and span.name in days:
-            seen = days[span.name][0]
-            found.append(replace(span, first_seen=min(seen, span.first_seen or seen)))
-        else:
-            found.append(span)
-    for name in sorted(days.keys() - first_spans.keys()):
-        first, last = days[name][0], days[name][-1]
-        end = datetime.combine(last + timedelta(days=1), time(), UTC)
-        found.append(PointSpan(name, datetime.combine(first, time(), UTC), end, first_seen=first, last_seen=last))
+def _with_days(known: Sequence[PointSpan], seen: Mapping[str, tuple[date, date]]) -> list[PointSpan]:
+    """The rows, and the first and last day on which each name was seen; the same whatever is added in which order."""
+    by_name = {name: list(spans) for name, spans in groupby(sorted(known, key=_name), key=_name)}
+    newest = max([last for _, last in seen.values()] + [span.last_seen for span in known if span.last_seen is not None])
+    was_listed = any(not span.is_name_only for span in known)
+    found: list[PointSpan] = []
+    for name in sorted(by_name.keys() | seen.keys()):
+        spans = by_name.get(name, [])
+        first, last = seen.get(name, (date.max, date.min))
+        if spans and not spans[0].is_name_only:
+            begin = min(first, spans[0].first_seen or date.max)
+            found += [replace(spans[0], first_seen=None if begin == date.max else begin), *spans[1:]]
+            continue
+        known_end = spans[0].valid_to if spans and was_listed else None
+        if spans:
+            first, last = min(first, spans[0].first_seen or first), max(last, spans[0].last_seen or last)
+        is_open = last == newest and not was_listed
+        ends = [] if is_open else [max(_midnight(last) + timedelta(days=1), known_end or _midnight(last))]
+        end = min([*ends, *(span.valid_from for span in spans[1:])], default=None)
+        found.append(PointSpan(name, _midnight(first), end, first_seen=first, last_seen=last))
+        found += spans[1:]
     return found
 
 
-def _update(store: Store, site: str, change: Callable[[list[PointSpan]], list[PointSpan]]) -> bool:
-    changed = False
+def _name(span: PointSpan) -> str:
+    return span.name
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+def _update(store: Store, site: str, change: Callable[[list[PointSpan]], list[PointSpan]]) -> list[PointSpan] | None:
+    changed: list[PointSpan] | None = None
 
     def changed_bytes(data: bytes | None) -> bytes | None:
         nonlocal changed
@@ -103,7 +128,7 @@ def _update(store: Store, site: str, change: Callable[[list[PointSpan]], list[Po
         spans = change(known)
         if data is not None and spans == known and _observed(spans) == _observed(known):
             return None
-        changed = True
+        changed = spans
         return encode(spans, site)
 
     update(store, points_key(site), changed_bytes)

@@ -9,6 +9,7 @@ are at work, so that a crash costs no day that was stored.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -34,6 +35,7 @@ from backfill_pipeline.orchestration.partitions import (
     output_name,
     site_of,
 )
+from backfill_pipeline.orchestration.point_catalogues import catalogue_metadata, points_asset_key
 from backfill_pipeline.orchestration.records import newest_record
 from backfill_pipeline.orchestration.resources import AceResource
 from backfill_pipeline.orchestration.stored_check import stored_evaluations
@@ -152,6 +154,7 @@ class _Run:
         self.rows = 0
         self.samples = 0
         self.recorded: Stored | None = None
+        self.catalogues: deque[dg.AssetMaterialization] = deque()  # filled by the sites' threads
         self.started = time.monotonic()
 
     def events(self) -> Iterator[object]:
@@ -198,9 +201,15 @@ class _Run:
     def _describe(self, points: PointList) -> None:
         """Update the points' catalogue; derived data, so that a store that refuses it costs no day."""
         try:
-            if self.objects.describe(points):
+            spans = self.objects.describe(points)
+            if spans is not None:
                 self.context.log.info(
-                    f"{printable(points.site)}: the catalogue of its {len(points.described):,} points is updated"
+                    f"{printable(points.site)}: the catalogue of its {len(points.names):,} points is updated"
+                )
+                self.catalogues.append(
+                    dg.AssetMaterialization(
+                        points_asset_key(points.site), metadata=catalogue_metadata(self.objects, points.site, spans)
+                    )
                 )
         except Exception as error:  # noqa: BLE001 - whatever it is, the days are stored, and the next run tries again
             self.context.log.warning(printable(f"{points.site}: the catalogue of points is not updated: {error}"))
@@ -213,6 +222,7 @@ class _Run:
         try:
             for result in work.results():
                 yield from self._events_of(result, judges)
+            yield from self._catalogue_events()
         except dg.DagsterExecutionInterruptedError:
             self.context.log.warning(
                 f"asked to end: days at work may complete within {self.settings.grace_seconds:.0f} s; "
@@ -221,7 +231,13 @@ class _Run:
             work.finish(self.settings.grace_seconds)
             for result in work.results():
                 yield from self._events_of(result, judges)
+            yield from self._catalogue_events()
             raise
+
+    def _catalogue_events(self) -> Iterator[object]:
+        """The catalogues that the sites' threads updated since the last call."""
+        while self.catalogues:
+            yield self.catalogues.popleft()
 
     def _record_late(self, result: Stored | Failed) -> None:
         """Record a day that was stored after Dagster had stopped listening to the op.
@@ -254,6 +270,7 @@ class _Run:
         # Only now that the day is on record: a death before costs no request, since the day is put together again.
         result.fetched.discard()
         yield from self._evaluations(result, verdict)
+        yield from self._catalogue_events()
 
     def _record(self, result: Stored, verdict: Verdict) -> Iterator[object]:
         fetched, stored = result.fetched, result.stored

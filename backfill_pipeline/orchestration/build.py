@@ -19,6 +19,7 @@ from backfill_pipeline.orchestration.assets import OBJECTS, timeseries_assets
 from backfill_pipeline.orchestration.coverage import COVERAGE_JOB, coverage_asset, coverage_sensor
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.logs import log_as_set
+from backfill_pipeline.orchestration.point_catalogues import point_catalogue_assets
 from backfill_pipeline.orchestration.resources import AceResource
 from backfill_pipeline.orchestration.sensors import healing_sensor, new_days_sensor
 from backfill_pipeline.settings import Settings
@@ -51,7 +52,7 @@ def build_defs(
     held = dg.ResourceDefinition.hardcoded_resource(settings)  # as an object: no secret becomes run config
     own = {"ace": AceResource(settings=held), OBJECTS: DayIOManager(settings=held)}
     return dg.Definitions(
-        assets=[assets, shown],
+        assets=[assets, point_catalogue_assets(settings, sites, now=now), shown],
         jobs=[
             dg.define_asset_job(
                 JOB,

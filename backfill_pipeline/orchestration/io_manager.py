@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from backfill_pipeline.ace.client import PointList
+from backfill_pipeline.core.catalogue import PointSpan
 from backfill_pipeline.core.day import parse_day
 from backfill_pipeline.core.rows import DayRows
 from backfill_pipeline.dataset.points import update_catalogue
@@ -55,8 +56,8 @@ class DayIOManager(dg.ConfigurableIOManager):
         encoding = settings_encoding(self.settings)
         return put_day(self.store, day, facts=facts, encoding=encoding)
 
-    def describe(self, points: PointList) -> bool:
-        """Merge a site's list of points into its catalogue; whether that changed it.
+    def describe(self, points: PointList) -> list[PointSpan] | None:
+        """Merge a site's list of points into its catalogue: the catalogue's rows; None when they did not change.
 
         Args:
             points: the list as it was fetched.
@@ -65,8 +66,8 @@ class DayIOManager(dg.ConfigurableIOManager):
             StoreRefusedError, StoreBusyError: what the store did.
         """
         if points.listed_at is None:
-            return False
-        return update_catalogue(self.store, points.site, points.described, points.listed_at)
+            return None
+        return update_catalogue(self.store, points.site, points.described(), points.listed_at)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Store a day that an asset returns.

@@ -51,7 +51,7 @@ def update(
             return before
         if store.replace(key, data, found.version if found else None):
             written = store.read(key)  # a store without conditional writes may have kept another writer's bytes
-            if written is not None and change(written.data) in (None, written.data):
+            if written is not None and (written.data == data or change(written.data) in (None, written.data)):
                 return written.data
         sleep(min(FIRST_WAIT_S * 2**attempt, LONGEST_WAIT_S) * (0.5 + uniform()))
     raise StoreBusyError(

@@ -59,12 +59,12 @@ def test_the_history_of_points_is_rebuilt_from_the_days(store):
     """From the names that stored days list, the catalogue learns when points were first seen, and which have left."""
     update_catalogue(store, "north", listed("a"), AT)
     days = {date(2024, 1, 1) + timedelta(days=n): ["a", "gone"] if n < 3 else ["a"] for n in range(5)}
-    assert rebuild_catalogue(store, "north", days)
+    assert rebuild_catalogue(store, "north", days.items())
     a, gone = read_catalogue(store, "north")
     assert (a.first_seen, a.last_seen, a.collect_interval) == (date(2024, 1, 1), AT.date(), 60)
     assert (gone.name, gone.first_seen, gone.last_seen) == ("gone", date(2024, 1, 1), date(2024, 1, 3))
     assert gone.valid_to == datetime(2024, 1, 4, tzinfo=UTC)
-    assert not rebuild_catalogue(store, "north", days)
+    assert not rebuild_catalogue(store, "north", days.items())
 
 
 def test_a_catalogue_of_a_large_site_is_small(store):
