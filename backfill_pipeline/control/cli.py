@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from backfill_pipeline import __version__
-from backfill_pipeline.control.output import echo, show
+from backfill_pipeline.control.output import echo, page, show
 from backfill_pipeline.control.ranges import checked_days, named_sites
 from backfill_pipeline.core.commands import repair_command
 from backfill_pipeline.core.day import parse_day
@@ -328,6 +328,10 @@ def report(first: date, last: date, sites: tuple[str, ...], *, points: str | Non
     echo(*([json.dumps([str(path) for path in written])] if as_json else map(str, written)))
 
 
+def _days_read(read: int, of: int) -> None:
+    echo(f"{read:,} of {of:,} days read", err=True)
+
+
 @backfill.command()
 @click.option("--site", required=True, help="The site.")
 @click.option(
@@ -336,13 +340,18 @@ def report(first: date, last: date, sites: tuple[str, ...], *, points: str | Non
 @click.option("--from", "first", type=DayType(), help="First day, YYYY-MM-DD.")
 @click.option("--to", "last", type=DayType(), help="Last day, included.")
 @click.option("--lacking", is_flag=True, help="Show which days lack points of now, and what fetching them again takes.")
+@click.option("--rebuild", is_flag=True, help="Add what stored days say of earlier points to the catalogue.")
 @json_option
 def points(
-    site: str, *, words: str | None, first: date | None, last: date | None, lacking: bool, as_json: bool
+    site: str, *, words: str | None, first: date | None, last: date | None, lacking: bool, rebuild: bool, as_json: bool
 ) -> None:
     """Show the points of a site: found by words, or how they changed over time.
 
-    With --list: each point whose name, description, unit, tags or device contain all of the words.
+    With --list: each point whose name, description, unit, tags or device contain all of the words. The pager (PAGER)
+    shows a list that is longer than the terminal.
+
+    With --rebuild: the catalogue learns from the stored days which points were configured earlier, and since when. It
+    reads the footer of each day, and sends no request to the API. It may be interrupted and started again.
 
     With --from and --to: which points appeared, vanished, were renamed, fell silent, went flat or changed interval.
     With --lacking as well: which stored days were fetched before points were configured, and the requests and hours
@@ -354,27 +363,47 @@ def points(
         from backfill_pipeline.control.point_list import listed_points  # noqa: PLC0415 - Arrow takes long to import
 
         listing = listed_points(Settings.load(), site, words)
-        echo(*([json.dumps(listing.facts())] if as_json else listing.lines()))
+        if as_json:
+            echo(json.dumps(listing.facts()))
+        else:
+            page(listing.lines())
+        return
+    if rebuild:
+        from backfill_pipeline.control.point_history import rebuilt  # noqa: PLC0415 - as above
+
+        done = rebuilt(Settings.load(), site, first, last, progress=_days_read)
+        echo(*([json.dumps(done.facts())] if as_json else done.lines()))
         return
     if first is None or last is None:
-        raise click.UsageError("backfill points needs --list, or --from and --to.")
-    from backfill_pipeline.control.reporting import arrived, filling, point_changes  # noqa: PLC0415 - as above
+        raise click.UsageError("backfill points needs --list, --rebuild, or --from and --to.")
+    from backfill_pipeline.control.reporting import arrived, filling, point_changes, point_spans  # noqa: PLC0415 - as above
     from backfill_pipeline.coverage.report import about  # noqa: PLC0415
 
     if lacking:
         filled = filling(Settings.load(), first, last, site)
         echo(*([json.dumps(filled.facts())] if as_json else filled.lines()))
         return
-    found = point_changes(arrived(Settings.load(), [site], first, last), site)
+    settings = Settings.load()
+    found = point_changes(arrived(settings, [site], first, last), site)
+    known = point_spans(settings, site)
     if as_json:
         facts = [
-            {"day": str(o.day), "change": o.change, "point": o.point, "until": o.until and str(o.until), "note": o.note}
-            for o in found
+            {
+                "day": str(one.day),
+                "change": one.change,
+                "point": one.point,
+                "until": one.until and str(one.until),
+                "note": one.note,
+                "description": known[one.point].description if one.point in known else None,
+                "unit": known[one.point].unit if one.point in known else None,
+            }
+            for one in found
         ]
         echo(json.dumps(facts))
         return
     for one in found:
-        echo(f"{one.day}  {one.change:<12}  {one.point}  {about(one)}".rstrip())
+        title = known[one.point].title if one.point in known else ""
+        echo("  ".join(filter(None, (str(one.day), f"{one.change:<12}", one.point, title, about(one)))).rstrip())
     if not found:
         echo("no change that the stored days tell of")
 

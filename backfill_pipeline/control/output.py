@@ -3,6 +3,10 @@
 Put here: the way to the terminal. Keep out: what is written.
 """
 
+import sys
+from collections.abc import Iterable
+from shutil import get_terminal_size
+
 import click
 from rich.console import Console
 
@@ -13,6 +17,15 @@ def echo(*lines: str, err: bool = False) -> None:
     """Write lines to standard output, or to standard error."""
     for line in lines:
         click.echo(printable(line), err=err)
+
+
+def page(lines: Iterable[str]) -> None:
+    """Write lines to standard output; through the user's pager when they are more than the terminal shows at once."""
+    texts = [printable(line) for line in lines]
+    if sys.stdout.isatty() and len(texts) >= get_terminal_size().lines:
+        click.echo_via_pager(f"{text}\n" for text in texts)
+    else:
+        click.echo("\n".join(texts))
 
 
 def show(console: Console, line: str) -> None:

@@ -6,6 +6,7 @@ Put here: which points are listed, and how a line of them looks. Keep out: what 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 from backfill_pipeline.control.ranges import named_sites
@@ -14,6 +15,9 @@ from backfill_pipeline.core.text import printable
 from backfill_pipeline.dataset.points import read_catalogue
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import settings_store
+
+WIDTH = 80
+"""Columns of the terminal for which tags are wrapped. Names are not cut, so that they can be copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +48,19 @@ class PointListing:
             )
             return
         for span in self.spans:
-            yield f"{printable(_title(span))}"
+            yield printable(_title(span))
             yield f"    {printable(span.name)}"
+            tags = " ".join([*span.marker_tags, *(f"{key}={value}" for key, value in span.kv_tags)])
+            yield from (f"    {line}" for line in wrap(printable(tags), WIDTH - 4, break_long_words=False))
         found = f"{len(self.spans):,} of {self.known:,} points"
         yield f"{found} of site {printable(self.site)}" + (f" contain: {printable(self.words)}" if self.words else "")
 
 
 def _title(span: PointSpan) -> str:
-    """What a point is, in one line: description or object name, unit, device, tags, and until when."""
-    tags = [*span.marker_tags, *(f"{key}={value}" for key, value in span.kv_tags)]
+    """What a point is: description or object name, unit, device, and until when it was listed."""
     parts = [
-        span.description or span.object_name or span.name.rpartition("/")[2],
-        f"[{span.unit}]" if span.unit else "",
-        span.device_name or "",
-        " ".join(tags),
+        span.title if span.description or span.object_name else f"{span.name.rpartition('/')[2]}  {span.title}".strip(),
+        span.device_name or span.device_address or "",
         f"not listed since {span.valid_to:%Y-%m-%d}" if span.valid_to else "",
     ]
     return "  ".join(part for part in parts if part)

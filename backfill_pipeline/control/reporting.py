@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backfill_pipeline.control.ranges import named_sites
+from backfill_pipeline.core.catalogue import PointSpan, at_instant
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.core.quality import DAYS_AROUND
 from backfill_pipeline.core.text import printable
@@ -18,7 +19,8 @@ from backfill_pipeline.coverage.footers import read_footers
 from backfill_pipeline.coverage.lacking import Lacking, lacking
 from backfill_pipeline.coverage.report import KINDS, Replaced, Report, rendered
 from backfill_pipeline.coverage.table import Damaged, Found, SiteDay, coverage, points_of
-from backfill_pipeline.errors import UsageError, quoted
+from backfill_pipeline.dataset.points import read_catalogue
+from backfill_pipeline.errors import DamagedObjectError, UsageError, quoted
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import settings_store
 from backfill_pipeline.storage.parquet import Footer
@@ -118,6 +120,14 @@ def point_changes(arrived_: Arrived, site: str) -> list[PointChange]:
     """The changes of a site's points within the range."""
     days = [one.day for one in arrived_.table if one.site == site]
     return changes(points_of(arrived_.found, site, days))
+
+
+def point_spans(settings: Settings, site: str) -> dict[str, PointSpan]:
+    """What the points of a site are, by name: one request; empty when the site has no catalogue that can be read."""
+    try:
+        return {span.name: span for span in at_instant(read_catalogue(settings_store(settings), site), None)}
+    except DamagedObjectError:
+        return {}
 
 
 @dataclass(frozen=True)
@@ -233,6 +243,7 @@ def write_report(
         point_changes(seen, points) if points else (),
         seen.note,
         seen.replaced,
+        point_spans(settings, points) if points else {},
     )
     single = one_kind in KINDS and not out.is_dir()
     targets = {one_kind: out} if single else {kind: out / f"coverage.{kind}" for kind in KINDS}

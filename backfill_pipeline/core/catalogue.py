@@ -149,6 +149,11 @@ class PointSpan:
     raw: str = field(default="", compare=False)
 
     @property
+    def title(self) -> str:
+        """What the point is: its description or object name, and its unit; empty when neither is known."""
+        return "  ".join(filter(None, (self.description or self.object_name, self.unit and f"[{self.unit}]")))
+
+    @property
     def is_name_only(self) -> bool:
         """Whether nothing is known of the point but its name and when it was listed, as stored days say it."""
         return self.means(PointSpan(self.name, self.valid_from))

@@ -13,6 +13,7 @@ from itertools import groupby
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from backfill_pipeline.core.catalogue import PointSpan
 from backfill_pipeline.core.points import PointDays
 from backfill_pipeline.core.text import printable
 from backfill_pipeline.coverage.canvas import Canvas, png_of
@@ -68,6 +69,7 @@ class Report:
         changes: of its points.
         note: what the reader has to know of where it comes from.
         replaced: days that were fetched again and changed, in that order.
+        known: what the site's points are, by name, from its catalogue.
     """
 
     table: Sequence[SiteDay]
@@ -77,6 +79,7 @@ class Report:
     changes: Sequence[PointChange] = ()
     note: str = ""
     replaced: Sequence[Replaced] = ()
+    known: Mapping[str, PointSpan] = field(default_factory=dict)
 
     def by_site(self) -> dict[str, list[SiteDay]]:
         """The table by site."""
@@ -184,12 +187,19 @@ def _changes(report: Report) -> str:
         return f"{title}<p>No change that the stored days tell of.</p>"
     rows = "".join(
         f'<tr><td class="d">{one.day}</td><td class="d">{one.change}</td><td>{_text(one.point)}</td>'
-        f"<td>{_text(about(one))}</td></tr>"
+        f"{_description(report.known.get(one.point))}<td>{_text(about(one))}</td></tr>"
         for one in report.changes[:MOST_CHANGES]
     )
     left = len(report.changes) - MOST_CHANGES
     more = f"<p>and {left:,} more: <code>backfill points</code> has all</p>" if left > 0 else ""
-    return f"{title}{_table('<th>from</th><th>what</th><th>point</th><th></th>', rows)}{more}"
+    head = "".join(f"<th>{name}</th>" for name in ("from", "what", "point", "description", "unit", ""))
+    return f"{title}{_table(head, rows)}{more}"
+
+
+def _description(span: PointSpan | None) -> str:
+    """Two cells: what a point is, and its unit; blank when the catalogue does not say."""
+    name, unit = (span.description or span.object_name or "", span.unit or "") if span else ("", "")
+    return f'<td>{_text(name)}</td><td class="d">{_text(unit)}</td>'
 
 
 def about(one: PointChange) -> str:

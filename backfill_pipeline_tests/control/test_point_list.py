@@ -1,16 +1,18 @@
 """Rules of `backfill points --list`: points are found by words, and hostile texts stay on their line."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
 
-from backfill_pipeline.control.cli import backfill
+from backfill_pipeline.control.cli import backfill, main
+from backfill_pipeline.control.output import page
 from backfill_pipeline.core.catalogue import described
 from backfill_pipeline.dataset.points import update_catalogue
 from backfill_pipeline.settings import Settings
-from backfill_pipeline.storage.days import settings_store
+from backfill_pipeline.storage.days import put_day, settings_store
+from backfill_pipeline_tests.orchestration.fakes import day_rows
 
 AT = datetime(2025, 6, 1, tzinfo=UTC)
 
@@ -62,4 +64,60 @@ def test_without_a_listing_or_a_range_the_command_says_what_it_needs(command):
     """`backfill points` alone ends with exit code 2 and names the options that it needs."""
     done = command()
     assert done.exit_code == 2
-    assert "needs --list, or --from and --to" in done.output
+    assert "needs --list, --rebuild, or --from and --to" in done.output
+
+
+def test_tags_are_wrapped_for_a_terminal_and_names_are_whole(command, tmp_path):
+    """A point with many tags takes several lines of at most 80 columns; its name stays on one line."""
+    name = "s/" + "x" * 100
+    items = [point(name, None, "Many tags", marker_tags=[f"tag-{n}" for n in range(40)])]
+    at = AT + timedelta(days=1)
+    update_catalogue(settings_store(Settings.load()), "s", described(items, at), at)
+    lines = command("--list", "many").output.splitlines()
+    assert lines[:2] == ["Many tags", f"    {name}"]
+    assert all(len(line) <= 80 for line in lines[2:])
+    assert sum(line.count("tag-") for line in lines) == 40
+
+
+def test_a_long_list_goes_through_the_pager(monkeypatch):
+    """Lines that do not fit on a terminal go through the pager; fewer lines, and a pipe, do not."""
+    paged, printed = [], []
+    monkeypatch.setattr("click.echo_via_pager", paged.extend)
+    monkeypatch.setattr("click.echo", printed.append)
+    monkeypatch.setenv("LINES", "5")
+    for is_terminal, count in ((True, 5), (True, 4), (False, 5)):
+        monkeypatch.setattr("sys.stdout.isatty", lambda is_terminal=is_terminal: is_terminal)
+        page(["\x1b"] * count)
+    assert paged == ["\\x1b\n"] * 5
+    assert printed == ["\n".join(["\\x1b"] * count) for count in (4, 5)]
+
+
+def test_a_rebuild_adds_points_of_stored_days(command, tmp_path):
+    """`--rebuild` reports the days that it read and the points that are not listed any more; again, nothing changes."""
+    store = settings_store(Settings.load())
+    for number in range(3):
+        put_day(store, day_rows("s", date(2024, 5, 1) + timedelta(days=number)))
+    done = command("--rebuild", "--json")
+    assert done.exit_code == 0, done.output
+    facts = json.loads(done.stdout)
+    assert (facts["changed"], facts["days_read"], facts["points"]) == (True, 3, 2 + facts["points_known_by_name_only"])
+    assert facts["points_not_listed"] == facts["points_known_by_name_only"] > 0
+    again = command("--rebuild", "--from", "2024-05-02", "--to", "2024-05-03")
+    assert "did not change: 2 stored days were read" in again.stdout
+    assert "not listed since 2024-05-04" in command("--list", "s/p0").output
+
+
+def test_a_rebuild_that_finds_nothing_is_refused(tmp_path, monkeypatch, capsys):
+    """A site without a catalogue and without stored days is exit code 2 with what to do."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"BACKFILL_STORE": str(tmp_path / "data"), "ACE_SITES": "s,t"}.items():
+        monkeypatch.setenv(name, value)
+    for words, message in (
+        ((), "Fetch a day of the site"),
+        (("--from", "2025-01-02", "--to", "2025-01-01"), "lies before"),
+    ):
+        monkeypatch.setattr("sys.argv", ["backfill", "points", "--site", "t", "--rebuild", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        assert message in capsys.readouterr().err

@@ -1,12 +1,15 @@
 """`backfill report` and `backfill points`, from a store on disk."""
 
 import json
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pyarrow.parquet as pq
 import pytest
 
 from backfill_pipeline.control.cli import main
+from backfill_pipeline.core.catalogue import described
+from backfill_pipeline.core.layout import points_key
+from backfill_pipeline.dataset.points import update_catalogue
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World
 from backfill_pipeline.storage.days import put_day, settings_store
@@ -82,6 +85,29 @@ def test_points_over_time_are_told_line_by_line(installation, monkeypatch, capsy
     assert command(monkeypatch, "points", "--site", "north", *RANGE, "--json") == 0
     (one,) = [one for one in json.loads(capsys.readouterr().out) if one["change"] != "appeared"]
     assert (one["day"], one["point"]) == ("2025-01-06", "north/p2")
+
+
+def test_changes_of_points_show_what_the_points_are(installation, monkeypatch, tmp_path, capsys):
+    """Lines, JSON and the report have the description and unit of the catalogue beside each name, as text."""
+    about = {"units": "percent", "object_description": "<b>Valve</b>"}
+    at = datetime(2025, 1, 7, tzinfo=UTC)
+    items = [{"name": "north/p2", "bacnet_data": about}]
+    update_catalogue(settings_store(installation.settings), "north", described(items, at), at)
+    assert command(monkeypatch, "points", "--site", "north", *RANGE) == 0
+    assert capsys.readouterr().out.startswith("2025-01-06  vanished      north/p2  <b>Valve</b>  [percent]")
+    assert command(monkeypatch, "points", "--site", "north", *RANGE, "--json") == 0
+    (one,) = json.loads(capsys.readouterr().out)
+    assert (one["description"], one["unit"]) == ("<b>Valve</b>", "percent")
+    assert command(monkeypatch, "report", *RANGE, "--points", "north", "--out", tmp_path / "one.html") == 0
+    page = (tmp_path / "one.html").read_text(encoding="utf-8")
+    assert '<td>north/p2</td><td>&lt;b&gt;Valve&lt;/b&gt;</td><td class="d">percent</td>' in page
+
+
+def test_a_damaged_catalogue_costs_descriptions_alone(installation, monkeypatch, capsys):
+    """Changes of points are shown without descriptions when the catalogue cannot be read."""
+    settings_store(installation.settings).put(points_key("north"), b"damaged", "")
+    assert command(monkeypatch, "points", "--site", "north", *RANGE) == 0
+    assert capsys.readouterr().out.startswith("2025-01-06  vanished      north/p2\n")
 
 
 def test_points_configured_later_are_told_with_days_and_cost(tmp_path, monkeypatch, capsys):

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backfill_pipeline.core.catalogue import at_instant, described, from_table, matches, merged, to_table
+from backfill_pipeline.core.catalogue import (
+    at_instant,
+    described,
+    from_table,
+    matches,
+    merged,
+    packed,
+    to_table,
+    unpacked,
+)
 
 AT = datetime(2025, 6, 1, 12, tzinfo=UTC)
 LATER = AT + timedelta(days=30)
@@ -125,6 +134,100 @@ def test_what_looks_like_a_secret_is_not_kept(field):
     text = json.dumps([span.raw, span.kv_tags, span.marker_tags])
     for secret in ("token", "10.8", "password", "username", "api_key", "secret", "Bearer", "word@", "eyJ", "ansible"):
         assert secret not in text
+
+
+CONFIDENTIAL = (
+    *("device_token", "device_token_expires", "vpn_ip", "primary_mac", "interfaces", "deploy_config", "auth_token"),
+    *("ansible_user", "vtron_user", "vtron_ip", "created_by_user", "bus_contact", "tech_contact", "blob"),
+    *("content_blob", "deviceToken", "vpnIp", "VPN-IP", "createdByUser", "management address"),
+)
+"""Fields of gateways, sites, agents, clients and events in the API's description that hold what must not be kept."""
+
+KEPT = (
+    *("device_address", "device_id", "object_type", "object_index", "object_name", "device_name"),
+    *("object_description", "device_description", "scrape_interval", "scrape_enabled", "present_value"),
+)
+"""All fields of `bacnet_data` in the API's description."""
+
+
+@pytest.mark.parametrize("name", CONFIDENTIAL)
+def test_confidential_fields_of_the_api_are_kept_nowhere(name):
+    """A gateway's token, a user or a management address is dropped, whichever field of a point holds it, at any depth."""
+    value = "leaked-1.2.3.4"
+    for item in (
+        point(**{name: value}),
+        point(bacnet={name: value, "deep": [{"deeper": {name: [value]}}]}),
+        point(collect_config={"agent": {name: {"x": value}}}),
+        point(kv_tags={name: value, "list": [{name: value}]}),
+        point(marker_tags=[{name: value}]),
+    ):
+        (span,) = described([item], AT)
+        assert "leaked" not in repr(span)
+        assert span.means(described([item], AT)[0])
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_every_documented_field_of_a_point_is_kept(name):
+    """Each field that the API's description gives `bacnet_data` is a column or is kept as JSON."""
+    value = 77 if name in ("device_id", "object_index") else "kept-77"
+    (span,) = described([point(bacnet={name: value})], AT)
+    assert "77" in repr(span)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Bearer abcdefghijkl",
+        "https://me:word@host/",
+        "eyJhbGciOiJI.eyJzdWIiOiIx.c2ln",
+        "-----BEGIN OPENSSH PRIVATE KEY-----",
+        '{"mqtt": {"password": "hunter2"}}',
+        '"{\\"device_token\\": \\"abc123\\"}"',
+        "user=me;pwd=hunter2",
+        "API-Key: abcdef",
+        "AKIAIOSFODNN7EXAMPLE",
+    ],
+)
+def test_texts_that_hold_a_secret_are_kept_nowhere(text):
+    """A text with a token, a key or a password is dropped in each field of a point, as a value and as a tag's name."""
+    for item in (
+        point(bacnet={"object_description": text, "note": text, "list": [text]}),
+        point(bacnet={"device_name": text}, kv_tags={"note": text, text: "x"}, marker_tags=[text]),
+        point(point_type=text, collect_config={"x": {"y": text}}),
+    ):
+        (span,) = described([item], AT)
+        assert text not in repr(span)
+        assert json.dumps(text)[1:-1] not in span.raw
+
+
+def test_a_description_is_not_taken_for_a_secret():
+    """Words of buildings that look like those of secrets are kept."""
+    texts = ["Key card reader", "Basic refrigeration", "Author: plant", "Pass-through damper", "Pinned value", "pwd"]
+    for text in texts:
+        (span,) = described([point(bacnet={"object_description": text})], AT)
+        assert span.description == text
+
+
+@pytest.mark.parametrize("depth", [3, 39, 41, 200, 900])
+def test_a_deeply_nested_field_fails_no_list(depth):
+    """A field nested hundreds of levels deep is cut at a depth and fails neither its list nor other points."""
+    deep = "x"
+    for _ in range(depth):
+        deep = {"a": deep}
+    items = [point(collect_config=deep), point("a/b/2")]
+    first, second = described(unpacked(packed(items)), AT)
+    assert second.description == "Zone temperature"
+    assert ("nested deeper" in first.raw) == (depth > 40)
+    assert len(first.raw) < 1_000
+
+
+def test_a_list_is_kept_in_little_memory_and_comes_back_as_it_was():
+    """A list of 2,000 points packs to less than 100 bytes a point, without a loss."""
+    items = [point(f"a/b/{n}", id=n, odd=[None, 1.5, "\ud800é"]) for n in range(2000)]
+    data = packed(items)
+    assert unpacked(data) == items
+    assert len(data) < 200_000
+    assert unpacked(b"") == []
 
 
 @pytest.mark.parametrize(

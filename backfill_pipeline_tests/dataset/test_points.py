@@ -1,9 +1,13 @@
 """Rules of the points' catalogue in the store."""
 
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backfill_pipeline.core.catalogue import SCHEMA, described
 from backfill_pipeline.core.layout import points_key
@@ -65,6 +69,54 @@ def test_the_history_of_points_is_rebuilt_from_the_days(store):
     assert (gone.name, gone.first_seen, gone.last_seen) == ("gone", date(2024, 1, 1), date(2024, 1, 3))
     assert gone.valid_to == datetime(2024, 1, 4, tzinfo=UTC)
     assert not rebuild_catalogue(store, "north", days.items())
+
+
+DAYS = [date(2024, 1, 1) + timedelta(days=n) for n in range(6)]
+
+
+def test_a_store_without_a_list_takes_what_the_next_list_says_for_its_history(store):
+    """Rebuilt before any list was fetched, a point of the newest day has one row; the next list describes all of it."""
+    rebuild_catalogue(store, "north", [(day, ["a", "gone"] if day < DAYS[3] else ["a"]) for day in DAYS])
+    a, gone = read_catalogue(store, "north")
+    assert (a.valid_to, gone.valid_to) == (None, datetime(2024, 1, 4, tzinfo=UTC))
+    assert a.is_name_only
+    update_catalogue(store, "north", listed("a"), AT)
+    a, gone_still = read_catalogue(store, "north")
+    assert (a.collect_interval, a.valid_from, a.valid_to) == (60, datetime(2024, 1, 1, tzinfo=UTC), None)
+    assert (a.first_seen, a.last_seen) == (DAYS[0], AT.date())
+    assert gone_still == gone
+
+
+def test_a_rebuilt_point_that_is_listed_again_has_a_row_of_its_own(store):
+    """A point that left, as stored days say, and that a list names later has two rows that do not overlap."""
+    rebuild_catalogue(store, "north", [(day, ["a", "b"] if day < DAYS[3] else ["b"]) for day in DAYS])
+    update_catalogue(store, "north", listed("a", "b"), AT)
+    rebuild_catalogue(store, "north", [(day, ["a", "b"]) for day in DAYS])
+    before, now, b = read_catalogue(store, "north")
+    assert (before.name, before.is_name_only, before.valid_to) == ("a", True, datetime(2024, 1, 7, tzinfo=UTC))
+    assert (now.name, now.valid_from, now.collect_interval) == ("a", AT, 60)
+    assert b.name == "b"
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(DAYS), st.sets(st.sampled_from("abc"))), max_size=6),
+    st.integers(0, 6),
+    st.sampled_from([(), ("a",), ("a", "d")]),
+)
+def test_a_rebuild_in_parts_is_the_rebuild_of_all(days, cut, names):
+    """Whichever days are read first, and however often: the same rows, none of which overlap."""
+
+    def rebuilt(*parts):
+        with TemporaryDirectory() as folder:
+            store = LocalStore(Path(folder))
+            update_catalogue(store, "north", listed(*names), AT)
+            for part in parts:
+                rebuild_catalogue(store, "north", part)
+            return store.read(points_key("north"))
+
+    whole = rebuilt(days)
+    parts = rebuilt(days[cut:], days[:cut], days)
+    assert (whole and whole.data) == (parts and parts.data)
 
 
 def test_a_catalogue_of_a_large_site_is_small(store):
