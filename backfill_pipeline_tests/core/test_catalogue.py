@@ -152,7 +152,7 @@ KEPT = (
 
 @pytest.mark.parametrize("name", CONFIDENTIAL)
 def test_confidential_fields_of_the_api_are_kept_nowhere(name):
-    """A gateway's token, a user or a management address is dropped, whichever field of a point holds it, at any depth."""
+    """Tokens, users and management addresses are dropped, whichever field of a point holds them, at any depth."""
     value = "leaked-1.2.3.4"
     for item in (
         point(**{name: value}),
