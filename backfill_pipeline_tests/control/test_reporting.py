@@ -22,10 +22,10 @@ FIRST = date(2025, 1, 1)
 @pytest.fixture
 def installation(tmp_path, monkeypatch):
     installation = Installation(tmp_path / "home", monkeypatch)
+    installation.store("north", FIRST + timedelta(days=1), rows=432, replaced=True, rows_before=144)
     store = settings_store(installation.settings)
     for number in (0, 1, 2, 5):
         put_day(store, day_rows("north", FIRST + timedelta(days=number), points=3 if number < 5 else 2))
-    installation.store("north", FIRST + timedelta(days=1), rows=432, replaced=True, rows_before=144)
     installation.fail("north", date(2025, 1, 4), error="<b>it broke</b>")
     return installation
 

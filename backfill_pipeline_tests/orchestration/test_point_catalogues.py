@@ -63,7 +63,7 @@ def test_a_materialisation_adds_what_stored_days_say(settings, tmp_path):
     assert metadata["path"].value == str(tmp_path / "data" / "points" / "a-b.parquet")
     (row,) = [one.data for one in metadata["first_rows"].records]
     assert (row["name"], row["description"], row["unit"]) == ("a-b/p0", "Valve \\x1bposition", "percent")
-    left = next(span for span in spans if span.name == "a-b/p2")
+    left = next(span for span in spans if span.name == "a-b/p3")
     assert (left.first_seen, left.valid_to) == (FIRST, datetime(2025, 1, 3, tzinfo=UTC))
 
 
