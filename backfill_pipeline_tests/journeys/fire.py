@@ -9,11 +9,12 @@ what the suite runs of it (`test_fire.py`). For longer runs:
 import argparse
 import os
 import random
+import sqlite3
 import subprocess
 import tempfile
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -36,7 +37,10 @@ RUNS_AT_ONCE = 2
 WINDOWS = 1
 """Windows of a site at once: each of these small days is one."""
 
-TARGETS = ("run worker", "daemon", "code server", "webserver", "all")
+LOCK = "lock"
+"""In place of a kill: every SQLite file of the home is locked for some seconds, which fails no day."""
+
+TARGETS = ("run worker", "daemon", "code server", "webserver", LOCK, "all")
 
 
 @dataclass
@@ -48,6 +52,7 @@ class Fire:
         days: its days, oldest first.
         killed: how often each target was killed.
         starts: backfills that were asked for.
+        lock_s: how many seconds a lock lasts.
         untrue: days that were on record and not in the store, whenever that was looked at.
     """
 
@@ -56,6 +61,7 @@ class Fire:
     port: int = field(default_factory=free_port)
     killed: Counter[str] = field(default_factory=Counter)
     starts: int = 0
+    lock_s: float = 7.0
     untrue: set[tuple[str, date]] = field(default_factory=set)
     web: subprocess.Popen | None = None
 
@@ -93,11 +99,26 @@ class Fire:
         return self.made.home / "data" / object_key(site, one)
 
     def shoot(self, target: str) -> None:
-        """Kill -9 of one kind of process, or of all at once."""
+        """Kill -9 of one kind of process, or of all at once; or lock the files."""
         self.killed[target] += 1
+        if target == LOCK:
+            self.lock()
+            return
         for process in self.found(target):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+
+    def lock(self) -> None:
+        """Keep every SQLite file of the home locked, as a backup does."""
+        with ExitStack() as held:
+            for file in [*self.made.home.rglob("*.db"), *self.made.home.rglob("*.sqlite")]:
+                connection = held.enter_context(closing(sqlite3.connect(file, timeout=HANGS_S, isolation_level=None)))
+                connection.execute("BEGIN EXCLUSIVE")
+            time.sleep(self.lock_s)
+
+    def failures(self) -> int:
+        """Site-days that were recorded as failed."""
+        return sum(event.error is not None for site in self.made.sites for event in self.made.gateway.events(site))
 
     def found(self, target: str) -> list[psutil.Process]:
         """The processes of a kind."""
@@ -148,6 +169,7 @@ class Outcome:
         again: rows that were sent more than once, in site-days.
         bound: site-days that may have been in flight when something was killed.
         killed: kills by target.
+        failures: site-days that were recorded as failed.
         starts: backfills that were asked for.
         seconds: in all.
     """
@@ -159,6 +181,7 @@ class Outcome:
     again: float
     bound: int
     killed: dict[str, int]
+    failures: int
     starts: int
     seconds: float
 
@@ -172,6 +195,7 @@ def fire(
     sites: int,
     seed: int = 1,
     latency_s: float = 1.5,
+    lock_s: float = 7.0,
 ) -> Outcome:
     """Backfill `days` x `sites` of small days, killing `targets` in turn at random instants, and count.
 
@@ -183,6 +207,7 @@ def fire(
         sites: sites.
         seed: of the instants.
         latency_s: seconds an answer takes: a day's worth of a site, so that a backfill lasts long enough.
+        lock_s: seconds that a lock of the files lasts.
     """
     rng, began = random.Random(seed), time.monotonic()  # noqa: S311 - instants, no secret
     names = [f"site-{number}" for number in range(sites)]
@@ -191,7 +216,7 @@ def fire(
     with Simulator(world, api_key="hush-hush", latency_s=latency_s) as api:
         # Few windows at once, so that a backfill lasts long enough to be killed in the middle.
         made = Stack(home, api.url, names, variables, ACE_MAX_WINDOWS=str(WINDOWS), BACKFILL_DAYS_PER_RUN="10")
-        site = Fire(made, wanted)
+        site = Fire(made, wanted, lock_s=lock_s)
         try:
             left = list(targets)
             ceiling, before, aim = time.monotonic() + HANGS_S, None, None
@@ -243,6 +268,7 @@ def _counted(site: Fire, world: World, api: Simulator, began: float) -> Outcome:
         round(again, 2),
         deadly * RUNS_AT_ONCE * len(made.sites) * WINDOWS,
         dict(site.killed),
+        site.failures(),
         site.starts,
         round(time.monotonic() - began, 1),
     )
@@ -256,16 +282,23 @@ def main() -> None:
     options.add_argument("--kills", type=int, default=20)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--latency", type=float, default=1.5)
+    options.add_argument("--lock", type=float, default=40.0, help="seconds that the SQLite files are locked")
     asked = options.parse_args()
     rng = random.Random(asked.seed)  # noqa: S311 - an order, no secret
     targets = [TARGETS[number % len(TARGETS)] for number in range(asked.kills)]
     rng.shuffle(targets)
-    size = {"days": asked.days, "sites": asked.sites, "seed": asked.seed, "latency_s": asked.latency}
+    size = {
+        "days": asked.days,
+        "sites": asked.sites,
+        "seed": asked.seed,
+        "latency_s": asked.latency,
+        "lock_s": asked.lock,
+    }
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as variables:
         told = fire(Path(folder) / "home", variables, targets, **size)
     for name, value in vars(told).items():
         print(f"{name:<12} {value}")  # noqa: T201 - what was asked for
-    if told.wrong or told.untrue or told.unrecorded or told.again > told.bound:
+    if told.wrong or told.untrue or told.unrecorded or told.failures or told.again > told.bound:
         raise SystemExit(1)
 
 
