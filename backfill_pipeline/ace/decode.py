@@ -13,6 +13,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -44,8 +45,8 @@ _DATE = re.compile(
 _EPOCH_NUMBER = re.compile(r"[0-9]{10,19}(\.[0-9]+)?")
 _SPACE = " \t\r\n"
 
-_Columns = tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.float64], NDArray[np.uint8]]
-"""Code, time, value and fault of rows."""
+_Columns = tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.float64], NDArray[np.uint8], NDArray[np.int32]]
+"""Code, time, value, fault and text of rows."""
 
 _APART = ",\n"
 
@@ -126,26 +127,52 @@ def _any(body: Body, asked: int = _MOST) -> Page:
     if rows and not any({"name", "value", "time"} <= row.keys() for row in rows):
         raise ContractError("no row of the answer has `name`, `value` and `time`")
     names: dict[str, int] = {}
-    code, time_us, value, fault = _row_by_row(rows, names)
-    return _page(list(names), code, time_us, value, fault, cursor, has_more, lambda row: _example(rows[row]))
+    texts: dict[str, int] = {}
+    try:
+        code, time_us, value, fault, text = _row_by_row(rows, names, texts)
+    except RecursionError as error:  # a list in a list ...: read, but too deep to be written
+        raise PageFailedError(f"the answer is {len(body):,} bytes of lists that are nested too deep") from error
+    page = _page(list(names), code, time_us, value, fault, cursor, has_more, lambda row: _example(rows[row]))
+    return replace(page, texts=tuple(texts), text=text) if texts else page
 
 
 def _parts(rows: int) -> int:
     return _PARTS_A_ROW * rows + 10_000
 
 
-def _row_by_row(rows: Sequence[Mapping[str, Any]], names: dict[str, int]) -> "_Columns":
-    """Code, time, value and fault of each row; names not yet in `names` are added to it."""
+def _row_by_row(rows: Sequence[Mapping[str, Any]], names: dict[str, int], texts: dict[str, int]) -> "_Columns":
+    """The columns of some rows; names and texts not yet in `names` and `texts` are added to them."""
     code = np.full(len(rows), -1, np.int32)
     for number, row in enumerate(rows):
         name = row.get("name")
         if isinstance(name, str) and name:
             code[number] = names.setdefault(name, len(names))
     time_us = np.array([_time(row.get("time")) for row in rows], np.int64)
-    judged = [_value(row.get("value")) for row in rows]
-    value = np.array([number for number, _ in judged], np.float64)
-    fault = np.array([why for _, why in judged], np.uint8)
-    return code, time_us, value, fault
+    return code, time_us, *_values([row.get("value") for row in rows], texts)
+
+
+def _values(
+    values: Sequence[object], texts: dict[str, int]
+) -> tuple[NDArray[np.float64], NDArray[np.uint8], NDArray[np.int32]]:
+    """The number, the fault and the text of each JSON value; texts not yet in `texts` are added to it.
+
+    The text is an index into `texts`, and -1 where the value is not a text.
+    """
+    judged = [_value(value) for value in values]
+    text = np.full(len(values), -1, np.int32)
+    for number, (_, fault) in enumerate(judged):
+        if fault is Fault.NOT_NUMERIC:
+            text[number] = texts.setdefault(_text(values[number]), len(texts))
+    return np.array([one for one, _ in judged], np.float64), np.array([why for _, why in judged], np.uint8), text
+
+
+def _text(value: object) -> str:
+    r"""A value that is not a number, as text: a string as the API sent it, anything else as its JSON.
+
+    Half of a surrogate pair, which no file of UTF-8 can hold, becomes its escape, such as `\ud83d`.
+    """
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _together(body: Body, rows: int = _MOST) -> Page | None:
@@ -172,6 +199,8 @@ def _together(body: Body, rows: int = _MOST) -> Page | None:
             return None
         known = {name: code for code, name in enumerate(_strings(body, *found.names.T).to_pylist())}
         code, time_us, value, fault = found.code, found.time_us, found.value, found.fault
+        texts: dict[str, int] = {}
+        text: NDArray[np.int32] | None = None
         if len(found.odd_times):
             row, start, stop = found.odd_times.T
             tokens, which = _distinct(body, start, stop)
@@ -179,14 +208,18 @@ def _together(body: Body, rows: int = _MOST) -> Page | None:
         if len(found.odd_values):
             row, start, stop = found.odd_values.T
             tokens, which = _distinct(body, start, stop)
-            judged = [_value(token) for token in tokens]
-            value[row] = np.array([number for number, _ in judged])[which]
-            fault[row] = np.array([why for _, why in judged], np.uint8)[which]
+            text = np.full(len(code), -1, np.int32)
+            value[row], fault[row], text[row] = (column[which] for column in _values(tokens, texts))
         if len(found.odd_rows):
             row, start, stop = found.odd_rows.T
             spans = zip(start.tolist(), stop.tolist(), strict=True)
-            text = b"[" + b",".join(body[first:last] for first, last in spans) + b"]"
-            code[row], time_us[row], value[row], fault[row] = _row_by_row(parsed(text, _parts(rows)), known)
+            odd = parsed(b"[" + b",".join(body[first:last] for first, last in spans) + b"]", _parts(rows))
+            text = np.full(len(code), -1, np.int32) if text is None else text
+            code[row], time_us[row], value[row], fault[row], text[row] = _row_by_row(odd, known, texts)
+        bare = fault == Fault.NOT_NUMERIC if text is None else (fault == Fault.NOT_NUMERIC) & (text < 0)
+        if bare.any():  # the scanner reads one text by itself: true
+            text = np.full(len(code), -1, np.int32) if text is None else text
+            text[bare] = texts.setdefault("true", len(texts))
     except (ValueError, RecursionError):  # something in it is no JSON: `_any` says what is wrong with the whole
         return None
 
@@ -199,7 +232,8 @@ def _together(body: Body, rows: int = _MOST) -> Page | None:
         return _example({"name": "read", "time": json.loads(body[start:stop])})
 
     names = list(known)
-    return _page(names, code, time_us, value, fault, cursor, has_more, example)
+    page = _page(names, code, time_us, value, fault, cursor, has_more, example)
+    return replace(page, texts=tuple(texts), text=text) if texts else page
 
 
 def _distinct(body: Body, start: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[list[Any], NDArray[np.int32]]:

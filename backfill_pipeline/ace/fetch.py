@@ -29,7 +29,7 @@ from backfill_pipeline.ace.client import AceClient, PointList
 from backfill_pipeline.ace.decode import get_ready
 from backfill_pipeline.ace.heap import give_back_large_buffers
 from backfill_pipeline.ace.spool import DaySpool, Kept, sweep
-from backfill_pipeline.core.clean import kept, merged
+from backfill_pipeline.core.clean import counts_of, kept, merged
 from backfill_pipeline.core.day import Window, day_window
 from backfill_pipeline.core.judging import (
     Part,
@@ -441,9 +441,9 @@ class _SiteRun:
         whole, merging = merged([chunk])
         counts = part.counts + merging
         rest = Part(end, accept_marks=self.owner.accept_marks)
-        if len(later):  # counted with the part that they will be stored in
-            there = Counts(fetched=len(later), kept=len(later))
-            counts += Counts(fetched=-len(later), kept=-len(later))
+        if len(later) or later.texts is not None:  # counted with the part that they will be stored in
+            there, here = counts_of(later)
+            counts += here
             rest.keep(later, there)
         window = Window(part.start, end)
         done = Kept(
@@ -603,7 +603,8 @@ class _SiteRun:
             work.spool.discard()  # all of its windows: the next attempt requests them again
         if error is None:
             chunks = [part.chunk for part in parts if len(part.chunk)]
-            rows = DayRows(points.site, work.day, points.names, chunks, counts)
+            texts = [part.chunk.texts for part in parts if part.chunk.texts is not None]
+            rows = DayRows(points.site, work.day, points.names, chunks, counts, texts)
             here = np.zeros(len(points.names) + 1, bool)
             for chunk in chunks:
                 here[chunk.code] = True

@@ -10,15 +10,17 @@ import os
 import shutil
 import uuid
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backfill_pipeline.core.day import Window
-from backfill_pipeline.core.rows import Chunk, Counts, Example
+from backfill_pipeline.core.rows import Chunk, Counts, Example, TextRows
 from backfill_pipeline.errors import StoreRefusedError
 
 FRESH_S = 24 * 3600
@@ -115,6 +117,7 @@ class DaySpool:
                     code=kept.chunk.code,
                     ms=kept.chunk.ms,
                     value=kept.chunk.value,
+                    **_text_arrays(kept.chunk.texts),  # type: ignore[arg-type]  # savez names its flags like arrays
                 )
             part.replace(path)
         except _VANISHED:
@@ -162,6 +165,28 @@ def sweep(folder: Path, now: float) -> None:
             shutil.rmtree(day, ignore_errors=True)
 
 
+def _text_arrays(rows: TextRows | None) -> dict[str, NDArray[np.generic]]:
+    """Rows of texts as arrays of a window's file; none for a window without texts."""
+    if rows is None:
+        return {}
+    encoded = [text.encode() for text in rows.texts]
+    return {
+        "text_code": rows.code,
+        "text_ms": rows.ms,
+        "text": rows.text,
+        "text_sizes": np.array([len(one) for one in encoded], np.int64),
+        "text_bytes": np.frombuffer(b"".join(encoded), np.uint8),
+    }
+
+
+def _text_rows(file: Mapping[str, NDArray[Any]]) -> TextRows | None:
+    if "text" not in file:
+        return None
+    data, ends = file["text_bytes"].tobytes(), np.cumsum(file["text_sizes"]).tolist()
+    texts = tuple(data[start:end].decode() for start, end in zip([0, *ends], ends, strict=False))
+    return TextRows(file["text_code"], file["text_ms"], file["text"], texts)
+
+
 def _start(path: Path) -> int:
     start = path.stem.partition("-")[0]
     return int(start) if start.isdigit() else 0
@@ -172,8 +197,10 @@ def _read(path: Path) -> Kept | None:
         # A zip file: every array carries a checksum. Opened here, since numpy leaves a cut one open.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             about = json.loads(file["about"].tobytes())
-            chunk = Chunk(file["code"], file["ms"], file["value"])
+            chunk = Chunk(file["code"], file["ms"], file["value"], _text_rows(file))
         counts = Counts(**about["counts"])
+        if counts.left_out.get("not_numeric"):
+            return None  # of a version that stored no texts: they have to be requested again
         if "named" not in about and counts.fetched and not len(chunk):
             return None  # of a version that did not ask whether its rows are of the site
         example = about.get("unreadable")

@@ -32,7 +32,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from yaml import YAMLError  # type: ignore[import-untyped]  # its error alone; Dagster reads the file
 
 from backfill_pipeline.core.day import days_between, parse_day, partition_key
-from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.core.layout import object_key, text_key
 from backfill_pipeline.errors import AlreadyRunningError, SettingError
 from backfill_pipeline.orchestration.adopt import Adopted, adopt
 from backfill_pipeline.orchestration.failures import observed_error
@@ -415,7 +415,8 @@ class Gateway:
             StoreRefusedError, StoreBusyError: an object cannot be deleted; the records stay.
         """
         with ThreadPoolExecutor(_DELETED_AT_ONCE) as pool:
-            list(pool.map(lambda day: self.store.delete(object_key(site, day)), sorted(days)))
+            keys = [key for day in sorted(days) for key in (text_key(site, day), object_key(site, day))]
+            list(pool.map(self.store.delete, keys))
         remove_records(self.instance, site, days)
 
     def lost(self, recorded: Mapping[SiteDay, Recorded]) -> Comparison:

@@ -12,7 +12,7 @@ from typing import Any
 from backfill_pipeline.control.gateway import Gateway
 from backfill_pipeline.core.commands import range_words, shell_line
 from backfill_pipeline.core.day import days_between
-from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.core.layout import TEXT_ROOT, object_key, text_key
 from backfill_pipeline.errors import AlreadyRunningError, UsageError
 from backfill_pipeline.storage.comparison import list_days
 
@@ -25,7 +25,7 @@ class Removal:
         first: first day.
         last: last day, included.
         days: by site, the days that have an object or a record.
-        objects: their objects.
+        objects: their objects, those of texts included.
         bytes: the bytes of these objects.
         records: their records in Dagster.
         done: whether it was done; False: a dry run.
@@ -83,10 +83,11 @@ def remove_days(gateway: Gateway, first: date, last: date, sites: Sequence[str],
         raise UsageError(f"the last day, {last}, is before the first, {first}", about="last")
     if really:
         _needs_quiet(gateway)
-    listed = list_days(gateway.store, first, last)
+    listed = list_days(gateway.store, first, last) | list_days(gateway.store, first, last, TEXT_ROOT)
     wanted = [(site, day) for site in dict.fromkeys(sites) for day in days_between(first, last)]
     records = gateway.records(wanted)
-    stats = {one: listed[key] for one in wanted if (key := object_key(*one)) in listed}
+    keys = {one: (object_key(*one), text_key(*one)) for one in wanted}
+    stats = {one: found for one in wanted if (found := [listed[key] for key in keys[one] if key in listed])}
     days: dict[str, list[date]] = {site: [] for site in dict.fromkeys(sites)}
     for site, day in wanted:
         if (site, day) in records or (site, day) in stats:
@@ -95,8 +96,9 @@ def remove_days(gateway: Gateway, first: date, last: date, sites: Sequence[str],
         for site, some in days.items():
             if some:
                 gateway.remove(site, some)
-    size = sum(stat.bytes for stat in stats.values())
-    return Removal(first, last, days, len(stats), size, len(records), really)
+    found = [stat for one in stats.values() for stat in one]
+    size = sum(stat.bytes for stat in found)
+    return Removal(first, last, days, len(found), size, len(records), really)
 
 
 def _counted(number: int, noun: str) -> str:

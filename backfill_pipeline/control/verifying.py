@@ -6,18 +6,20 @@ Put here: which objects are expected, and what the report says. Keep out: what i
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
 from backfill_pipeline.core.commands import repair_command
-from backfill_pipeline.core.layout import object_key, parse_key
+from backfill_pipeline.core.layout import ROOT, TEXT_ROOT, object_key, parse_key, text_key
 from backfill_pipeline.core.quality import no_rows
 from backfill_pipeline.errors import UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.comparison import Recorded, SiteDay, compare, list_days
 from backfill_pipeline.storage.days import read_object, settings_store
 from backfill_pipeline.storage.parquet import Footer
+from backfill_pipeline.storage.texts import read_texts_object
 
 AT_ONCE = 16
 """Objects looked at side by side: a footer is a request that waits for the store."""
@@ -43,6 +45,7 @@ class Report:
         all_sites: the sites of ACE_SITES.
         compared: whether Dagster's records were compared with the objects.
         samples: how many samples the API returned for each day that is stored without rows.
+        texts: rows of the whole objects of texts, by site and day.
     """
 
     stored: list[SiteDay] = field(default_factory=list)
@@ -57,6 +60,7 @@ class Report:
     all_sites: tuple[str, ...] = ()
     compared: bool = False
     samples: dict[SiteDay, int] = field(default_factory=dict)
+    texts: dict[SiteDay, int] = field(default_factory=dict)
 
     @property
     def wrong(self) -> list[SiteDay]:
@@ -84,6 +88,8 @@ class Report:
             "stored": len(self.stored),
             "rows": self.rows,
             "bytes": self.bytes,
+            "text_objects": len(self.texts),
+            "texts": sum(self.texts.values()),
             "empty": [
                 {"site": site, "date": day.isoformat(), "samples_fetched": self.samples.get((site, day), 0)}
                 for site, day in self.empty
@@ -107,9 +113,11 @@ class Report:
         for key in self.foreign:
             yield f"foreign  {key}"
         for site, day in self.empty:
-            yield f"empty    {site} {day}: {no_rows(self.samples.get((site, day), 0), day)}"
+            yield f"empty    {site} {day}: {self._no_rows(site, day)}"
         if not self.compared:
             yield "Dagster's records were not compared with the objects: DAGSTER_HOME has no dagster.yaml"
+        if self.texts:
+            yield f"{len(self.texts)} objects of texts with {sum(self.texts.values()):,} rows"
         yield (
             f"{len(self.stored)} stored with {self.rows:,} rows, {len(self.empty)} empty, "
             f"{len(self.missing)} missing, {len(self.damaged)} damaged, {len(self.foreign)} foreign; "
@@ -117,6 +125,9 @@ class Report:
         )
         if with_repair and self.repair:
             yield f"to fetch these days again: {self.repair}"
+
+    def _no_rows(self, site: str, day: date) -> str:
+        return no_rows(self.samples.get((site, day), 0), day, self.texts.get((site, day), 0))
 
 
 def verified(
@@ -154,21 +165,36 @@ def verified(
     recorded = recorded or {}
     expected = {(site, day): object_key(site, day) for site in sites for day in days}
     there = {one: listed[key] for one, key in expected.items() if key in listed}
-    report.foreign = sorted(key for key in listed if _is_foreign(key, known))
+    texts = list_days(store, days[0], days[-1], TEXT_ROOT)
+    report.foreign = sorted(
+        key for root, keys in ((ROOT, listed), (TEXT_ROOT, texts)) for key in keys if _is_foreign(key, known, root)
+    )
     report.missing = [one for one in expected if one not in there]
     changed = compare(store, {one: recorded[one] for one in there if one in recorded}, listed.values())
 
-    def look(one: SiteDay) -> tuple[Footer | None, list[str]]:
+    def look(one: SiteDay) -> tuple[Footer | None, Footer | None, list[str]]:
         record = recorded.get(one)
         try:
-            return read_object(
+            footer, wrong = read_object(
                 store, *one, size=there[one].bytes, deep=deep, sha256=record.sha256 if record is not None else None
             )
         except FileNotFoundError:
-            return None, ["it was deleted a moment ago"]
+            return None, None, ["it was deleted a moment ago"]
+        worded, more = look_at_texts(one, footer, record)
+        return footer, worded, [*wrong, *more]
+
+    def look_at_texts(one: SiteDay, footer: Footer | None, record: Recorded | None) -> tuple[Footer | None, list[str]]:
+        stat = texts.get(text_key(*one))
+        if stat is not None:
+            about = footer.about if footer is not None else None
+            with suppress(FileNotFoundError):
+                return read_texts_object(store, *one, size=stat.bytes, deep=deep, of=about)
+        if record is not None and record.texts:
+            return None, [f"its {record.texts:,} texts are missing: there is no {text_key(*one)}"]
+        return None, []
 
     with ThreadPoolExecutor(AT_ONCE_DEEP if deep else AT_ONCE) as pool:
-        for one, (footer, wrong) in zip(there, pool.map(look, there), strict=True):
+        for one, (footer, worded, wrong) in zip(there, pool.map(look, there), strict=True):
             if one in changed.different:
                 wrong.append(changed.different[one])
             if footer is None or wrong:
@@ -176,6 +202,8 @@ def verified(
                 continue
             report.rows += footer.rows
             report.bytes += there[one].bytes
+            if worded is not None:
+                report.texts[one] = worded.rows
             (report.empty if footer.is_empty else report.stored).append(one)
             if footer.is_empty:
                 fetched = footer.about.get("fetched", "")
@@ -183,9 +211,9 @@ def verified(
     return report
 
 
-def _is_foreign(key: str, known: Collection[str] | None) -> bool:
+def _is_foreign(key: str, known: Collection[str] | None, root: str) -> bool:
     try:
-        site, _ = parse_key(key)
+        site, _ = parse_key(key, root)
     except UsageError:
         return True
     return known is not None and site not in known

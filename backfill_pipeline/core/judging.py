@@ -7,11 +7,13 @@ again (`ace/fetch.py`), which of its rows count (`core/clean.py`).
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backfill_pipeline.core.clean import compact, joined
 from backfill_pipeline.core.day import Window, iso
 from backfill_pipeline.core.rows import NO_TIME, Chunk, Counts, Example, Page
 from backfill_pipeline.errors import ContractError, quoted
@@ -141,15 +143,23 @@ class Part:
         """Take in rows."""
         self._chunks.append(chunk)
         self.counts += counts
-        self.named = self.named or bool(len(chunk))
+        self.named = self.named or bool(len(chunk)) or chunk.texts is not None
 
     def cut(self, end: int, midnight: int) -> tuple[Chunk, Chunk]:
         """The rows before `end`, and those from then on; both in Unix seconds."""
+        texts = joined([chunk.texts for chunk in self._chunks if chunk.texts is not None])
         code = np.concatenate([chunk.code for chunk in self._chunks] or [np.empty(0, np.int32)])
         ms = np.concatenate([chunk.ms for chunk in self._chunks] or [np.empty(0, np.int32)])
         value = np.concatenate([chunk.value for chunk in self._chunks] or [np.empty(0)])
         before = ms < (end - midnight) * 1000
-        return Chunk(code[before], ms[before], value[before]), Chunk(code[~before], ms[~before], value[~before])
+        ends = [Chunk(code[part], ms[part], value[part]) for part in (before, ~before)]
+        if texts is not None:
+            before = texts.ms < (end - midnight) * 1000
+            ends = [
+                replace(chunk, texts=compact(texts.code[part], texts.ms[part], texts.text[part], texts.texts))
+                for chunk, part in zip(ends, (before, ~before), strict=True)
+            ]
+        return ends[0], ends[1]
 
     def judge(self, page: Page, window: Window, site: str, day: date) -> None:
         """Hold the page's times against what may be.

@@ -12,12 +12,15 @@ from backfill_pipeline.core.day import parse_day
 from backfill_pipeline.errors import UsageError
 
 ROOT = "timeseries"
+TEXT_ROOT = "timeseries_text"
+"""Folder of the objects of texts, laid out as `ROOT`."""
+
 SUFFIX = ".parquet"
 
 LONGEST = 255
 """Bytes of a file's name at most, on any disk in use: a bucket would take more, whoever copies it would not."""
 
-_KEY = re.compile(rf"{ROOT}/(\d{{4}})/(\d\d)/(\d\d)/([^/]+){re.escape(SUFFIX)}", re.DOTALL)
+_KEY = re.compile(rf"({ROOT}|{TEXT_ROOT})/(\d{{4}})/(\d\d)/(\d\d)/([^/]+){re.escape(SUFFIX)}", re.DOTALL)
 # What a folder on Windows, a URL or a listing could take amiss; `%` so that escapes are two-way.
 _UNSAFE = re.compile(r"[%/\\:*?\"<>|\x00-\x1f\x7f-\x9f\ud800-\udfff]|^[. ]|[. ]$")
 _DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?=\.|$)")
@@ -34,6 +37,15 @@ def object_key(site: str, day: date) -> str:
         UsageError: the site has no name, or one that is too long for a file.
     """
     return f"{day_prefix(day)}{file_name(site)}"
+
+
+def text_key(site: str, day: date) -> str:
+    """The key of the texts of a site-day, `timeseries_text/YYYY/MM/DD/<site>.parquet`.
+
+    Raises:
+        UsageError: as `object_key`.
+    """
+    return f"{day_prefix(day, TEXT_ROOT)}{file_name(site)}"
 
 
 def points_key(site: str) -> str:
@@ -70,32 +82,37 @@ def file_name(site: str) -> str:
     return name
 
 
-def day_prefix(day: date) -> str:
+def day_prefix(day: date, root: str = ROOT) -> str:
     """What the keys of a day's objects begin with, of whatever site: `timeseries/YYYY/MM/DD/`."""
-    return f"{ROOT}/{day:%Y/%m/%d}/"
+    return f"{root}/{day:%Y/%m/%d}/"
 
 
-def range_prefix(first: date, last: date) -> str:
+def range_prefix(first: date, last: date, root: str = ROOT) -> str:
     """The longest text that the keys of all days from `first` to `last` begin with."""
-    return commonprefix([day_prefix(first), day_prefix(last)])  # noqa: RUF071 - a prefix of keys, not a folder
+    ends = [day_prefix(first, root), day_prefix(last, root)]
+    return commonprefix(ends)  # noqa: RUF071 - a prefix of keys, not a folder
 
 
-def parse_key(key: str) -> tuple[str, date]:
+def parse_key(key: str, root: str = ROOT) -> tuple[str, date]:
     """The site and day of an object's key.
+
+    Args:
+        key: the key.
+        root: `ROOT` for the key of a day, `TEXT_ROOT` for the key of its texts.
 
     Raises:
         UsageError: no site-day has this key.
     """
     found = _KEY.fullmatch(key)
-    if found is not None:
-        year, month, number, name = found.groups()
+    if found is not None and found[1] == root:
+        year, month, number, name = found.groups()[1:]
         try:
             site, day = _unescape(name), parse_day(f"{year}-{month}-{number}")
         except (UsageError, UnicodeError):
             site, day = "", date.min
-        if site and object_key(site, day) == key:
+        if site and f"{day_prefix(day, root)}{file_name(site)}" == key:
             return site, day
-    raise UsageError(f"{key!r} is not the key of a site-day: {ROOT}/YYYY/MM/DD/SITE{SUFFIX}")
+    raise UsageError(f"{key!r} is not the key of a site-day: {root}/YYYY/MM/DD/SITE{SUFFIX}")
 
 
 def _escape(site: str) -> str:

@@ -85,15 +85,18 @@ def _steps_ms(chunks: Sequence[Chunk], points: int) -> NDArray[np.int32]:
     return np.concatenate(steps)
 
 
-def no_rows(samples: int, day: date | None = None) -> str:
+def no_rows(samples: int, day: date | None = None, texts: int = 0) -> str:
     """The line for a day, or for several days, of which no row is stored.
 
     Args:
         samples: how many the API returned.
         day: the day; None: several.
+        texts: how many of them are stored as texts.
     """
     if samples:
         days = "these days" if day is None else str(day)
+        if texts:
+            return f"0 rows: the API returned {samples:,} samples for {days}, {texts:,} texts and no number for a row"
         return f"0 rows: none of the {samples:,} samples that the API returned for {days} can be stored"
     return f"0 rows: the API returned no samples for {'any of these days' if day is None else day}"
 

@@ -1,4 +1,4 @@
-"""The object's schema: the one place that names its columns.
+"""The objects' schemas: the one place that names the columns of days and of their texts.
 
 Put here: columns, their types and order, the schema's version. Keep out: encodings (`storage/parquet.py`).
 """
@@ -17,3 +17,6 @@ SCHEMA = pa.schema(
     ]
 )
 """The contract's columns, in its order."""
+
+TEXT_SCHEMA = pa.schema([f if f.name != "value" else pa.field("text", pa.string(), nullable=False) for f in SCHEMA])
+"""The columns of an object of texts: as `SCHEMA`, with `text` (UTF-8, as the API sent it) where that has `value`."""

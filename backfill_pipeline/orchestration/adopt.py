@@ -5,7 +5,7 @@ before it is believed, and what is recorded of it. Keep out: the command around 
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -14,14 +14,17 @@ from typing import Literal
 import dagster as dg
 
 from backfill_pipeline.core.day import partition_key
-from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.core.layout import object_key, text_key
+from backfill_pipeline.core.rows import Counts
 from backfill_pipeline.orchestration.checks import samples_verdict, severity
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.orchestration.records import ComparedPart, compare_records
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.comparison import Comparison, Recorded, SiteDay
 from backfill_pipeline.storage.days import read_object, settings_store
+from backfill_pipeline.storage.parquet import Footer
 from backfill_pipeline.storage.store import Store
+from backfill_pipeline.storage.texts import read_texts_object
 
 _AT_ONCE = 16
 """Objects looked at side by side: each is a few small requests."""
@@ -96,8 +99,9 @@ def _check_samples(
 
     The footer does not contain what the other checks need.
     """
-    rows, samples = (int(str(made.metadata[name].value)) for name in ("dagster/row_count", "samples_fetched"))
-    verdict = samples_verdict(rows, samples, day)
+    names = ("dagster/row_count", "samples_fetched", "samples_text")
+    rows, samples, texts = (int(str(made.metadata[name].value)) for name in names)
+    verdict = samples_verdict(rows, samples, day, texts)
     filters = dg.AssetRecordsFilter(asset_key=asset_key(site), asset_partitions=[partition_key(day)])
     found = instance.fetch_materializations(filters, limit=1).records
     for evaluation in verdict.evaluations(site, day, severity(settings), of=found[0] if found else None):
@@ -120,6 +124,15 @@ def _compared(store: Store, site: str, day: date, known: Recorded, lost: Compari
     return Adopted(site, day, "damaged" if wrong else "known", tuple(wrong), recorded=True)
 
 
+def _texts(store: Store, site: str, day: date, of: Mapping[str, str], *, deep: bool) -> tuple[Footer | None, list[str]]:
+    """The footer of a day's texts, None if it has none; and what is wrong with them."""
+    stat = store.head(text_key(site, day))
+    try:
+        return (None, []) if stat is None else read_texts_object(store, site, day, size=stat.bytes, deep=deep, of=of)
+    except FileNotFoundError:
+        return None, []
+
+
 def _looked(store: Store, site: str, day: date, *, deep: bool) -> dg.AssetMaterialization | Adopted:
     """What is to be recorded of an object, or why nothing is."""
     key = object_key(site, day)
@@ -133,7 +146,14 @@ def _looked(store: Store, site: str, day: date, *, deep: bool) -> dg.AssetMateri
     if footer is None or wrong:
         return Adopted(site, day, "damaged", tuple(wrong))
     about = footer.about
-    dropped = json.loads(about.get("dropped", "{}"))
+    texts, wrong = _texts(store, site, day, about, deep=deep)
+    if wrong:
+        return Adopted(site, day, "damaged", tuple(wrong))
+    counts = Counts(
+        dropped=json.loads(about.get("dropped", "{}")),
+        texts=texts.rows if texts else 0,
+        texts_dropped=json.loads(texts.about.get("dropped", "{}")) if texts else {},
+    )
     url = store.url(key)
     return dg.AssetMaterialization(
         asset_key(site),
@@ -148,8 +168,9 @@ def _looked(store: Store, site: str, day: date, *, deep: bool) -> dg.AssetMateri
             "state": "empty" if footer.is_empty else "stored",
             "adopted": True,
             "samples_fetched": int(about.get("fetched", footer.rows)),
-            "samples_dropped": sum(dropped.values()),
-            "dropped": dg.MetadataValue.json(dropped),
+            "samples_text": counts.texts,
+            "samples_dropped": sum(counts.left_out.values()),
+            "dropped": dg.MetadataValue.json(counts.left_out),
             "conflicts": int(about.get("conflicts", 0)),
             "points_configured": int(about.get("points_configured", 0)),
             "requests": 0,

@@ -153,6 +153,7 @@ class _Run:
         self.told = 0
         self.rows = 0
         self.samples = 0
+        self.texts = 0
         self.recorded: Stored | None = None
         self.catalogues: deque[dg.AssetMaterialization] = deque()  # filled by the sites' threads
         self.started = time.monotonic()
@@ -185,7 +186,7 @@ class _Run:
                 raise dg.Failure(str(error), allow_retries=False) from None
             yield from self._worked(work)
         if self.told and not self.rows:
-            self.context.log.warning(no_rows(self.samples))
+            self.context.log.warning(no_rows(self.samples, texts=self.texts))
         self.failures.raise_if_any()
 
     def _outage(self, since: datetime | None) -> None:
@@ -277,11 +278,12 @@ class _Run:
         self.told += 1
         self.rows += stored.rows
         self.samples += result.counts.fetched
+        self.texts += stored.texts
         before = self.before[fetched.site].get(fetched.day)
         replaced = f", replacing {before:,} rows" if stored.changed and before is not None else ""
         self.context.log.info(
             f"{printable(fetched.site)} {fetched.day} {stored.state}: {stored.rows:,} rows{replaced}, "
-            f"{stored.bytes:,} bytes, {fetched.requests} request{'s' * (fetched.requests != 1)}, "
+            f"{stored.bytes:,} bytes, {f'{stored.texts:,} texts, ' if stored.texts else ''}{fetched.requests} request{'s' * (fetched.requests != 1)}, "
             f"{fetched.seconds:.1f} s; {self._progress()}",
             extra={"about": {"site": fetched.site, "day": str(fetched.day)}},
         )
@@ -324,8 +326,10 @@ class _Run:
                 "changed": stored.changed,
                 **replaced,
                 "samples_fetched": counts.fetched,
-                "samples_dropped": sum(counts.dropped.values()),
-                "dropped": dg.MetadataValue.json(dict(counts.dropped)),
+                "samples_text": stored.texts,
+                "text_bytes": stored.text_bytes,
+                "samples_dropped": sum(counts.left_out.values()),
+                "dropped": dg.MetadataValue.json(counts.left_out),
                 "conflicts": counts.conflicts,
                 "points_configured": fetched.points_configured,
                 "points_seen": fetched.points_seen,

@@ -49,7 +49,8 @@ CHECKS = {
     "interval": f"The median time between two samples of a point is at most {MAX_INTERVAL_SHARE} times the configured "
     "one. Passes when no interval is configured.",
     "clean": f"All rows lie inside the day, each had a name and a time that can be read, and at most "
-    f"{MAX_UNUSABLE:.0%} of the samples had no usable value.",
+    f"{MAX_UNUSABLE:.0%} of the samples had no usable value. Each sample that the API returned is a row, a text, or "
+    "left out for one reason.",
 }
 
 
@@ -120,7 +121,9 @@ class Judge:
         usual = usual_rows(self._rows, fetched.day)
         self._rows[fetched.day] = seen.rows
         coverage = share(fetched.points_seen, fetched.points_configured)
-        unusable = share(sum(counts.dropped.get(reason, 0) for reason in _UNUSABLE), counts.fetched)
+        left_out = counts.left_out
+        unusable = share(sum(left_out.get(reason, 0) for reason in _UNUSABLE), counts.fetched)
+        unaccounted = counts.fetched - day.stored.rows - day.stored.texts - sum(left_out.values())
         inside = seen.first_ms is None or seen.last_ms is None or 0 <= seen.first_ms <= seen.last_ms < DAY_MS
         rows_share = None if usual is None else round(seen.rows / usual, 4)
         silent = seen.longest_gap_min > MAX_GAP_MIN
@@ -136,12 +139,24 @@ class Judge:
             "longest_gap_min": seen.longest_gap_min,
             "rows": seen.rows,
         } | _known(rows_around=usual, rows_share=rows_share)
-        clean: Figures = {"unusable_share": unusable, "unreadable": counts.unreadable}
-        samples = samples_verdict(day.stored.rows, counts.fetched, fetched.day)
+        clean: Figures = {
+            "unusable_share": unusable,
+            "unreadable": counts.unreadable,
+            "samples": counts.fetched,
+            "rows": day.stored.rows,
+            "texts": day.stored.texts,
+            "unaccounted": unaccounted,
+        }
+        samples = samples_verdict(day.stored.rows, counts.fetched, fetched.day, day.stored.texts)
         found = dict(samples.found)
         if counts.unreadable:
             found["clean"] = unreadable_rows(counts, fetched.unreadable)
-        for reason, rows in counts.dropped.items():
+        if unaccounted:
+            found["clean"] = (
+                f"the API returned {counts.fetched:,} samples, but the {day.stored.rows:,} rows, the "
+                f"{day.stored.texts:,} texts and the samples left out are {counts.fetched - unaccounted:,}"
+            )
+        for reason, rows in left_out.items():
             clean |= {f"dropped_{reason}": rows, f"share_{reason}": share(rows, counts.fetched)}
         return Verdict(
             thin=is_thin(seen.rows, usual, seen.longest_gap_min, coverage),
@@ -153,7 +168,7 @@ class Judge:
                     _known(interval_s=seen.interval_s, interval_configured_s=fetched.interval_s, interval_share=slower),
                 ),
                 "clean": (
-                    inside and unusable <= MAX_UNUSABLE and not counts.unreadable,
+                    inside and unusable <= MAX_UNUSABLE and not counts.unreadable and not unaccounted,
                     clean | _known(first_ms=seen.first_ms, last_ms=seen.last_ms),
                 ),
             },
@@ -161,16 +176,17 @@ class Judge:
         )
 
 
-def samples_verdict(rows: int, samples: int, day: date) -> Verdict:
+def samples_verdict(rows: int, samples: int, day: date, texts: int = 0) -> Verdict:
     """The check `has_samples` alone.
 
     Args:
         rows: of the day's object.
         samples: how many the API returned.
         day: the day.
+        texts: rows of the object of its texts.
     """
     figures = {"rows": rows, "samples": samples, "state": "stored" if rows else "empty"}
-    found = {} if rows else {"has_samples": no_rows(samples, day)}
+    found = {} if rows else {"has_samples": no_rows(samples, day, texts)}
     return Verdict(thin=not rows, checks={"has_samples": (rows > 0, figures)}, found=found)
 
 

@@ -106,15 +106,16 @@ def compare_records(
 
 def recorded(made: dg.AssetMaterialization, at: float) -> Recorded:
     """What a materialisation says of its object."""
-    names = ("bytes", "etag", "sha256", "dagster/row_count")
+    names = ("bytes", "etag", "sha256", "dagster/row_count", "samples_text")
     about = {name: made.metadata[name].value for name in names if name in made.metadata}
-    size, rows = about.get("bytes"), about.get("dagster/row_count")
+    size, rows, texts = (about.get(name) for name in ("bytes", "dagster/row_count", "samples_text"))
     return Recorded(
         size if isinstance(size, int) else None,
         _text(about.get("etag")),
         _text(about.get("sha256")),
         at,
         rows if isinstance(rows, int) else 0,
+        texts if isinstance(texts, int) else None,
     )
 
 

@@ -279,6 +279,33 @@ class World:
                 kept[(point.encode(), at // 1000)] = (at // 1000, point, number)
         return [kept[key] for key in sorted(kept)]
 
+    def truth_of_texts(self, name: str, day: date) -> list[tuple[int, str, str]]:
+        """What the object of the day's texts should hold: (Unix ms, point, text), sorted by point and time.
+
+        An oracle of its own, as `truth`. A text is any value that is not a number, not null, not blank, not infinite
+        and not NaN; of a boolean, a list or an object it is the JSON.
+        """
+        site = self.site(name)
+        if site is None:
+            return []
+        wanted = {point["name"] for point in site.points() if point["collect_enabled"]}
+        kept: dict[tuple[bytes, int], tuple[int, str, str]] = {}
+        for at, point, written in site.samples(day):
+            value = json.loads(written)
+            if point not in wanted or value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+                continue
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+            plain = text.strip(" \t\r\n")
+            try:
+                float(plain)
+            except ValueError:
+                is_text = bool(plain)
+            else:  # what Python takes for a number and the API's form does not: digits of other scripts, underscores
+                is_text = not plain.isascii() or "_" in plain or plain != plain.strip()
+            if is_text:
+                kept[(point.encode(), at // 1000)] = (at // 1000, point, text)
+        return [kept[key] for key in sorted(kept)]
+
 
 def demo_world(sites: Mapping[str, int], *, interval_s: int = 300, seed: int = 1) -> World:
     """A seeded world: points by site name."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from backfill_pipeline.core.day import days_between
-from backfill_pipeline.core.layout import day_prefix, object_key, range_prefix
+from backfill_pipeline.core.layout import ROOT, day_prefix, object_key, range_prefix
 from backfill_pipeline.storage.store import Stat, Store
 
 SiteDay = tuple[str, date]
@@ -36,6 +36,7 @@ class Recorded:
         sha256: SHA-256 of the object's bytes; None when it was not recorded.
         at: when it was recorded, in Unix seconds.
         rows: rows of the object.
+        texts: rows of the object of its texts, 0 if there is none; None in records of earlier versions.
     """
 
     bytes: int | None = None
@@ -43,6 +44,7 @@ class Recorded:
     sha256: str | None = None
     at: float = 0.0
     rows: int = 0
+    texts: int | None = None
 
 
 @dataclass
@@ -76,19 +78,20 @@ class Comparison:
         return self.different.get(one, "the object is not in the store")
 
 
-def list_days(store: Store, first: date, last: date) -> dict[str, Stat]:
+def list_days(store: Store, first: date, last: date, root: str = ROOT) -> dict[str, Stat]:
     """All objects of a range of days by key, whatever their site: one request for each 1,000 objects.
 
     Args:
         store: where to look.
         first: first day.
         last: last day, included.
+        root: `ROOT` for the days, `TEXT_ROOT` for their texts.
 
     Raises:
         StoreRefusedError, StoreBusyError: the store cannot be listed.
     """
     with ThreadPoolExecutor(_SPANS_AT_ONCE) as pool:
-        parts = pool.map(lambda span: list(_listed(store, *span)), _spans(first, last))
+        parts = pool.map(lambda span: list(_listed(store, span[0], span[1], root)), _spans(first, last))
         return {stat.key: stat for part in parts for stat in part}
 
 
@@ -167,9 +170,9 @@ def _spans(first: date, last: date) -> Iterator[tuple[date, date]]:
         yield start, min(last, start + timedelta(days=LISTED_DAYS - 1))
 
 
-def _listed(store: Store, first: date, last: date) -> Iterator[Stat]:
-    low, high = day_prefix(first), day_prefix(last)
-    for stat in store.list(range_prefix(first, last), after=low):
+def _listed(store: Store, first: date, last: date, root: str = ROOT) -> Iterator[Stat]:
+    low, high = day_prefix(first, root), day_prefix(last, root)
+    for stat in store.list(range_prefix(first, last, root), after=low):
         if stat.key > high and not stat.key.startswith(high):
             return
         yield stat

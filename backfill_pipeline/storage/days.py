@@ -12,11 +12,13 @@ from datetime import date
 from typing import Any
 
 from backfill_pipeline.core.commands import repair_command
-from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.core.layout import object_key, text_key
 from backfill_pipeline.core.rows import DayRows
+from backfill_pipeline.core.schema import TEXT_SCHEMA
 from backfill_pipeline.errors import DamagedObjectError, StoreBusyError, quoted
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.parquet import (
+    Encoded,
     Encoding,
     Footer,
     decode,
@@ -27,6 +29,7 @@ from backfill_pipeline.storage.parquet import (
     row_findings,
 )
 from backfill_pipeline.storage.store import Stat, Store, open_store
+from backfill_pipeline.storage.texts import encode_texts, texts_end
 
 _END = 64 << 10
 """Bytes at an object's end that hold nearly every footer: one request reads it."""
@@ -45,6 +48,8 @@ class StoredDay:
         state: `stored` or `empty`.
         changed: whether the object differs from the one that was there before, or is new.
         etag: the store's mark of the object, as a listing reports it; None in a folder.
+        texts: rows of the object of its texts; 0 if it has no texts, and no such object.
+        text_bytes: the size of that object.
     """
 
     key: str
@@ -55,6 +60,8 @@ class StoredDay:
     state: str
     changed: bool
     etag: str | None = None
+    texts: int = 0
+    text_bytes: int = 0
 
 
 def settings_store(settings: Settings) -> Store:
@@ -80,7 +87,9 @@ def put_day(
 ) -> StoredDay:
     """Store a day, and return only when its object has been read back and found right.
 
-    An object that is there already with the same bytes is not written again.
+    An object that is there already with the same bytes is not written again. The object of the day's texts is put
+    first: a day is stored when its own object is, and then its texts are as well. Texts of an earlier fetch are deleted
+    last, if the day has no texts now.
 
     Args:
         store: where to.
@@ -96,6 +105,8 @@ def put_day(
     key = object_key(day.site, day.day)
     encoded = encode(day, facts=facts, encoding=encoding)
     size = len(encoded.data)
+    texts = encode_texts(day, encoded, encoding=encoding)
+    texts_changed = texts is not None and _put_texts(store, day, texts)
     put = put_verified(store, key, encoded.data)
     wrong = wrong_object(store, day.site, day.day)
     if not put.is_whole:
@@ -111,7 +122,68 @@ def put_day(
             f"{store.url(key)} is not what was put there a moment ago: {found}; fetch the day again, and ask who runs "
             "the store if it comes again"
         )
-    return StoredDay(key, store.url(key), encoded.rows, size, encoded.sha256, encoded.state, put.changed, put.etag)
+    if texts is not None:
+        _verify_texts(store, day, texts)  # another run may have put its own texts in the meantime
+    elif store.head(text_key(day.site, day.day)) is not None:
+        store.delete(text_key(day.site, day.day))
+        texts_changed = True
+    return StoredDay(
+        key,
+        store.url(key),
+        encoded.rows,
+        size,
+        encoded.sha256,
+        encoded.state,
+        put.changed or texts_changed,
+        put.etag,
+        texts.rows if texts is not None else 0,
+        len(texts.data) if texts is not None else 0,
+    )
+
+
+def _put_texts(store: Store, day: DayRows, texts: Encoded) -> bool:
+    """Put the texts of a day and verify them; whether their object differs from the one that was there before."""
+    put = put_verified(store, text_key(day.site, day.day), texts.data)
+    if not put.is_whole:
+        _verify_texts(store, day, texts, ("its size or its hash is another",))
+    return put.changed
+
+
+def _verify_texts(store: Store, day: DayRows, texts: Encoded, known: Sequence[str] = ()) -> None:
+    """Read back the footer of the texts of a day.
+
+    Args:
+        store: where they are.
+        day: the day.
+        texts: their object, as it was put.
+        known: what is known to be wrong with it.
+
+    Raises:
+        StoreBusyError: they are whole, and of another run.
+        DamagedObjectError: they are not what was put.
+    """
+    key = text_key(day.site, day.day)
+    try:
+        end = texts_end(store, day.site, day.day)
+        wrong = findings(read_footer(end, TEXT_SCHEMA), day.site, day.day, len(texts.data))
+        if not wrong and not texts.data.endswith(end):
+            raise StoreBusyError(
+                f"{store.url(key)}: another run stored the texts of this day at the same moment, and they differ",
+                hint="start again to store the day as the API has it now",
+                site=day.site,
+                day=day.day,
+            )
+    except FileNotFoundError:
+        wrong = ["it is not there"]
+    except DamagedObjectError as error:
+        wrong = [str(error)]
+    if wrong := [*wrong, *known]:
+        raise DamagedObjectError(
+            f"{store.url(key)} is not what was put there a moment ago: {'; '.join(wrong)}",
+            hint="fetch the day again, and ask the operator of the store if it happens again",
+            site=day.site,
+            day=day.day,
+        )
 
 
 @dataclass(frozen=True, slots=True)

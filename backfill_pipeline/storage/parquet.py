@@ -41,6 +41,8 @@ _STRINGS = ("point_name", "site_name")
 _WRITTEN = pa.schema([f.with_type(pa.dictionary(pa.int32(), pa.string())) if f.name in _STRINGS else f for f in SCHEMA])
 """The contract's columns as they are handed to the writer: it need not find out again which names repeat."""
 
+_TEXTS_AT_ONCE = 4096
+
 _END = 8
 """Bytes after the footer: its length and the format's mark."""
 
@@ -69,12 +71,14 @@ class Encoded:
         rows: its rows.
         sha256: of `data`.
         state: `stored`, or `empty` for a day without rows.
+        data_sha256: hash of the rows themselves, by `DataHash`.
     """
 
     data: bytes
     rows: int
     sha256: str
     state: str
+    data_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,7 @@ def encode(day: DayRows, *, facts: Mapping[str, str] | None = None, encoding: En
     groups = _RowGroups(day, encoding.row_group_rows)
     timestamps = encoding.timestamps if encoding.timestamps != "auto" else _smaller(groups, encoding)
     sink, rows, digest, points = pa.BufferOutputStream(), 0, DataHash(), PointSummary(day.points)
-    with _writer(
+    with file_writer(
         sink,
         _WRITTEN,
         encoding.codec,
@@ -147,7 +151,7 @@ def encode(day: DayRows, *, facts: Mapping[str, str] | None = None, encoding: En
         about |= {"data_sha256": digest.hexdigest(), **_figures(day, points)}
         writer.add_key_value_metadata({key: value.encode("utf-8", "surrogatepass") for key, value in about.items()})
     data = sink.getvalue().to_pybytes()
-    return Encoded(data, rows, hashlib.sha256(data).hexdigest(), state)
+    return Encoded(data, rows, hashlib.sha256(data).hexdigest(), state, about["data_sha256"])
 
 
 def footer_bytes(end: bytes) -> int:
@@ -164,11 +168,12 @@ def footer_bytes(end: bytes) -> int:
     return int.from_bytes(end[-_END:-4], "little") + _END
 
 
-def read_footer(end: bytes) -> Footer:
+def read_footer(end: bytes, schema: pa.Schema = SCHEMA) -> Footer:
     """The footer of an object.
 
     Args:
         end: the file's last bytes, `footer_bytes` or more of them.
+        schema: the columns that it should have.
 
     Raises:
         DamagedObjectError: it is no Parquet file, or a cut one.
@@ -176,7 +181,7 @@ def read_footer(end: bytes) -> Footer:
     size = footer_bytes(end)
     try:
         meta = pq.read_metadata(pa.BufferReader(end))
-        schema = meta.schema.to_arrow_schema()
+        found = meta.schema.to_arrow_schema()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedObjectError(f"not a whole Parquet file ({str(error).splitlines()[0]})") from error
     about = {key.decode(): value.decode("utf-8", "surrogatepass") for key, value in (meta.metadata or {}).items()}
@@ -185,17 +190,17 @@ def read_footer(end: bytes) -> Footer:
         for group in range(meta.num_row_groups)
         for column in range(meta.num_columns)
     )
-    return Footer(meta.num_rows, about, schema.equals(SCHEMA, check_metadata=False), 4 + chunks + size)
+    return Footer(meta.num_rows, about, found.equals(schema, check_metadata=False), 4 + chunks + size)
 
 
-def decode(data: bytes) -> Any:
-    """The rows of a file as an Arrow table with the contract's columns; each page's checksum is held against it.
+def decode(data: bytes, schema: pa.Schema = SCHEMA) -> Any:
+    """The rows of a file as an Arrow table with the columns of `schema`; each page's checksum is verified.
 
     Raises:
         DamagedObjectError: it is no Parquet file of a day, or a damaged one.
     """
     try:
-        return pq.read_table(pa.BufferReader(data), schema=SCHEMA, page_checksum_verification=True)
+        return pq.read_table(pa.BufferReader(data), schema=schema, page_checksum_verification=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedObjectError(f"its rows cannot be read ({str(error).splitlines()[0]})") from error
 
@@ -226,7 +231,7 @@ def row_findings(table: Any, footer: Footer, site: str, day: date) -> list[str]:
     """What is wrong with an object's rows, a line each.
 
     Args:
-        table: all its rows, with the contract's columns.
+        table: all its rows, with the columns of a day or of a day's texts.
         footer: the object's.
         site: whose object it should be.
         day: which day's.
@@ -244,7 +249,7 @@ def row_findings(table: Any, footer: Footer, site: str, day: date) -> list[str]:
         wrong.append("rows lie outside of the day")
     if pc.unique(table["site_name"]).to_pylist() != [site]:
         wrong.append("rows belong to another site")
-    if not np.isfinite(table["value"].to_numpy()).all():
+    if "value" in table.column_names and not np.isfinite(table["value"].to_numpy()).all():
         wrong.append("values are not finite")
     names = table["point_name"].combine_chunks().cast(pa.binary())
     before, after = names[:-1], names[1:]
@@ -260,7 +265,8 @@ class DataHash:
     """A hash of the rows themselves, whatever the windows they came in, the row groups and the codec.
 
     SHA-256 over: SHA-256 of all timestamps (int64, little-endian), SHA-256 of all values (float64, little-endian), then
-    for each run of rows of one point `NAME NUL COUNT LF`, the count in decimal.
+    for each run of rows of one point `NAME NUL COUNT LF`, the count in decimal. Of a text, its length in bytes (int64,
+    little-endian) and its UTF-8 count as its value.
     """
 
     def __init__(self) -> None:
@@ -273,7 +279,11 @@ class DataHash:
         if not len(table):
             return
         self._times.update(table["timestamp"].to_numpy().astype("<i8", copy=False).tobytes())
-        self._values.update(table["value"].to_numpy().astype("<f8", copy=False).tobytes())
+        if "value" in table.column_names:
+            self._values.update(table["value"].to_numpy().astype("<f8", copy=False).tobytes())
+        else:
+            for text in _bytes_of(table["text"]):
+                self._values.update(len(text).to_bytes(8, "little") + text)
         names = table["point_name"].combine_chunks()
         as_codes = pa.types.is_dictionary(names.type)
         runs = pc.run_end_encode(names.indices if as_codes else names, run_end_type=pa.int64())
@@ -290,6 +300,13 @@ class DataHash:
         return hashlib.sha256(self._times.digest() + self._values.digest() + runs).hexdigest()
 
 
+def _bytes_of(column: Any) -> Iterator[bytes]:
+    """Each text of a column as UTF-8, some thousands in memory at once."""
+    for chunk in column.chunks:
+        for at in range(0, len(chunk), _TEXTS_AT_ONCE):
+            yield from chunk.slice(at, _TEXTS_AT_ONCE).cast(pa.binary()).to_pylist()
+
+
 def _figures(day: DayRows, points: PointSummary) -> dict[str, str]:
     """What coverage is told from, so that nobody has to read the rows again."""
     seen, each = quality(day), points.result()
@@ -301,7 +318,7 @@ def _figures(day: DayRows, points: PointSummary) -> dict[str, str]:
     }
 
 
-def _writer(sink: Any, schema: Any, codec: str, timestamps: Literal["delta", "dictionary"], **more: Any) -> Any:
+def file_writer(sink: Any, schema: Any, codec: str, timestamps: Literal["delta", "dictionary"], **more: Any) -> Any:
     """A writer with the columns' encodings; all row groups of its file have the same encoding of timestamps."""
     is_delta = timestamps == "delta"
     return pq.ParquetWriter(
@@ -326,7 +343,7 @@ def _smaller(groups: "_RowGroups", encoding: Encoding) -> Literal["delta", "dict
 
     def size(timestamps: Literal["delta", "dictionary"]) -> int:
         sink = pa.BufferOutputStream()
-        with _writer(sink, times[0].schema, encoding.codec, timestamps, write_statistics=False) as writer:
+        with file_writer(sink, times[0].schema, encoding.codec, timestamps, write_statistics=False) as writer:
             for table in times:
                 writer.write_table(table, row_group_size=len(table))
         return int(sink.tell())
