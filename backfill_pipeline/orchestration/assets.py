@@ -281,9 +281,10 @@ class _Run:
         self.texts += stored.texts
         before = self.before[fetched.site].get(fetched.day)
         replaced = f", replacing {before:,} rows" if stored.changed and before is not None else ""
+        texts = f"{stored.texts:,} texts, " if stored.texts else ""
         self.context.log.info(
-            f"{printable(fetched.site)} {fetched.day} {stored.state}: {stored.rows:,} rows{replaced}, "
-            f"{stored.bytes:,} bytes, {f'{stored.texts:,} texts, ' if stored.texts else ''}{fetched.requests} request{'s' * (fetched.requests != 1)}, "
+            f"{printable(fetched.site)} {fetched.day} {stored.state}: {stored.rows:,} rows{replaced}, {texts}"
+            f"{stored.bytes:,} bytes, {fetched.requests} request{'s' * (fetched.requests != 1)}, "
             f"{fetched.seconds:.1f} s; {self._progress()}",
             extra={"about": {"site": fetched.site, "day": str(fetched.day)}},
         )

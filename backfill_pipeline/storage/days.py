@@ -165,14 +165,17 @@ def _verify_texts(store: Store, day: DayRows, texts: Encoded, known: Sequence[st
     key = text_key(day.site, day.day)
     try:
         end = texts_end(store, day.site, day.day)
-        wrong = findings(read_footer(end, TEXT_SCHEMA), day.site, day.day, len(texts.data))
-        if not wrong and not texts.data.endswith(end):
+        footer = read_footer(end, TEXT_SCHEMA)
+        wrong = findings(footer, day.site, day.day, len(texts.data))
+        if not wrong and footer.about != read_footer(texts.data, TEXT_SCHEMA).about:
             raise StoreBusyError(
                 f"{store.url(key)}: another run stored the texts of this day at the same moment, and they differ",
                 hint="start again to store the day as the API has it now",
                 site=day.site,
                 day=day.day,
             )
+        if not texts.data.endswith(end):
+            wrong.append("its bytes are other bytes")
     except FileNotFoundError:
         wrong = ["it is not there"]
     except DamagedObjectError as error:

@@ -246,7 +246,7 @@ def test_the_fast_reader_and_the_general_one_agree(rows, compact):
     """Whatever the rows hold, the two readers give the same page."""
     body = body_of(rows, cursor="c", more=True, compact=compact)
     fast = decode._together(body)
-    slow = decode._any(body)
+    slow = decode.decode._any(body)
     if fast is None:
         return
     assert [fast.names[c] if c >= 0 else None for c in fast.code] == [
@@ -294,7 +294,7 @@ def test_pages_of_bare_values_take_the_fast_road_too():
 def test_however_it_is_read_a_page_means_what_the_general_reader_says(rows, compact):
     """Any mix of shapes: the whole decoder agrees with reading row by row."""
     body = body_of(rows, compact=compact)
-    page, slow = decode_page(body), decode._any(body)
+    page, slow = decode_page(body), decode.decode._any(body)
     np.testing.assert_array_equal(page.time_us, slow.time_us)
     np.testing.assert_array_equal(page.value, slow.value)
     np.testing.assert_array_equal(page.fault, slow.fault)
@@ -349,8 +349,67 @@ def test_a_damaged_page_is_never_read_as_another(rows, compact, damage):
         return
     if fast is None:
         return
-    slow = decode._any(body)
+    slow = decode.decode._any(body)
     for column in ("time_us", "value", "fault"):
         np.testing.assert_array_equal(getattr(fast, column), getattr(slow, column))
     assert [fast.names[c] for c in fast.code if c >= 0] == [slow.names[c] for c in slow.code if c >= 0]
     assert (fast.next_cursor, fast.has_more) == (slow.next_cursor, slow.has_more)
+
+
+def texts_of(page):
+    """The text of each row; None where it has none."""
+    if page.text is None:
+        return [None] * len(page)
+    worded = page.fault == Fault.NOT_NUMERIC
+    return [page.texts[text] if is_text else None for text, is_text in zip(page.text, worded, strict=True)]
+
+
+TEXTS = [
+    ("active", "active"),
+    (" On\n", " On\n"),
+    ("1,5", "1,5"),
+    ('say "hi" \\ there', 'say "hi" \\ there'),
+    ("°C 測 \U0001f600", "°C 測 \U0001f600"),
+    ("\ud83d!", "\\ud83d!"),
+    ("x" * 10_000, "x" * 10_000),
+    (True, "true"),
+    (False, "false"),
+    ([1, "a", None], '[1,"a",null]'),
+    ({"b": 1, "a": [True]}, '{"b":1,"a":[true]}'),
+    ("71.0", None),
+    ("NaN", None),
+    (None, None),
+    (" ", None),
+]
+
+
+@pytest.mark.parametrize(("value", "text"), TEXTS)
+@pytest.mark.parametrize("beside", ["2.5", "off", None])
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_a_value_that_is_not_a_number_is_kept_as_text(value, text, beside, ascii_only):
+    """A string as it was sent, anything else as its JSON; numbers, nulls and NaN have no text."""
+    if not ascii_only and "\ud83d" in str(value):
+        pytest.skip("half of a surrogate pair cannot be sent but as an escape")
+    rows = [sample(beside), sample(value), sample(beside)]
+    answer = {"point_samples": rows, "next_cursor": None, "has_more": False}
+    body = json.dumps(answer, ensure_ascii=ascii_only).encode()
+    page = decode_page(body)
+    around = beside if beside == "off" else None
+    assert texts_of(page) == [around, text, around]
+    assert texts_of(decode._any(body)) == texts_of(page)
+
+
+@given(
+    st.lists(st.one_of(st.booleans(), st.none(), st.text(max_size=40), st.lists(st.integers(), max_size=2)), max_size=9)
+)
+def test_both_ways_of_reading_find_the_same_texts(values):
+    """The scanner and the reading row by row agree on every value, written in either way."""
+    answer = {"point_samples": [sample(value) for value in values], "next_cursor": None, "has_more": False}
+    body = json.dumps(answer).encode()
+    assert texts_of(decode_page(body)) == texts_of(decode._any(body))
+
+
+def test_a_page_of_numbers_has_no_texts():
+    """It costs nothing more: there is no column of texts."""
+    page = decode_page(body_of([sample("1.5"), sample(None), sample("NaN")]))
+    assert (page.texts, page.text) == ((), None)

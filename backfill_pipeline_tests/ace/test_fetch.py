@@ -25,7 +25,7 @@ from backfill_pipeline.ace.spool import DaySpool, Kept
 from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.core.day import Window, day_window
 from backfill_pipeline.core.paging import Cursor
-from backfill_pipeline.core.rows import NO_TIME, Chunk, Counts, Fault
+from backfill_pipeline.core.rows import NO_TIME, Chunk, Counts, Fault, TextRows
 from backfill_pipeline.errors import (
     ContractError,
     KeyRefusedError,
@@ -570,6 +570,78 @@ def test_a_window_of_the_version_before_is_read(tmp_path, rows):
     assert [(kept.named, kept.stranger, kept.unreadable) for kept in spool.get(1.0)] == [(True, None, None)] * (
         rows > 0
     )
+
+
+@dataclass
+class WordedClient(FakeClient):
+    """A client of rows of which every third is a text."""
+
+    def page(self, site, window, size, cursor):
+        page = super().page(site, window, size, cursor)
+        texts = ("active", "inactive")
+        fault, text = page.fault.copy(), np.full(len(page), -1, np.int32)
+        for number, value in enumerate(page.value.tolist()):
+            if word_of(value):
+                fault[number], text[number] = Fault.NOT_NUMERIC, texts.index(word_of(value))
+        return replace(page, fault=fault, texts=texts, text=text)
+
+
+def word_of(value):
+    """The text that stands for some of the numbers; None for the others."""
+    return {0: "active", 1: "inactive"}.get(int(value * 1000) % 6)
+
+
+def words_of(day):
+    return sorted(
+        (day.rows.points[code], START + ms * 1000, part.texts[text])
+        for part in day.rows.texts
+        for code, ms, text in zip(part.code.tolist(), part.ms.tolist(), part.text.tolist(), strict=True)
+    )
+
+
+def test_texts_are_fetched_beside_numbers_whatever_the_windows(tmp_path):
+    """Each text arrives once, with any page size, and every row is accounted for."""
+    rows = sweeps(20, 7_200)
+    truth_of_texts = sorted((name, time // 1000 * 1000, word_of(value)) for time, name, value in rows if word_of(value))
+    assert truth_of_texts
+    for size in (100, 1_000):
+        client = WordedClient(rows)
+        (day,) = fetch(client, tmp_path / str(size), max_page_size=size, max_windows=3)
+        assert day.error is None
+        assert words_of(day) == truth_of_texts
+        counts = day.rows.counts
+        assert (counts.texts, counts.unaccounted, counts.left_out) == (len(truth_of_texts), 0, {})
+        assert counts.kept == len(rows) - len(truth_of_texts)
+
+
+def test_texts_are_spooled_so_that_a_death_costs_no_request(tmp_path):
+    """A second process goes on with the texts of the windows that the first one finished."""
+    rows = sweeps(20, 7_200)
+    client = WordedClient(rows, script=[None] * 6 + [KeyRefusedError("refused")])
+    with pytest.raises(KeyRefusedError):
+        fetch(client, tmp_path, max_page_size=100, max_windows=1)
+    again = WordedClient(rows)
+    (day,) = fetch(again, tmp_path, max_page_size=100, max_windows=1)
+    whole = WordedClient(rows)
+    (other,) = fetch(whole, tmp_path / "other", max_page_size=100, max_windows=1)
+    assert len(again.asked) < len(whole.asked)
+    assert words_of(day) == words_of(other)
+    assert day.rows.counts == other.rows.counts
+
+
+def test_a_spooled_window_has_its_texts_byte_by_byte(tmp_path):
+    """Line ends, NUL and letters of any script; a window of an older version that lacks its texts is not used."""
+    spool = DaySpool(tmp_path, SITE, DAY, "source")
+    texts = ("", "a\n\0b", "測 \U0001f600", "x" * 10_000)
+    numbers = np.arange(4, dtype=np.int32)
+    chunk = Chunk(numbers[:1], numbers[:1], np.ones(1), TextRows(numbers, numbers, numbers, texts))
+    counts = Counts(5, 1, {"not_numeric": 4}, texts=4)
+    spool.put(Kept(Window(0, 60), chunk, counts, 1.0, on_marks=False, instants=1))
+    (kept,) = spool.get(1.0)
+    assert (kept.counts, tuple(kept.chunk.texts.texts)) == (counts, texts)
+    assert [column.tolist() for column in (kept.chunk.texts.code, kept.chunk.texts.ms)] == [[0, 1, 2, 3]] * 2
+    spool.put(Kept(Window(0, 60), replace(chunk, texts=None), Counts(5, 1, {"not_numeric": 4}), 1.0, False, 1))
+    assert list(spool.get(1.0)) == []
 
 
 def test_without_a_list_of_all_points_no_page_is_condemned(tmp_path):

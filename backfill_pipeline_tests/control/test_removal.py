@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -10,6 +11,7 @@ from dagster._core.execution.backfill import BulkActionStatus
 from backfill_pipeline.control.cli import backfill
 from backfill_pipeline.control.gateway import Gateway
 from backfill_pipeline.control.removal import remove_days
+from backfill_pipeline.core.layout import text_key
 from backfill_pipeline.errors import AlreadyRunningError, StoreRefusedError, UsageError
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.orchestration.past import Asks, read_asked, read_due
@@ -119,3 +121,15 @@ def test_the_command_lists_first_and_removes_with_yes(tmp_path, monkeypatch):
     assert "2 records removed" in CliRunner().invoke(backfill, [*asked, "--yes"]).output
     assert CliRunner().invoke(backfill, asked).output.splitlines()[-1].startswith("0 objects with 0 bytes")
     made.instance.dispose()
+
+
+def test_texts_are_removed_with_their_day(made):
+    """Also texts whose day was deleted before, by a command that was interrupted."""
+    made.store("north", *made.days(1, 3))
+    texts = [Path(made.gateway.store.url(text_key("north", day))) for day in made.days(1, 4)]
+    for path in texts:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * 7)
+    done = remove_days(made.gateway, date(2025, 1, 2), date(2025, 1, 4), ["north"], really=True)
+    assert (done.objects, done.bytes, done.facts()["sites"]) == (5, 221, {"north": 3})
+    assert [path.exists() for path in texts] == [True, False, False, False]

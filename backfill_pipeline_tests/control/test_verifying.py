@@ -7,14 +7,16 @@ from datetime import date, timedelta
 import pytest
 
 from backfill_pipeline.control.verifying import Report, verified
-from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.core.layout import object_key, text_key
 from backfill_pipeline.core.rows import Counts, DayRows
 from backfill_pipeline.errors import StoreRefusedError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.comparison import Recorded
 from backfill_pipeline.storage.days import put_day, settings_store
+from backfill_pipeline.storage.local import LocalStore
 from backfill_pipeline_tests.orchestration.fakes import day_rows
 from backfill_pipeline_tests.storage.bucket import BUCKET, KEY, SECRET, answers, bucket_server, client
+from backfill_pipeline_tests.storage.test_texts import worded
 
 DAYS = [date(2025, 1, 1) + timedelta(days=number) for number in range(6)]
 
@@ -131,3 +133,29 @@ def test_a_store_that_refuses_is_no_missing_day(bucket):
             verified(settings, settings.sites, DAYS, deep=False)
     finally:
         proxy.reset()
+
+
+def test_texts_are_verified_with_their_day(tmp_path):
+    """Damaged texts, texts of another fetch and missing ones make a day damaged; texts of no site are foreign."""
+    settings = Settings(sites=("a",), store=str(tmp_path))
+    store = settings_store(settings)
+    for day in DAYS:
+        put_day(store, worded({(0, 5): "on"}, [], day_rows("a", day)))
+    recorded = {("a", day): Recorded(texts=1) for day in DAYS}
+    good = verified(settings, ["a"], DAYS, deep=True, recorded=recorded)
+    assert good.is_good
+    assert good.facts()["texts"] == len(DAYS)
+    assert "6 objects of texts with 6 rows" in list(good.lines())
+    whole = store.get(text_key("a", DAYS[0]))
+    store.put(text_key("a", DAYS[1]), whole, "00" * 32)
+    store.put(text_key("a", DAYS[2]), whole[:-9], "00" * 32)
+    store.delete(text_key("a", DAYS[3]))
+    store.put(text_key("stranger", DAYS[0]), whole, "00" * 32)
+    put_day(LocalStore(tmp_path / "other"), worded({(0, 5): "on", (1, 7): "off"}, [], day_rows("a", DAYS[4])))
+    store.put(text_key("a", DAYS[4]), (tmp_path / "other" / text_key("a", DAYS[4])).read_bytes(), "00" * 32)
+    report = verified(settings, ["a"], DAYS, deep=False, recorded=recorded)
+    assert set(report.damaged) == {("a", day) for day in DAYS[1:5]}
+    assert report.damaged["a", DAYS[3]] == [f"its 1 texts are missing: there is no {text_key('a', DAYS[3])}"]
+    assert report.damaged["a", DAYS[4]] == ["its texts: they were fetched with other samples of this day"]
+    assert report.foreign == [text_key("stranger", DAYS[0])]
+    assert "repair" in report.facts()

@@ -1,5 +1,6 @@
 """Cleaning: which rows of a page belong into the day's object."""
 
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -88,3 +89,68 @@ def test_of_several_rows_for_one_point_and_time_the_last_to_arrive_stays(parts):
     assert list(zip(chunk.code.tolist(), chunk.ms.tolist(), strict=True)) == sorted(truth)
     assert chunk.value.tolist() == [truth[pair] for pair in sorted(truth)]
     assert counts.dropped.get("duplicate", 0) == sum(map(len, parts)) - len(truth) == -counts.kept
+
+
+def texts_of(rows):
+    """Rows of texts as (code, ms, text)."""
+    if rows is None:
+        return []
+    text = [rows.texts[number] for number in rows.text]
+    return list(zip(rows.code.tolist(), rows.ms.tolist(), text, strict=True))
+
+
+arrived = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", "elsewhere", ""]),
+        st.sampled_from([START - 1, START, START + 700, START + 1000, START + DAY_MS * 1000, int(NO_TIME)]),
+        st.sampled_from(["on", "off", 1.0, 2.0, Fault.NULL_VALUE, Fault.NOT_FINITE]),
+    ),
+    max_size=25,
+)
+
+
+@given(st.lists(arrived, max_size=4))
+def test_each_row_that_arrives_is_in_one_figure(pages):
+    """Rows, texts and the rows left out for one reason each are what arrived, of any pages."""
+    chunks, counts = [], Counts()
+    truth = {}
+    for rows in pages:
+        faults = [value if isinstance(value, Fault) else Fault.NOT_NUMERIC if isinstance(value, str) else Fault.NONE
+                  for *_, value in rows]  # fmt: skip
+        faults = [
+            Fault.NO_NAME if not name else Fault.BAD_TIME if time == int(NO_TIME) else fault
+            for (name, time, _), fault in zip(rows, faults, strict=True)
+        ]
+        plain = [
+            (name, time, value if isinstance(value, float) else np.nan, fault)
+            for (name, time, value), fault in zip(rows, faults, strict=True)
+        ]
+        text = [("on", "off").index(value) if isinstance(value, str) else -1 for *_, value in rows]
+        page = replace(page_of(*plain), texts=("on", "off"), text=np.array(text, np.int32))
+        for (name, time, value), fault in zip(rows, faults, strict=True):
+            if fault is Fault.NOT_NUMERIC and name in INDEX and START <= time < START + DAY_MS * 1000:
+                truth[INDEX[name], (time - START) // 1000] = value
+        chunk, some = kept(page, WINDOW, DAY, INDEX)
+        chunks.append(chunk)
+        counts += some
+    whole, merging = merged(chunks)
+    counts += merging
+    assert texts_of(whole.texts) == [(*pair, truth[pair]) for pair in sorted(truth)]
+    assert (counts.kept, counts.texts) == (len(whole), len(truth))
+    assert counts.unaccounted == 0
+    assert "not_numeric" not in counts.left_out
+    assert counts.fetched == counts.kept + sum(counts.dropped.values())
+    assert min([0, *counts.left_out.values()]) == 0
+
+
+def test_a_text_is_left_out_for_one_reason():
+    """Outside the day, not configured, a duplicate: each text is counted once, as a number would be."""
+    rows = [("a", START), ("a", START), ("elsewhere", START), ("elsewhere", START - 1), ("a", START - 1)]
+    page = page_of(*[(name, time, np.nan, Fault.NOT_NUMERIC) for name, time in rows])
+    page = replace(page, texts=("on", "off"), text=np.array([0, 1, 0, 0, 0], np.int32))
+    chunk, counts = kept(page, WINDOW, DAY, INDEX)
+    whole, merging = merged([chunk])
+    counts += merging
+    assert texts_of(whole.texts) == [(0, 0, "off")]
+    assert counts.left_out == {"outside_window": 2, "not_configured": 1, "duplicate": 1}
+    assert counts.dropped == {"not_numeric": 5}

@@ -1,5 +1,6 @@
 """Checks: what makes a day good, and the figures that say so."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import dagster as dg
@@ -64,6 +65,7 @@ def test_the_figures_can_be_plotted():
     assert checks["interval"][1] == {"interval_s": 600.0, "interval_configured_s": 600.0, "interval_share": 1.0}
     assert checks["clean"][1] == {
         "unusable_share": round(48 / 488, 4), "unreadable": 0,
+        "samples": 488, "rows": 432, "texts": 0, "unaccounted": 0,
         "dropped_not_numeric": 48, "share_not_numeric": round(48 / 488, 4),
         "dropped_duplicate": 8, "share_duplicate": round(8 / 488, 4), "first_ms": 0, "last_ms": 85_800_000,
     }  # fmt: skip
@@ -124,3 +126,31 @@ def test_what_a_check_shows_is_a_setting(tmp_path, severity):
         assert result.success
         shown = {e.severity.value.lower() for e in result.get_asset_check_evaluations() if not e.passed}
         assert shown == {severity}
+
+
+def test_a_sample_that_is_nowhere_does_not_pass():
+    """Rows, texts and samples left out for one reason each are what the API returned, or `clean` says so."""
+    day = stored(dropped={"not_numeric": 48, "null_value": 2})
+    counts = replace(day.counts, texts=40, texts_dropped={"duplicate": 8})
+    whole = replace(day, counts=counts, stored=replace(day.stored, texts=40))
+    passed, figures = Judge(AROUND).verdict(whole).checks["clean"]
+    assert (passed, figures["texts"], figures["dropped_duplicate"], figures["unaccounted"]) == (True, 40, 8, 0)
+    assert "dropped_not_numeric" not in figures
+    lost = replace(whole, stored=replace(day.stored, texts=39))
+    verdict = Judge(AROUND).verdict(lost)
+    assert verdict.checks["clean"][0] is False
+    assert verdict.found["clean"] == (
+        "the API returned 482 samples, but the 432 rows, the 39 texts and the samples left out are 481"
+    )
+
+
+def test_a_day_of_texts_alone_has_no_samples_and_says_so():
+    """No row is never a success, and the line does not claim that nothing was stored."""
+    day = stored(seen=0, dropped={"not_numeric": 5})
+    worded = replace(day, counts=replace(day.counts, texts=5), stored=replace(day.stored, texts=5))
+    verdict = Judge(AROUND).verdict(worded)
+    assert verdict.checks["has_samples"][0] is False
+    assert verdict.checks["clean"][0] is True
+    assert verdict.found["has_samples"] == (
+        "0 rows: the API returned 5 samples for 2025-01-08, 5 texts and no number for a row"
+    )

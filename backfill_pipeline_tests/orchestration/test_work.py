@@ -26,6 +26,7 @@ from backfill_pipeline.simulator.app import DEFAULT_KEY, Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World
 from backfill_pipeline.storage.days import StoredDay, get_day, put_day
 from backfill_pipeline.storage.local import LocalStore
+from backfill_pipeline.storage.texts import get_texts
 from backfill_pipeline_tests.builders import listed
 from backfill_pipeline_tests.orchestration.fakes import FakeFetcher
 
@@ -167,7 +168,7 @@ def test_rows_are_let_go(tmp_path: Path):
 def test_two_runs_over_the_same_days_do_not_get_into_each_others_way(tmp_path: Path):
     """They share spool, store and budget: every day is stored by both, and is the truth, whoever was first."""
     days = [date(2025, 3, 1) + timedelta(days=number) for number in range(12)]
-    with Simulator(World([SiteSpec("north", 10)]), latency_s=0.01) as api:
+    with Simulator(World([SiteSpec("north", 10, odd=0.02)]), latency_s=0.01) as api:
 
         def begun() -> Work:
             budget = open_budget(f"sqlite:///{(tmp_path / 'b').as_posix()}", key_id="k", per_minute=100_000)
@@ -188,4 +189,13 @@ def test_two_runs_over_the_same_days_do_not_get_into_each_others_way(tmp_path: P
             told = list(pool.map(worked, [begun(), begun()]))
         assert [[type(one) for one in results] for results in told] == [[Stored] * 12] * 2
         for one in days:
-            assert listed(get_day(LocalStore(tmp_path / "data"), "north", one)) == api.world.truth("north", one)
+            store = LocalStore(tmp_path / "data")
+            assert listed(get_day(store, "north", one)) == api.world.truth("north", one)
+            texts = get_texts(store, "north", one)
+            columns = (texts[name].to_pylist() for name in ("timestamp", "point_name", "text"))
+            assert list(zip(*columns, strict=True)) == api.world.truth_of_texts("north", one)
+        assert any(api.world.truth_of_texts("north", one) for one in days)
+        for result in told[0]:
+            assert result.stored.rows + result.stored.texts + sum(result.counts.left_out.values()) == (
+                result.counts.fetched
+            )
