@@ -601,10 +601,10 @@ def words_of(day):
 
 def test_texts_are_fetched_beside_numbers_whatever_the_windows(tmp_path):
     """Each text arrives once, with any page size, and every row is accounted for."""
-    rows = sweeps(20, 7_200)
+    rows = sweeps(20, 300)
     truth_of_texts = sorted((name, time // 1000 * 1000, word_of(value)) for time, name, value in rows if word_of(value))
     assert truth_of_texts
-    for size in (100, 1_000):
+    for size in (500, 2_500):
         client = WordedClient(rows)
         (day,) = fetch(client, tmp_path / str(size), max_page_size=size, max_windows=3)
         assert day.error is None
@@ -616,14 +616,14 @@ def test_texts_are_fetched_beside_numbers_whatever_the_windows(tmp_path):
 
 def test_texts_are_spooled_so_that_a_death_costs_no_request(tmp_path):
     """A second process goes on with the texts of the windows that the first one finished."""
-    rows = sweeps(20, 7_200)
+    rows = sweeps(20, 300)
     client = WordedClient(rows, script=[None] * 6 + [KeyRefusedError("refused")])
     with pytest.raises(KeyRefusedError):
-        fetch(client, tmp_path, max_page_size=100, max_windows=1)
+        fetch(client, tmp_path, max_page_size=500, max_windows=1)
     again = WordedClient(rows)
-    (day,) = fetch(again, tmp_path, max_page_size=100, max_windows=1)
+    (day,) = fetch(again, tmp_path, max_page_size=500, max_windows=1)
     whole = WordedClient(rows)
-    (other,) = fetch(whole, tmp_path / "other", max_page_size=100, max_windows=1)
+    (other,) = fetch(whole, tmp_path / "other", max_page_size=500, max_windows=1)
     assert len(again.asked) < len(whole.asked)
     assert words_of(day) == words_of(other)
     assert day.rows.counts == other.rows.counts
