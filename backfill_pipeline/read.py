@@ -4,26 +4,36 @@
     read.points("my_site", words="zone temp")  # names, units, descriptions, tags, devices
     june = read.samples("my_site", start, end, points=["a/b/c"])
     june.pandas(); june.polars(); june.arrow(); june.resampled(timedelta(hours=1))
+    read.texts("my_site", start, end)  # values such as "active"; read.states(...) as categories and numbers
 
 Put here: what is asked for in instants and names. Keep out: encodings and stores (`storage/`), and Dagster.
 """
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from backfill_pipeline.core.catalogue import PointSpan, at_instant, matches, to_table
 from backfill_pipeline.core.day import days_between
+from backfill_pipeline.core.layout import TEXT_ROOT, text_key
 from backfill_pipeline.core.points import PointDays
+from backfill_pipeline.core.states import StateNumbers
 from backfill_pipeline.dataset.points import read_catalogue
-from backfill_pipeline.errors import DamagedObjectError, StoreRefusedError, UsageError
+from backfill_pipeline.errors import DamagedObjectError, SettingError, StoreRefusedError, UsageError
 from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.comparison import list_days
 from backfill_pipeline.storage.days import damaged, get_day, scan_days, settings_store, stored_footers
 from backfill_pipeline.storage.parquet import Footer
 from backfill_pipeline.storage.store import Store
+from backfill_pipeline.storage.texts import get_texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +41,9 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SQL = {"mean": "avg(value)", "min": "min(value)", "max": "max(value)", "last": "arg_max(value, ms)"}
+
+_TEXTS = pa.schema([("timestamp", pa.timestamp("ms", "UTC")), ("point_name", pa.string()), ("text", pa.string())])
+"""Columns of `texts`."""
 
 _DESCRIBED = ("unit", "description", "object_name", "device_name")
 """Columns of the points' catalogue that `Samples.described` adds."""
@@ -99,8 +112,6 @@ class Samples:
 
     def arrow(self) -> Any:
         """A `pyarrow.Table`."""
-        import pyarrow as pa  # noqa: PLC0415 - as above
-
         try:
             table = self.polars().collect().to_arrow()
         except Exception as error:
@@ -146,7 +157,6 @@ class Samples:
             UsageError: no such interval, or no such figure.
         """
         import duckdb  # noqa: PLC0415 - as above
-        import pyarrow as pa  # noqa: PLC0415
 
         step, rest = divmod(every, timedelta(milliseconds=1))
         if step < 1 or rest:
@@ -193,6 +203,29 @@ def samples(
         DamagedObjectError: the object of a day is cut, or of another site or day; the error names both.
         SettingError, StoreRefusedError, StoreBusyError: the store cannot be read.
     """
+    names = _asked(start, end, points)
+    store = settings_store(settings or Settings.load())
+    days = _days(start, end)
+    footers = stored_footers(store, site, days)
+    stored = tuple(day for day in days if day in footers)
+    missing = tuple(day for day in days if day not in footers)
+    if names is not None:
+        _known(footers, site, stored, names)
+    return Samples(site, start, end, names, stored, missing, store)
+
+
+def _days(start: datetime, end: datetime) -> list[date]:
+    """The UTC days that a span touches."""
+    last = (end.astimezone(UTC) - timedelta(microseconds=1)).date()
+    return list(days_between(start.astimezone(UTC).date(), last))
+
+
+def _asked(start: datetime, end: datetime, points: str | Collection[str] | None) -> tuple[str, ...] | None:
+    """The names of the points that a reader asks for; None: all.
+
+    Raises:
+        UsageError: the span or the points are not valid.
+    """
     for name, instant in (("start", start), ("end", end)):
         if not isinstance(instant, datetime):
             raise UsageError(f"{name} {instant!r} is no instant: write datetime(2025, 6, 1, tzinfo=UTC)")
@@ -203,15 +236,122 @@ def samples(
     names = (points,) if isinstance(points, str) else None if points is None else tuple(points)
     if names == ():
         raise UsageError("no point is named: name one or more, or leave `points` out for all")
+    return names
+
+
+def texts(
+    site: str,
+    start: datetime,
+    end: datetime,
+    *,
+    points: str | Collection[str] | None = None,
+    settings: Settings | None = None,
+) -> Any:
+    """Texts of a site with `start <= timestamp < end`: samples whose values are not numbers, such as "active".
+
+    Args:
+        site: the site, as ACE spells it.
+        start: first instant, aware, of any time zone.
+        end: the instant after the last, aware.
+        points: a point's name, or several; None: all points.
+        settings: they name the store; the environment's and `.env`'s when None.
+
+    Returns:
+        A `pyarrow.Table`: `timestamp` (milliseconds, UTC), `point_name`, `text`. Rows come day by day, within a day by
+        point and time. Empty when no stored day of the span has texts.
+
+    Raises:
+        UsageError: an instant is not valid or has no time zone, or `end` is not later than `start`, or `points` is
+            empty.
+        DamagedObjectError: the texts of a day are damaged; the error names it.
+        SettingError, StoreRefusedError, StoreBusyError: the store cannot be read.
+    """
+    names = _asked(start, end, points)
     store = settings_store(settings or Settings.load())
-    last = (end.astimezone(UTC) - timedelta(microseconds=1)).date()
-    days = list(days_between(start.astimezone(UTC).date(), last))
-    footers = stored_footers(store, site, days)
-    stored = tuple(day for day in days if day in footers)
-    missing = tuple(day for day in days if day not in footers)
-    if names is not None:
-        _known(footers, site, stored, names)
-    return Samples(site, start, end, names, stored, missing, store)
+    days = _days(start, end)
+    listed = list_days(store, days[0], days[-1], TEXT_ROOT)
+    first, last = _first_ms(start), _first_ms(end)
+    found = [_TEXTS.empty_table()]
+
+    def of_day(day: date) -> Any:
+        table = get_texts(store, site, day)
+        ms = table["timestamp"]
+        wanted = pc.and_(pc.greater_equal(ms, first), pc.less(ms, last))
+        if names is not None:
+            wanted = pc.and_(wanted, pc.is_in(table["point_name"], pa.array(names, pa.string())))
+        return table.filter(wanted).select(["timestamp", "point_name", "text"]).cast(_TEXTS)
+
+    with ThreadPoolExecutor(4) as pool:
+        found += pool.map(of_day, [day for day in days if text_key(site, day) in listed])
+    return pa.concat_tables(found)
+
+
+def states(
+    site: str,
+    start: datetime,
+    end: datetime,
+    *,
+    points: str | Collection[str] | None = None,
+    numbers: Mapping[str, float | Mapping[str, float]] | None = None,
+    settings: Settings | None = None,
+) -> Any:
+    """States of points with `start <= timestamp < end`, as categories and as numbers.
+
+    Only points whose texts the catalogue knows as states are returned: those with few different texts.
+
+    Args:
+        site: as `texts`.
+        start: as `texts`.
+        end: as `texts`.
+        points: as `texts`.
+        numbers: the number of each state, and by point the numbers of its own states. None: those of the file that
+            `BACKFILL_STATE_NUMBERS` names. BACnet's own numbers (active 1, inactive 0) are added, and those of true
+            and false.
+        settings: as `texts`.
+
+    Returns:
+        A `pyarrow.Table`: `timestamp` (milliseconds, UTC), `point_name`, `state` (a dictionary: pandas and polars make
+        a categorical of it), `number` (float64; null for a state without a number). Order as `texts`.
+
+    Raises:
+        UsageError: as `texts`, or a number is not finite.
+        SettingError, DamagedObjectError, StoreRefusedError, StoreBusyError: as `texts`; `BACKFILL_STATE_NUMBERS` names
+            a file that cannot be read.
+    """
+    settings = settings or Settings.load()
+    known = _state_numbers(settings) if numbers is None else _given_numbers(numbers)
+    rows = texts(site, start, end, points=points, settings=settings)
+    catalogue = read_catalogue(settings_store(settings), site)
+    with_states = sorted({span.name for span in catalogue if span.states})
+    rows = rows.filter(pc.is_in(rows["point_name"], pa.array(with_states, pa.string()))).combine_chunks()
+    state = rows["text"].combine_chunks().dictionary_encode()
+    pairs = zip(rows["point_name"].to_pylist(), rows["text"].to_pylist(), strict=True)
+    cache: dict[tuple[str, str], float | None] = {}
+    values = [cache[pair] if pair in cache else cache.setdefault(pair, known.number(*pair)) for pair in pairs]
+    columns = [rows["timestamp"], rows["point_name"], state, pa.array(values, pa.float64())]
+    return pa.table(columns, names=["timestamp", "point_name", "state", "number"])
+
+
+def _given_numbers(numbers: Mapping[str, Any]) -> StateNumbers:
+    try:
+        return StateNumbers.from_json(json.dumps(numbers, default=dict))
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"`numbers` is not valid: {error}", hint='write {"occupied": 1, "NAME OF A POINT": {"auto": 2}}'
+        ) from error
+
+
+def _state_numbers(settings: Settings) -> StateNumbers:
+    path = settings.state_numbers
+    if path is None:
+        return StateNumbers()
+    try:
+        return StateNumbers.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingError(
+            f"BACKFILL_STATE_NUMBERS holds {str(path)!r}: {error}; it should hold a JSON file such as "
+            '{"occupied": 1, "NAME OF A POINT": {"auto": 2}}'
+        ) from error
 
 
 def points(site: str, *, at: datetime | None = None, words: str = "", settings: Settings | None = None) -> Any:

@@ -228,6 +228,11 @@ class Settings(BaseModel):
         alias="BACKFILL_GRACE_SECONDS",
         description="how long days at work may go on after a cancel, in seconds: a number from 0 to 3600",
     )
+    state_numbers: Path | None = Field(
+        None,
+        alias="BACKFILL_STATE_NUMBERS",
+        description='JSON file of the numbers of states: {"occupied": 1, "NAME OF A POINT": {"auto": 2}}',
+    )
     checks: Literal["warn", "error"] = Field(
         "warn", alias="BACKFILL_CHECKS", description="what a check that does not pass shows: warn or error"
     )

@@ -20,6 +20,7 @@ from backfill_pipeline.storage.days import put_day, settings_store
 from backfill_pipeline_tests.orchestration.fakes import day_rows
 from backfill_pipeline_tests.services import ended, free_port, wait_for
 from backfill_pipeline_tests.storage.bucket import BUCKET, KEY, SECRET, bucket_server
+from backfill_pipeline_tests.storage.test_texts import worded
 from backfill_pipeline_tests.test_architecture import ROOT
 
 EXAMPLES = ROOT.parent / "examples"
@@ -29,7 +30,7 @@ FIRST = date(2024, 2, 28)
 def fill(settings):
     store = settings_store(settings)
     for number in (0, 1, 3):
-        put_day(store, day_rows("s", FIRST + timedelta(days=number)))
+        put_day(store, worded({(1, 5): "on"} if number else {}, [], day_rows("s", FIRST + timedelta(days=number))))
     at = datetime(2024, 2, 29, tzinfo=UTC)
     about = {"units": "percent", "object_description": "Valve position", "device_name": "AHU-1"}
     update_catalogue(store, "s", described([{"name": "s/p1", "bacnet_data": about}], at), at)
@@ -59,6 +60,12 @@ def test_the_script_goes_from_a_bucket_to_a_chart(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
     assert "2024-03-01 is not stored" in done.stderr
+
+
+def test_the_view_of_texts_shows_them(database):
+    """One row for each sample whose value is a text, beside the views of numbers."""
+    rows = database.sql("SELECT time::DATE, point_name, text, site_name FROM texts ORDER BY time").fetchall()
+    assert rows == [(FIRST + timedelta(days=number), "s/p1", "on", "s") for number in (1, 3)]
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
-from math import isclose
+from math import inf, isclose
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -16,12 +16,14 @@ from backfill_pipeline import read
 from backfill_pipeline.core.catalogue import described
 from backfill_pipeline.core.layout import object_key
 from backfill_pipeline.core.rows import Chunk, Counts, DayRows
-from backfill_pipeline.dataset.points import update_catalogue
-from backfill_pipeline.errors import DamagedObjectError, UsageError
+from backfill_pipeline.dataset.points import learn_states, update_catalogue
+from backfill_pipeline.errors import DamagedObjectError, SettingError, UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import put_day, settings_store
 from backfill_pipeline_tests.builders import listed
+from backfill_pipeline_tests.orchestration.fakes import day_rows
 from backfill_pipeline_tests.storage.bucket import BUCKET, KEY, SECRET, bucket_server
+from backfill_pipeline_tests.storage.test_texts import worded
 
 FIRST = date(2024, 2, 28)
 MIDNIGHT = datetime(2024, 2, 28, tzinfo=UTC)
@@ -257,3 +259,63 @@ def test_an_object_damaged_in_its_middle_is_named_once_a_query_fails(tmp_path, w
     found = read.samples("s", MIDNIGHT, MIDNIGHT + timedelta(4), settings=settings)
     with pytest.raises(DamagedObjectError, match="site 's', 2024-02-29: "):
         WAYS[way](found)
+
+
+@pytest.fixture
+def with_texts(tmp_path):
+    """Three days; the second has no texts."""
+    settings = Settings(store=str(tmp_path / "data"))
+    store = settings_store(settings)
+    names = [f"s/p{number}" for number in range(4)]
+    at = MIDNIGHT
+    update_catalogue(store, "s", described([{"name": name} for name in names], at), at)
+    for number in range(3):
+        day = FIRST + timedelta(days=number)
+        texts = (
+            {}
+            if number == 1
+            else {(0, 1000): "Active", (0, 2000): "inactive", (1, 1000): f"made {number}", (2, 5): "auto"}
+        )
+        put_day(store, worded(texts, [], day_rows("s", day)))
+        learn_states(
+            store, "s", {} if number == 1 else {"s/p0": ("Active", "inactive"), "s/p1": (), "s/p2": ("auto",)}, day
+        )
+    return settings
+
+
+def test_texts_are_read_between_two_instants(with_texts):
+    """Half-open, of some points or all; a day without texts is simply passed over."""
+    end = MIDNIGHT + timedelta(days=2, seconds=2)
+    table = read.texts("s", MIDNIGHT + timedelta(seconds=1), end, settings=with_texts)
+    at = [
+        MIDNIGHT + timedelta(days=days, milliseconds=ms)
+        for days, ms in ((0, 1000), (0, 2000), (0, 1000), (2, 1000), (2, 1000), (2, 5))
+    ]
+    assert table["timestamp"].to_pylist() == at
+    assert table["text"].to_pylist() == ["Active", "inactive", "made 0", "Active", "made 2", "auto"]
+    one = read.texts("s", MIDNIGHT, end, points="s/p2", settings=with_texts)
+    assert one["point_name"].to_pylist() == ["s/p2", "s/p2"]
+    assert len(read.texts("elsewhere", MIDNIGHT, end, settings=with_texts)) == 0
+    with pytest.raises(UsageError):
+        read.texts("s", end, MIDNIGHT, settings=with_texts)
+
+
+def test_states_are_categories_and_numbers(with_texts, tmp_path):
+    """BACnet's own numbers, and the user's, by argument or by file; texts that are no states are left out."""
+    end = MIDNIGHT + timedelta(days=1)
+    table = read.states("s", MIDNIGHT, end, settings=with_texts)
+    assert table["point_name"].to_pylist() == ["s/p0", "s/p0", "s/p2"]
+    assert table["number"].to_pylist() == [1.0, 0.0, None]
+    assert table.to_pandas()["state"].dtype == "category"
+    given = read.states("s", MIDNIGHT, end, numbers={"s/p2": {"auto": 7}}, settings=with_texts)
+    assert given["number"].to_pylist() == [1.0, 0.0, 7.0]
+    path = tmp_path / "numbers.json"
+    settings = with_texts.model_copy(update={"state_numbers": path})
+    path.write_text('{"AUTO": 3}')
+    assert read.states("s", MIDNIGHT, end, settings=settings)["number"].to_pylist() == [1.0, 0.0, 3.0]
+    path.write_text('{"AUTO": "3"}')
+    with pytest.raises(SettingError, match="BACKFILL_STATE_NUMBERS"):
+        read.states("s", MIDNIGHT, end, settings=settings)
+    with pytest.raises(UsageError, match="numbers"):
+        read.states("s", MIDNIGHT, end, numbers={"on": inf}, settings=with_texts)
+    assert len(read.states("elsewhere", MIDNIGHT, end, settings=with_texts)) == 0

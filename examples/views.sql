@@ -42,7 +42,7 @@ FROM samples
 GROUP BY ALL;
 
 -- What each point is, and was: a row for each point and span of validity; the first row of a point also counts before it.
--- The two views below need the catalogue of points, which the first run of a site writes; they stand last for that reason.
+-- The views below need the catalogue of points, which the first run of a site writes; they stand last for that reason.
 CREATE OR REPLACE VIEW points AS
 SELECT url_decode(regexp_extract(filename, '([^/\\]+)[.]parquet$', 1)) AS site_name, * EXCLUDE (filename),
        CASE WHEN row_number() OVER (PARTITION BY filename, name ORDER BY valid_from) = 1
@@ -56,3 +56,8 @@ FROM samples LEFT JOIN points
   ON points.site_name = samples.site_name AND points.name = samples.point_name
  AND make_timestamptz("timestamp" * 1000) >= points.counts_from
  AND (points.valid_to IS NULL OR make_timestamptz("timestamp" * 1000) < points.valid_to);
+
+-- Samples whose values are texts, such as 'active'. It needs a day that has any; it is the last view for that reason.
+CREATE OR REPLACE VIEW texts AS
+SELECT epoch_ms("timestamp") AS time, "timestamp", point_name, text, site_name
+FROM read_parquet(getvariable('store') || '/timeseries_text/*/*/*/*.parquet');

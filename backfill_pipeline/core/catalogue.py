@@ -13,12 +13,14 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from itertools import groupby, pairwise
 from typing import Any
 
 import pyarrow as pa
+
+from backfill_pipeline.core.states import States, united
 
 UNKNOWN = frozenset({"", "none", "null", "property: unknown-property", "unknown-property"})
 """Texts that ACE and its gateways send for a value that nobody set (ace-api.md sections 1 and 3)."""
@@ -95,6 +97,7 @@ SCHEMA = pa.schema(
         pa.field("first_seen", pa.date32()),
         pa.field("last_seen", pa.date32()),
         pa.field("raw", pa.string()),
+        pa.field("states", pa.list_(pa.string())),
     ]
 )
 """The catalogue's columns, in their order; rows are sorted by `name` and `valid_from`."""
@@ -122,6 +125,8 @@ class PointSpan:
         first_seen: the first UTC day for which a list named the point with this description.
         last_seen: the last such day.
         raw: what else ACE says of it, as JSON with sorted keys; empty when that is nothing.
+        states: the few different texts that its samples had, sorted; empty if they were too many or too long to be
+            states, None if no sample had a text.
     """
 
     name: str
@@ -147,6 +152,7 @@ class PointSpan:
     first_seen: date | None = field(default=None, compare=False)
     last_seen: date | None = field(default=None, compare=False)
     raw: str = field(default="", compare=False)
+    states: States | None = field(default=None, compare=False)
 
     @property
     def title(self) -> str:
@@ -296,6 +302,28 @@ def _merged_late(spans: list[PointSpan], now: PointSpan, at: datetime) -> list[P
     return found
 
 
+def with_states(spans: Sequence[PointSpan], states: Mapping[str, States], day: date) -> list[PointSpan]:
+    """Add the states that points had on a day to a catalogue.
+
+    A state is an observation: it begins no span. It belongs to the span that was valid at the end of the day, or to the
+    first one of a point that was described later. A span that follows learns its states anew.
+
+    Args:
+        spans: a catalogue, sorted.
+        states: by point, as `day_states` finds them; points that the catalogue does not name are left out.
+        day: the UTC day.
+    """
+    end = datetime.combine(day, time(), UTC) + timedelta(days=1)
+    found: list[PointSpan] = []
+    for name, group in groupby(spans, key=lambda span: span.name):
+        each = list(group)
+        if name in states:
+            number = max((n for n, span in enumerate(each) if span.valid_from < end), default=0)
+            each[number] = replace(each[number], states=united(each[number].states, states[name]))
+        found += each
+    return found
+
+
 def _seen(span: PointSpan, now: PointSpan) -> PointSpan:
     """The span, seen on a further day; what was observed first stays, so that a day's second list changes nothing."""
     first = min(filter(None, (span.first_seen, now.first_seen)), default=None)
@@ -347,6 +375,7 @@ def _searched(span: PointSpan) -> str:
         span.device_id,
         span.device_address,
         *span.marker_tags,
+        *(span.states or ()),
         *(f"{key} {value} {key}:{value} {key}={value}" for key, value in span.kv_tags),
     ]
     return " ".join(str(part) for part in parts if part is not None).casefold()
@@ -358,7 +387,7 @@ def to_table(spans: Iterable[PointSpan]) -> pa.Table:
     columns: dict[str, list[Any]] = {}
     for column in SCHEMA.names:
         values = [getattr(row, column) for row in rows]
-        columns[column] = [list(value) for value in values] if column in ("kv_tags", "marker_tags") else values
+        columns[column] = [list(v) if isinstance(v, tuple) else v for v in values]
     return pa.table(columns, schema=SCHEMA)
 
 
@@ -376,6 +405,7 @@ def from_table(table: pa.Table) -> list[PointSpan]:
         row["kv_tags"] = tuple(tuple(pair) for pair in row.get("kv_tags") or ())
         row["marker_tags"] = tuple(row.get("marker_tags") or ())
         row["raw"] = row.get("raw") or ""
+        row["states"] = None if row.get("states") is None else tuple(row["states"])
         spans.append(PointSpan(**row))
     return spans
 
@@ -490,4 +520,4 @@ def fields_of(span: PointSpan) -> Iterator[tuple[str, Any]]:
         value = getattr(span, column)
         if isinstance(value, datetime | date):
             value = value.isoformat()
-        yield column, dict(value) if column == "kv_tags" else list(value) if column == "marker_tags" else value
+        yield column, dict(value) if column == "kv_tags" else list(value) if isinstance(value, tuple) else value

@@ -12,8 +12,9 @@ from itertools import groupby
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from backfill_pipeline.core.catalogue import PointSpan, from_table, merged, to_table
+from backfill_pipeline.core.catalogue import PointSpan, from_table, merged, to_table, with_states
 from backfill_pipeline.core.layout import points_key
+from backfill_pipeline.core.states import States
 from backfill_pipeline.errors import DamagedObjectError
 from backfill_pipeline.storage.shared_object import update
 from backfill_pipeline.storage.store import Store
@@ -53,6 +54,26 @@ def update_catalogue(store: Store, site: str, listed: Sequence[PointSpan], at: d
     if not listed:
         return None
     return _update(store, site, lambda known: merged(known, listed, at))
+
+
+def learn_states(store: Store, site: str, states: Mapping[str, States], day: date) -> bool:
+    """Add the states that points had on a day to a site's catalogue.
+
+    Args:
+        store: where the days are.
+        site: the site's name.
+        states: by point, as `core.states.day_states` finds them.
+        day: the UTC day.
+
+    Returns:
+        Whether the catalogue changed; False where there is no catalogue yet.
+
+    Raises:
+        StoreRefusedError, StoreBusyError: the store cannot be read or written.
+    """
+    if not states:
+        return False
+    return _update(store, site, lambda known: with_states(known, states, day)) is not None
 
 
 def rebuild_catalogue(
@@ -126,6 +147,8 @@ def _update(store: Store, site: str, change: Callable[[list[PointSpan]], list[Po
         except DamagedObjectError:
             known = []
         spans = change(known)
+        if data is None and not spans:
+            return None
         if data is not None and spans == known and _observed(spans) == _observed(known):
             return None
         changed = spans
@@ -135,8 +158,8 @@ def _update(store: Store, site: str, change: Callable[[list[PointSpan]], list[Po
     return changed
 
 
-def _observed(spans: Sequence[PointSpan]) -> list[tuple[date | None, date | None]]:
-    return [(span.first_seen, span.last_seen) for span in spans]
+def _observed(spans: Sequence[PointSpan]) -> list[tuple[date | None, date | None, States | None]]:
+    return [(span.first_seen, span.last_seen, span.states) for span in spans]
 
 
 def encode(spans: Sequence[PointSpan], site: str) -> bytes:

@@ -10,7 +10,7 @@ are at work, so that a crash costs no day that was stored.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ from dagster._core.storage.tags import RETRY_NUMBER_TAG
 from backfill_pipeline.ace.client import PointList
 from backfill_pipeline.core.day import days_between, partition_key
 from backfill_pipeline.core.quality import DAYS_AROUND, no_rows
+from backfill_pipeline.core.states import States
 from backfill_pipeline.core.text import printable
 from backfill_pipeline.errors import BackfillError, UsageError
 from backfill_pipeline.orchestration.checks import Judge, Verdict, check_specs, severity, share
@@ -179,6 +180,7 @@ class _Run:
                     left=self._record_late,
                     skip=self.skip,
                     describe=self._describe,
+                    learn=self._learn,
                     outage=self._outage,
                 )
             except BackfillError as error:
@@ -214,6 +216,13 @@ class _Run:
                 )
         except Exception as error:  # noqa: BLE001 - whatever it is, the days are stored, and the next run tries again
             self.context.log.warning(printable(f"{points.site}: the catalogue of points is not updated: {error}"))
+
+    def _learn(self, site: str, states: Mapping[str, States], day: date) -> None:
+        """Add the states of points to the catalogue; derived data, as above."""
+        try:
+            self.objects.learn_states(site, states, day)
+        except Exception as error:  # noqa: BLE001 - as above; the texts themselves are stored
+            self.context.log.warning(printable(f"{site}: the catalogue lacks states of {day}: {error}"))
 
     def _log(self, line: str) -> None:
         self.context.log.info(printable(line), extra={"about": about(line, self.sites)})

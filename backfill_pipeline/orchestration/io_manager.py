@@ -4,6 +4,7 @@ Put here: putting and loading by asset key and partition. Keep out: encodings an
 """
 
 from collections.abc import Mapping
+from datetime import date
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +14,8 @@ from backfill_pipeline.ace.client import PointList
 from backfill_pipeline.core.catalogue import PointSpan
 from backfill_pipeline.core.day import parse_day
 from backfill_pipeline.core.rows import DayRows
-from backfill_pipeline.dataset.points import update_catalogue
+from backfill_pipeline.core.states import States
+from backfill_pipeline.dataset.points import learn_states, update_catalogue
 from backfill_pipeline.orchestration.partitions import site_of
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import (
@@ -68,6 +70,19 @@ class DayIOManager(dg.ConfigurableIOManager):
         if points.listed_at is None:
             return None
         return update_catalogue(self.store, points.site, points.described(), points.listed_at)
+
+    def learn_states(self, site: str, states: Mapping[str, States], day: date) -> bool:
+        """Add the states that points had on a day to the site's catalogue; whether that changed it.
+
+        Args:
+            site: the site's name.
+            states: by point, the few different texts that its samples had.
+            day: the UTC day.
+
+        Raises:
+            StoreRefusedError, StoreBusyError: what the store did.
+        """
+        return learn_states(self.store, site, states, day)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Store a day that an asset returns.

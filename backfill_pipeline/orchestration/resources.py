@@ -16,6 +16,7 @@ from backfill_pipeline.ace.client import PointList, open_client
 from backfill_pipeline.ace.fetch import Fetcher
 from backfill_pipeline.ace.outage import Report
 from backfill_pipeline.core.rows import DayRows
+from backfill_pipeline.core.states import States
 from backfill_pipeline.orchestration.work import Failed, Fetches, Stored, Work
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import StoredDay
@@ -65,6 +66,7 @@ class AceResource(dg.ConfigurableResource[None]):
         left: Callable[[Stored | Failed], None],
         skip: Mapping[str, Collection[date]] | None = None,
         describe: Callable[[PointList], None] = lambda _points: None,
+        learn: Callable[[str, Mapping[str, States], date], None] = lambda _site, _states, _day: None,
         outage: Report = lambda _since: None,
     ) -> Work:
         """Begin to fetch and store days.
@@ -77,6 +79,7 @@ class AceResource(dg.ConfigurableResource[None]):
             left: takes each result that nobody has taken when the run ends.
             skip: by site, days to leave out.
             describe: takes the list of points of each site of which a day was stored.
+            learn: takes the states of points, as far as they are new to the run.
             outage: told since when the API has not answered, and (None) when it answers again.
 
         Raises:
@@ -93,6 +96,7 @@ class AceResource(dg.ConfigurableResource[None]):
             stop=stop,
             skip=skip,
             describe=describe,
+            learn=learn,
         )
         self._begun.append((work, left))
         return work

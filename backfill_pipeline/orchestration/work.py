@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from backfill_pipeline.ace.fetch import FetchedDay
 from backfill_pipeline.core.layout import object_key
 from backfill_pipeline.core.quality import Quality, quality
 from backfill_pipeline.core.rows import Counts, DayRows
+from backfill_pipeline.core.states import States, day_states, united
 from backfill_pipeline.errors import (
     ApiDownError,
     BackfillError,
@@ -58,6 +59,7 @@ class Stored:
         counts: what arrived and what became of it.
         quality: what its rows show.
         put_s: seconds that encoding, putting and reading it back took.
+        states: by point, the few different texts that its samples had.
     """
 
     fetched: FetchedDay
@@ -65,6 +67,7 @@ class Stored:
     counts: Counts
     quality: Quality
     put_s: float
+    states: Mapping[str, States] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ class Work:
         stop: once set, no further request leaves.
         skip: by site, days to leave out.
         describe: takes a site's list of points, once, after the first of its days is stored; it raises nothing.
+        learn: takes the states that points of a site had on a stored day, as far as they are new; it raises nothing.
     """
 
     def __init__(
@@ -101,7 +105,9 @@ class Work:
         stop: threading.Event,
         skip: Mapping[str, Collection[date]] | None = None,
         describe: Callable[[PointList], None] = lambda _points: None,
+        learn: Callable[[str, Mapping[str, States], date], None] = lambda _site, _states, _day: None,
     ) -> None:
+        self._learn = learn
         self._describe = describe
         self._fetcher = fetcher
         self._put = put
@@ -163,7 +169,7 @@ class Work:
         if not left or self._stop.is_set() or self._finishing.is_set():
             return
         object_key(site, left[0])  # a site that can have no object is refused before anything is fetched
-        described = False
+        described, known = False, dict[str, States | None]()
         with closing(self._fetcher.days(site, list(left), stop=self._stop)) as days:  # type: ignore[type-var]  # a generator
             for fetched in days:
                 result = self._settled(fetched)
@@ -172,9 +178,21 @@ class Work:
                 if fetched.listed is not None and isinstance(result, Stored) and not described:
                     self._describe(fetched.listed)
                     described = True
+                if isinstance(result, Stored):
+                    self._learn_new(result, known)
                 del fetched  # its rows: the next day may be as large
                 if self._finishing.is_set():
                     return
+
+    def _learn_new(self, day: Stored, known: dict[str, States | None]) -> None:
+        """Hand on the states of a day that the run has not seen before, and add them to `known`."""
+        new = {}
+        for name, states in day.states.items():
+            whole = united(known.get(name), states)
+            if whole is not None and whole != known.get(name):
+                known[name] = new[name] = whole
+        if new:
+            self._learn(day.fetched.site, new, day.fetched.day)
 
     def _settled(self, fetched: FetchedDay) -> Stored | Failed:
         """A fetched day, stored; an error that is this day's alone ends this day alone."""
@@ -192,7 +210,8 @@ class Work:
             raise
         except Exception as surprise:  # noqa: BLE001 - nothing about one day may cost the days after it
             return Failed(fetched.site, (fetched.day,), surprise)
-        return Stored(replace(fetched, rows=None), stored, fetched.rows.counts, figures, put_s)
+        states = day_states(fetched.rows)
+        return Stored(replace(fetched, rows=None), stored, fetched.rows.counts, figures, put_s, states)
 
     def _give(self, result: Stored | Failed) -> None:
         with self._changed:

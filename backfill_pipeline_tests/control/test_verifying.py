@@ -76,7 +76,7 @@ def test_footers_are_read_and_no_more(bucket):
     verified(settings, ["a"], DAYS[:4], deep=False)
     ranges = [asked.headers.get("Range", "") for asked in proxy.asked if "list-type" not in asked.path]
     assert ranges == ["bytes=-65536"] * 3
-    assert len(proxy.asked) == 1 + 3
+    assert len(proxy.asked) == 2 + 3
 
 
 def test_a_flipped_byte_anywhere_in_the_file_is_found_by_the_recorded_hash(tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backfill_pipeline.core.catalogue import SCHEMA, described
 from backfill_pipeline.core.layout import points_key
-from backfill_pipeline.dataset.points import encode, read_catalogue, rebuild_catalogue, update_catalogue
+from backfill_pipeline.dataset.points import encode, learn_states, read_catalogue, rebuild_catalogue, update_catalogue
 from backfill_pipeline.errors import DamagedObjectError
 from backfill_pipeline.storage.local import LocalStore
 
@@ -143,3 +143,27 @@ def test_a_catalogue_of_a_large_site_is_small(store):
     ]
     update_catalogue(store, "large", described(items, AT), AT)
     assert len(store.get(points_key("large"))) <= 300_000
+
+
+def test_states_are_learned_beside_what_the_points_are(store):
+    """They are united over days, begin no row, stay when the list is merged, and cost no write when nothing is new."""
+    assert not learn_states(store, "north", {"a": ("on",)}, AT.date())
+    assert store.read(points_key("north")) is None
+    update_catalogue(store, "north", listed("a", "b"), AT)
+    assert learn_states(store, "north", {"a": ("on",), "stranger": ("x",)}, AT.date())
+    assert learn_states(store, "north", {"a": ("off",)}, AT.date() + timedelta(days=1))
+    assert not learn_states(store, "north", {"a": ("off", "on")}, AT.date())
+    update_catalogue(store, "north", listed("a", "b"), AT + timedelta(days=2))
+    assert [(span.name, span.states) for span in read_catalogue(store, "north")] == [("a", ("off", "on")), ("b", None)]
+
+
+def test_states_belong_to_the_span_of_their_day(store):
+    """What a point was before a change and after it has states of its own; too many texts stay too many."""
+    update_catalogue(store, "north", listed("a"), AT)
+    learn_states(store, "north", {"a": ("on",)}, AT.date())
+    later = AT + timedelta(days=10)
+    update_catalogue(store, "north", listed("a", collect_interval=300), later)
+    learn_states(store, "north", {"a": ()}, later.date())
+    learn_states(store, "north", {"a": ("fast",)}, later.date())
+    learn_states(store, "north", {"a": ("off",)}, AT.date() - timedelta(days=300))
+    assert [span.states for span in read_catalogue(store, "north")] == [("off", "on"), ()]
