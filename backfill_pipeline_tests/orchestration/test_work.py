@@ -28,7 +28,8 @@ from backfill_pipeline.storage.days import StoredDay, get_day, put_day
 from backfill_pipeline.storage.local import LocalStore
 from backfill_pipeline.storage.texts import get_texts
 from backfill_pipeline_tests.builders import listed
-from backfill_pipeline_tests.orchestration.fakes import FakeFetcher
+from backfill_pipeline_tests.orchestration.fakes import FakeFetcher, day_rows
+from backfill_pipeline_tests.storage.test_texts import worded
 
 DAYS = [date(2025, 1, 1) + timedelta(days=number) for number in range(4)]
 SITES = ("north", "south")
@@ -199,3 +200,22 @@ def test_two_runs_over_the_same_days_do_not_get_into_each_others_way(tmp_path: P
             assert result.stored.rows + result.stored.texts + sum(result.counts.left_out.values()) == (
                 result.counts.fetched
             )
+
+
+def test_states_are_handed_on_when_they_are_new():
+    """A state that the run has seen costs no further update of the catalogue; a new one does."""
+    texts = {DAYS[0]: {"on"}, DAYS[1]: {"on"}, DAYS[2]: {"off"}, DAYS[3]: {"on", "off"}}
+
+    def make(site, day):
+        return worded({(0, number): text for number, text in enumerate(sorted(texts[day]))}, [], day_rows(site, day))
+
+    learned = []
+    work = Work(
+        FakeFetcher(make=make), put, ["north"], DAYS, at_once=1, stop=threading.Event(),
+        learn=lambda site, states, day: learned.append((site, dict(states), day)),
+    )  # fmt: skip
+    results_of(work)
+    assert learned == [
+        ("north", {"north/p0": ("on",)}, DAYS[0]),
+        ("north", {"north/p0": ("off", "on")}, DAYS[2]),
+    ]
