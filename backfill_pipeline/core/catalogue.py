@@ -285,7 +285,8 @@ def _merged(spans: list[PointSpan], now: PointSpan | None, at: datetime) -> list
         return [*before, _seen(last, now)]
     if last.is_name_only and last.valid_to is None:  # of stored days: what the point was then is not known better
         first = min(last.first_seen or date.max, now.first_seen or date.max)
-        return [*before, replace(now, valid_from=min(last.valid_from, now.valid_from), first_seen=first)]
+        begin = min(last.valid_from, now.valid_from)
+        return [*before, replace(now, valid_from=begin, first_seen=first, states=last.states)]
     return [*before, replace(last, valid_to=last.valid_to or at), replace(now, valid_from=at)]
 
 

@@ -124,7 +124,8 @@ def _with_days(known: Sequence[PointSpan], seen: Mapping[str, tuple[date, date]]
         is_open = last == newest and not was_listed
         ends = [] if is_open else [max(_midnight(last) + timedelta(days=1), known_end or _midnight(last))]
         end = min([*ends, *(span.valid_from for span in spans[1:])], default=None)
-        found.append(PointSpan(name, _midnight(first), end, first_seen=first, last_seen=last))
+        states = spans[0].states if spans else None
+        found.append(PointSpan(name, _midnight(first), end, first_seen=first, last_seen=last, states=states))
         found += spans[1:]
     return found
 
