@@ -58,6 +58,11 @@ def written(_context: click.Context, _param: click.Parameter, value: str) -> Pat
     return Path(value)
 
 
+def optionally_written(context: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+    """As `written`, for an option that may be absent."""
+    return None if value is None else written(context, param, value)
+
+
 class DayType(click.ParamType[date]):
     """A day as YYYY-MM-DD."""
 
@@ -341,9 +346,20 @@ def _days_read(read: int, of: int) -> None:
 @click.option("--to", "last", type=DayType(), help="Last day, included.")
 @click.option("--lacking", is_flag=True, help="Show which days lack points of now, and what fetching them again takes.")
 @click.option("--rebuild", is_flag=True, help="Add what stored days say of earlier points to the catalogue.")
+@click.option("--export", "form", type=click.Choice(["brick", "haystack"]), help="Write all points as a model.")
+@click.option("--out", callback=optionally_written, help="The file of --export; standard output otherwise.")
 @json_option
 def points(
-    site: str, *, words: str | None, first: date | None, last: date | None, lacking: bool, rebuild: bool, as_json: bool
+    site: str,
+    *,
+    words: str | None,
+    first: date | None,
+    last: date | None,
+    lacking: bool,
+    rebuild: bool,
+    form: str | None,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     """Show the points of a site: found by words, or how they changed over time.
 
@@ -357,8 +373,20 @@ def points(
     With --lacking as well: which stored days were fetched before points were configured, and the requests and hours
     that it takes to fetch them again. It sends a few requests to the API, and starts nothing.
 
+    With --export: all points as a Brick model (Turtle) or a Project Haystack grid (JSON), with units, equipment and
+    where their samples are. Needs the extra `standards`.
+
     Example: backfill points --site ses_falls_city --list "zone temperature"
     """
+    if form is not None:
+        if words is not None or first is not None or last is not None or lacking or rebuild:
+            raise click.UsageError(
+                "backfill points takes --export without --list, --from, --to, --lacking and --rebuild."
+            )
+        _exported(site, form, out, as_json=as_json)
+        return
+    if out is not None:
+        raise click.UsageError("backfill points takes --out with --export alone.")
     if words is not None:
         from backfill_pipeline.control.point_list import listed_points  # noqa: PLC0415 - Arrow takes long to import
 
@@ -375,7 +403,7 @@ def points(
         echo(*([json.dumps(done.facts())] if as_json else done.lines()))
         return
     if first is None or last is None:
-        raise click.UsageError("backfill points needs --list, --rebuild, or --from and --to.")
+        raise click.UsageError("backfill points needs --list, --rebuild, --export, or --from and --to.")
     from backfill_pipeline.control.reporting import arrived, filling, point_changes, point_spans  # noqa: PLC0415 - as above
     from backfill_pipeline.coverage.report import about  # noqa: PLC0415
 
@@ -488,6 +516,21 @@ def worker(runs: int, *, alive: bool) -> None:
 
 
 backfill.add_command(simulate)
+
+
+def _exported(site: str, form: str, out: Path | None, *, as_json: bool) -> None:
+    """Write an export to a file and its figures to standard output; without a file, the export and standard error."""
+    from backfill_pipeline.control.point_export import exported_points, write_export  # noqa: PLC0415 - as above
+
+    if as_json and out is None:
+        raise click.UsageError("backfill points --export takes --json with --out alone: standard output is the export.")
+    export = exported_points(Settings.load(), site, form)
+    if out is None:
+        click.echo(export.text.encode("utf-8"))  # on Windows too, whatever encoding the terminal has
+    else:
+        write_export(export, out)
+    facts = json.dumps(export.facts() | {"out": str(out)}) if as_json else None
+    echo(facts or (f"{out}: " if out else "") + export.summary(), err=out is None)
 
 
 def _control() -> "Control":

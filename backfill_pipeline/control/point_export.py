@@ -4,7 +4,6 @@ Put here: which points are exported, where the text goes, and the summary of it.
 (`dataset/brick.py`, `dataset/haystack.py`).
 """
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,8 +20,6 @@ from backfill_pipeline.errors import SettingError, UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import settings_store
 from backfill_pipeline.storage.store import Store
-
-FORMS = ("brick", "haystack")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +109,11 @@ def write_export(export: PointExport, path: Path) -> None:
     Raises:
         UsageError: the file cannot be written.
     """
-    draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    draft = path.parent / f".{path.name}.{uuid4().hex[:8]}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(export.text, encoding="utf-8", newline="\n")
-        os.replace(draft, path)
+        draft.replace(path)
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise UsageError(

@@ -3,11 +3,11 @@
 The model is Turtle, valid by the shapes of Brick 1.4 and 1.5. Each point has a `ref:TimeseriesReference` to the
 stored objects and, where its BACnet object is known, a `ref:BACnetReference`. A guess carries `backfill:guessedFrom`.
 
-Brick 1.4 and 1.5 write BACnet's terms in two namespaces, and their shapes require different ones: the model has
+Brick 1.4 and 1.5 write BACnet's terms in two namespaces, and their shapes require different ones, so the model has
 both. Places are of RealEstateCore's classes, and of `brick:Location` as well: 1.4 requires it, 1.5 warns of it.
 
-Put here: the triples. Keep out: what a point is (`point_kinds.py`, `units.py`), what it belongs to (`equipment.py`), and
-files (`control/point_export.py`).
+Put here: the triples. Keep out: what a point is (`point_kinds.py`, `units.py`), what it belongs to (`equipment.py`),
+and files (`control/point_export.py`).
 """
 
 import re
@@ -67,7 +67,7 @@ def brick_model(site: str, spans: Sequence[PointSpan], stored_at: str) -> str:
         graph.bind(prefix, namespace, replace=True)
     model = _Model(graph, site, stored_at)
     surroundings = surroundings_of(spans)
-    for span in spans:
+    for span in sorted(spans, key=lambda one: one.name):
         model.add_point(span, surroundings[span.name])
     text: str = graph.serialize(format="turtle", encoding=None)
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04X}", text)

@@ -107,8 +107,8 @@ crac            Computer_Room_Air_Conditioning      1 ahu crac
 vav             VAV                                 2 vav
 cav             CAV                                 2 cav
 fcu             Fan_Coil_Unit                       2 fcu
-uh              Unit_Heater                         2 unitHeater
-unitHeater      Unit_Heater                         2 unitHeater
+uh              Space_Heater                        2 unitHeater
+unitHeater      Space_Heater                        2 unitHeater
 chilledBeam     Chilled_Beam                        2 chilledBeam
 thermostat      Thermostat                          2 thermostat
 fumeHood        Fume_Hood                           2 fumeHood

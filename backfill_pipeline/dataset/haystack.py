@@ -42,7 +42,7 @@ def haystack_grid(site: str, spans: Sequence[PointSpan], stored_at: str) -> str:
     """
     entities = _Entities(site, stored_at)
     surroundings = surroundings_of(spans)
-    for span in spans:
+    for span in sorted(spans, key=lambda one: one.name):
         entities.add_point(span, surroundings[span.name])
     rows = [*entities.others.values(), *entities.points]
     return str(ph_to_json(Grid.to_grid(rows)))

@@ -64,7 +64,7 @@ def test_without_a_listing_or_a_range_the_command_says_what_it_needs(command):
     """`backfill points` alone ends with exit code 2 and names the options that it needs."""
     done = command()
     assert done.exit_code == 2
-    assert "needs --list, --rebuild, or --from and --to" in done.output
+    assert "needs --list, --rebuild, --export, or --from and --to" in done.output
 
 
 def test_tags_are_wrapped_for_a_terminal_and_names_are_whole(command, tmp_path):
