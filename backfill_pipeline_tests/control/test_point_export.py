@@ -12,6 +12,7 @@ from backfill_pipeline.dataset.points import update_catalogue
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import settings_store
 from backfill_pipeline_tests.dataset.catalogue import AT, spans
+from backfill_pipeline_tests.test_docs import TOP
 
 FIGURES = "11 points of site north. Kinds: 1 from tags, 9 guessed, 1 unknown. Units not in the table: 1."
 
@@ -54,6 +55,11 @@ def test_a_model_is_written_to_a_file(command, tmp_path):
         "out": str(path),
     }
     assert len(ph_from_json(path.read_text(encoding="utf-8")).rows) > 11
+
+
+def test_the_docs_show_what_the_command_prints():
+    """The example in `docs/standards.md` is the output for the catalogue of these tests."""
+    assert f"my_site.ttl: {FIGURES.replace('north', 'my_site')}\n" in (TOP / "docs" / "standards.md").read_text("utf-8")
 
 
 def test_without_a_file_standard_output_is_the_export_alone(command):
