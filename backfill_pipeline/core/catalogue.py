@@ -180,13 +180,17 @@ def described(items: Iterable[Mapping[str, Any]], at: datetime) -> list[PointSpa
             counts.
         at: when the list was fetched, aware.
     """
-    found = {item["name"]: _described(item, at) for item in items if isinstance(item.get("name"), str) and item["name"]}
+    found: dict[str, PointSpan] = {}
+    for item in items:
+        if isinstance(item.get("name"), str) and item["name"]:
+            span = _described(item, at)
+            found[span.name] = span
     return [found[name] for name in sorted(found)]
 
 
 def _described(item: Mapping[str, Any], at: datetime) -> PointSpan:
     kept = {key: _clean(value) for key, value in item.items() if key in KEPT_FIELDS}
-    name = str(kept.pop("name"))
+    name = storable(str(kept.pop("name")))
     for key in ("client", "site"):
         kept.pop(key, None)  # the catalogue's own path names the site
     rest: dict[str, Any] = {}
@@ -199,7 +203,7 @@ def _described(item: Mapping[str, Any], at: datetime) -> PointSpan:
         columns[column] = read(source.get(key))
         if columns[column] is not None or _is_unknown(source.get(key)):
             source.pop(key, None)  # of an unexpected type: it stays with the rest, as it is
-    pairs = {key: value if isinstance(value, str) else _json(value) for key, value in tags.items()}
+    pairs = {storable(key): storable(one) if isinstance(one, str) else _json(one) for key, one in tags.items()}
     lower = {key.lower(): value for key, value in pairs.items()}
     units = [*map(bacnet.get, _UNIT_NAMES), *map(lower.get, _UNIT_NAMES)]
     if bacnet:
@@ -211,7 +215,7 @@ def _described(item: Mapping[str, Any], at: datetime) -> PointSpan:
         valid_from=min(at, created) if created else at,
         unit=next((text for value in units if (text := _text(value))), None),
         kv_tags=tuple(sorted(pairs.items())),
-        marker_tags=tuple(sorted({tag if isinstance(tag, str) else _json(tag) for tag in markers})),
+        marker_tags=tuple(sorted({storable(tag) if isinstance(tag, str) else _json(tag) for tag in markers})),
         first_seen=day,
         last_seen=day,
         raw=_json(rest) if rest else "",
@@ -420,7 +424,12 @@ def _is_unknown(value: object) -> bool:
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and not _is_unknown(value) else None
+    return storable(value) if isinstance(value, str) and not _is_unknown(value) else None
+
+
+def storable(text: str) -> str:
+    """The text with lone surrogates escaped, since JSON can hold them and a Parquet file cannot."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _whole(value: object) -> int | None:

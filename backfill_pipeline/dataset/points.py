@@ -12,7 +12,7 @@ from itertools import groupby
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from backfill_pipeline.core.catalogue import PointSpan, from_table, merged, to_table, with_states
+from backfill_pipeline.core.catalogue import PointSpan, from_table, merged, storable, to_table, with_states
 from backfill_pipeline.core.layout import points_key
 from backfill_pipeline.core.states import States
 from backfill_pipeline.errors import DamagedObjectError
@@ -98,7 +98,7 @@ def rebuild_catalogue(
     """
     seen: dict[str, tuple[date, date]] = {}
     for day, names in listed_on:
-        for name in names:
+        for name in map(storable, names):
             first, last = seen.get(name, (day, day))
             if not first < day < last:
                 seen[name] = (min(first, day), max(last, day))
