@@ -130,6 +130,12 @@ def _show(console: Console, done: "list[DayEvent]") -> None:
     for row in answer.fetchall():
         result.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
     console.print(result)
+    for catalogue in sorted(root.glob("points/*.parquet"))[:1]:
+        rows = duckdb.read_parquet(catalogue.as_posix()).project("name, description, unit, device_name, id").order("id")
+        name, description, unit, device, _ = rows.limit(1).fetchall()[0]
+        show(
+            console, f"What a point is: {name} is {description} [{unit}] of {device}; points/{catalogue.name} has all."
+        )
 
 
 @contextmanager

@@ -13,13 +13,14 @@ import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from backfill_pipeline.simulator.equipment import STAGES, changed
 from backfill_pipeline.simulator.faults import Fault, Faults
 from backfill_pipeline.simulator.world import Sample, World
 
@@ -88,6 +89,8 @@ class Simulator:
         latency_per_row_s: seconds more for each row of it.
         fixed_cursor: serve cursors without the bug.
         bad_key: how a wrong key is answered: `error`, `jwt` or `500`.
+        points_change_s: seconds between two changes of each site's list of points; None: the lists do not change.
+        clock: seconds, monotonic; for the changes of the lists.
     """
 
     def __init__(
@@ -103,6 +106,8 @@ class Simulator:
         latency_per_row_s: float = 0.0,
         fixed_cursor: bool = False,
         bad_key: str = "error",
+        points_change_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.world = world
         self.host = host
@@ -113,6 +118,9 @@ class Simulator:
         self.latency_per_row_s = latency_per_row_s
         self.fixed_cursor = fixed_cursor
         self.bad_key = bad_key
+        self.points_change_s = points_change_s
+        self._clock = clock
+        self._started = clock()
         self.requests: list[LoggedRequest] = []
         self._recent: deque[float] = deque()
         self._lock = threading.Lock()
@@ -138,6 +146,12 @@ class Simulator:
         self.server.server_close()
         if self._thread is not None:
             self._thread.join()
+
+    def stage(self) -> int:
+        """How many times the lists of points have changed."""
+        if self.points_change_s is None:
+            return 0
+        return min(STAGES, int((self._clock() - self._started) / self.points_change_s))
 
     def over_limit(self, now: float) -> float | None:
         """Seconds to wait when the sliding minute is used up; None when the request may pass."""
@@ -230,7 +244,8 @@ class _Handler(BaseHTTPRequestHandler):
                 site = self.api.world.site(name)
                 if site is None:
                     raise _Answer(404, _NO_RESULT)
-                return _page([p for p in site.points() if which == "points" or p["collect_enabled"]], query)
+                listed = changed(site.points(), self.api.stage())
+                return _page([p for p in listed if which == "points" or p["collect_enabled"]], query)
             case ["sites", name, "timeseries", "paginated"]:
                 return self._paginated(name, query)
             case ["sites", name, "timeseries"]:

@@ -56,6 +56,11 @@ def text_encoding(_context: click.Context, _param: click.Parameter, value: str |
     return value
 
 
+def finite_or_none(context: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """Do as `finite` for an option that may be absent."""
+    return None if value is None else finite(context, param, value)
+
+
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=8900, show_default=True, help="0: a free one.")
 @click.option(
@@ -93,6 +98,13 @@ def text_encoding(_context: click.Context, _param: click.Parameter, value: str |
     show_default=True,
     help="Seconds a page.",
 )
+@click.option(
+    "--points-change",
+    type=click.FloatRange(0.1, 1e6),
+    callback=finite_or_none,
+    metavar="SECONDS",
+    help="Change the lists of points so often: a device renamed, a unit changed, a point gone, and back.",
+)
 def simulate(
     port: int,
     replay: Path | None,
@@ -110,6 +122,7 @@ def simulate(
     key: str,
     requests_per_minute: int | None,
     latency: float,
+    points_change: float | None,
 ) -> None:
     """Serve an ACE API of one's own on loopback.
 
@@ -145,6 +158,7 @@ def simulate(
             faults=struck,
             requests_per_minute=requests_per_minute,
             latency_s=latency,
+            points_change_s=points_change,
         )
     except OSError as error:
         raise click.UsageError(f"port {port} cannot be used ({error.strerror}); choose another --port") from None

@@ -16,6 +16,8 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Protocol
 
+from backfill_pipeline.simulator.equipment import described, described_weather
+
 Sample = tuple[int, str, str]
 """Unix microseconds, point name, and the value as JSON text."""
 
@@ -88,16 +90,29 @@ def _points(site: str, count: int) -> list[dict[str, Any]]:
         device = 100 + number // 50
         kind = ("analogInput", "analogValue", "binaryInput")[number % 3]
         name = f"demo/{site}/10.0.{device // 250}.{device % 250}-{device}/{kind}/{number}"
-        found.append(point_of(4001 + number, name, site, enabled=number < count))
+        about = described(number, device, kind)
+        found.append(point_of(4001 + number, name, site, enabled=number < count, about=about))
     found += [
-        point_of(900_001 + number, f"demo/{site}/weather/{what}", site, enabled=True)
+        point_of(900_001 + number, f"demo/{site}/weather/{what}", site, enabled=True, about=described_weather(what))
         for number, what in enumerate(_WEATHER)
     ]
     return found
 
 
-def point_of(number: int, name: str, site: str, *, enabled: bool, interval: int = 300) -> dict[str, Any]:
-    """A point as ACE describes one."""
+def point_of(
+    number: int, name: str, site: str, *, enabled: bool, interval: int = 300, about: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A point as ACE describes one.
+
+    Args:
+        number: ACE's own number.
+        name: its name.
+        site: its site.
+        enabled: whether it is collected.
+        interval: seconds between two samples, as configured.
+        about: fields that differ from those of a point of which little is known; `bacnet_data` is merged.
+    """
+    about = dict(about or {})
     bacnet: dict[str, Any] = {
         "device_address": "10.0.0.10",
         "device_id": 100 + number // 50,
@@ -111,7 +126,7 @@ def point_of(number: int, name: str, site: str, *, enabled: bool, interval: int 
         "scrape_enabled": enabled,
         "present_value": "38.78239822387695",
         "model_name": "property: unknown-property",
-    }
+    } | about.pop("bacnet_data", {})
     bacnet |= {f"property_{extra}": "property: unknown-property" for extra in range(33 - len(bacnet))}
     return {
         "id": number,
@@ -127,7 +142,7 @@ def point_of(number: int, name: str, site: str, *, enabled: bool, interval: int 
         "collect_interval": interval,
         "updated": "2025-12-01T23:46:12.058246",
         "created": "2024-02-14T19:43:07.623281",
-    }
+    } | about
 
 
 @lru_cache(maxsize=8)

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import dagster as dg
@@ -134,6 +135,32 @@ def test_a_point_that_comes_back_after_a_year_has_a_row_for_each_stay(site, jour
     assert stays == [(first, first + timedelta(days=10)), (first + timedelta(days=375), None)]
     at = [read.points("s", at=first + timedelta(days=days), settings=settings)["name"] for days in (5, 100, 400)]
     assert ["s/plain" in names.to_pylist() for names in at] == [True, False, True]
+
+
+def test_a_list_that_changes_while_days_are_fetched_is_a_history(tmp_path):
+    """Runs against a simulator whose list changes four times: each change of a point is a row, and none overlaps."""
+    now, start = [0.0], datetime(2025, 3, 1, tzinfo=UTC)
+    world = World([SiteSpec("s", 20)])
+    with Simulator(world, api_key="hush-hush", points_change_s=1, clock=lambda: now[0]) as simulator:
+        settings = settings_of(simulator, tmp_path)
+        store = settings_store(settings)
+        for now[0] in range(5):
+            at = start + timedelta(days=now[0])
+            client = AceClient(simulator.url, "hush-hush", open_client(settings).budget, now=at.timestamp)
+            update_catalogue(store, "s", client.configured_points("s").described(), at)
+    spans = read_catalogue(store, "s")
+    of = {point["name"]: [] for point in world.sites[0].points()}
+    for span in spans:
+        of.setdefault(span.name, []).append(span)
+    first, second, third, fourth, *_ = of.values()
+    assert [span.device_name for span in first] == ["AHU-100", "AHU-100 east"]
+    assert [span.unit for span in second][-2:] == [second[0].unit, "degreesFahrenheit"]
+    assert [span.collect_interval for span in third] == [300, 300, 600]
+    assert [span.valid_to for span in fourth] == [start + timedelta(days=n) for n in (1, 3)] + [None]
+    (new,) = [span for span in spans if span.description == "Carbon dioxide"]
+    assert (new.first_seen, new.unit) == (date(2025, 3, 4), "partsPerMillion")
+    for one, two in pairwise(spans):
+        assert one.name != two.name or one.valid_to <= two.valid_from
 
 
 def test_two_runs_at_once_lose_no_point(tmp_path):

@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 import requests
 
-from backfill_pipeline.simulator.app import PAGE_SIZE, Simulator
+from backfill_pipeline.simulator.app import DEFAULT_KEY, PAGE_SIZE, Simulator
 from backfill_pipeline.simulator.exports import replayed
 from backfill_pipeline.simulator.faults import KINDS, Fault
 from backfill_pipeline.simulator.world import ScheduledSite, SiteSpec, TableSite, World, midnight_us
@@ -299,3 +299,47 @@ def test_a_site_may_start_late_and_have_empty_days():
         midnight_us(day) // 86_400_000_000 for day in days[1:3]
     }
     assert world.sites[0].points() == site.points()
+
+
+@pytest.mark.parametrize("count", [10, 20, 60, 200])
+def test_points_are_described_as_a_building_has_them(count):
+    """Each point has a description, a unit, tags and a device with one name; its own name is that of its samples."""
+    points = SiteSpec("a", count).points()
+    devices = {}
+    for point in points:
+        about = point["bacnet_data"]
+        assert about["object_description"]
+        assert about["units"]
+        assert point["marker_tags"]
+        if "/weather/" not in point["name"]:
+            assert f"-{about['device_id']}/{about['object_type']}/{about['object_index']}" in point["name"]
+            assert devices.setdefault(about["device_id"], about["device_name"]) == about["device_name"]
+            assert point["kv_tags"]["equip"] == about["device_name"]
+    units = {point["name"]: point["bacnet_data"]["units"] for point in points}
+    assert {units[name] for _, name, _ in SiteSpec("a", count).samples(DAY)} >= {"degreesCelsius", "percent"}
+
+
+def test_lists_of_points_change_over_time_where_that_is_asked_for():
+    """By the clock a device is renamed, a unit and an interval change, a point leaves and comes back, one is new."""
+    now, world = [0.0], World([SiteSpec("north", 40)])
+    with Simulator(world, points_change_s=10, clock=lambda: now[0]) as simulator:
+
+        def listed(seconds):
+            now[0] = seconds
+            answer = requests.get(
+                f"{simulator.url}/sites/north/configured_points?per_page=500",
+                headers={"Authorization": f"Bearer {DEFAULT_KEY}"},
+                timeout=HANGS_S,
+            )
+            return {point["name"]: point for point in answer.json()["items"]}
+
+        before, renamed, other, gone, back, later = (listed(seconds) for seconds in (9, 10, 20, 30, 40, 400))
+    names = list(before)
+    assert before == {point["name"]: point for point in world.sites[0].points() if point["collect_enabled"]}
+    assert renamed[names[0]]["bacnet_data"]["device_name"] == f"{before[names[0]]['bacnet_data']['device_name']} east"
+    assert other[names[1]]["bacnet_data"]["units"] == "degreesFahrenheit"
+    assert other[names[2]]["collect_interval"] == 600
+    assert before.keys() - gone.keys() == {names[3]}
+    assert [point["bacnet_data"]["units"] for name, point in gone.items() if name not in before] == ["partsPerMillion"]
+    assert back.keys() - gone.keys() == {names[3]}
+    assert later == back
