@@ -121,6 +121,7 @@ class Simulator:
         self.points_change_s = points_change_s
         self._clock = clock
         self._started = clock()
+        self.down_until = 0.0  # of time.monotonic(): before it, no request is answered
         self.requests: list[LoggedRequest] = []
         self._recent: deque[float] = deque()
         self._lock = threading.Lock()
@@ -257,6 +258,8 @@ class _Handler(BaseHTTPRequestHandler):
         raise _Answer(404, _HTML.format(code=404, what="Not Found"))
 
     def _be_up(self, arrival: float) -> None:
+        if arrival < self.api.down_until:
+            raise ConnectionAbortedError
         outage = self.api.faults.outage(arrival)
         if outage is None:
             return

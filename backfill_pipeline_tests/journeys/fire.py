@@ -11,6 +11,7 @@ import os
 import random
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -23,6 +24,7 @@ import dagster as dg
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 
 from backfill_pipeline.core.layout import ROOT, object_key, parse_key
 from backfill_pipeline.simulator.app import Simulator
@@ -40,7 +42,16 @@ WINDOWS = 1
 LOCK = "lock"
 """In place of a kill: every SQLite file of the home is locked for some seconds, which fails no day."""
 
-TARGETS = ("run worker", "daemon", "code server", "webserver", LOCK, "all")
+REFUSED = 2
+"""Exit code of a command that was set up wrongly."""
+
+OUTAGE = "outage"
+"""In place of a kill: the API answers no request for some seconds, which fails no day."""
+
+SECOND_UP = "second up"
+"""In place of a kill: `backfill up` is started on the home once more; it has to refuse, and to change nothing."""
+
+TARGETS = ("run worker", "daemon", "code server", "webserver", LOCK, OUTAGE, SECOND_UP, "all")
 
 
 @dataclass
@@ -52,16 +63,19 @@ class Fire:
         days: its days, oldest first.
         killed: how often each target was killed.
         starts: backfills that were asked for.
-        lock_s: how many seconds a lock lasts.
+        lock_s: how many seconds a lock, or an outage, lasts.
+        refused: exit codes of each second `backfill up`.
         untrue: days that were on record and not in the store, whenever that was looked at.
     """
 
     made: Stack
+    api: Simulator
     days: list[date]
     port: int = field(default_factory=free_port)
     killed: Counter[str] = field(default_factory=Counter)
     starts: int = 0
     lock_s: float = 7.0
+    refused: list[int] = field(default_factory=list)
     untrue: set[tuple[str, date]] = field(default_factory=set)
     web: subprocess.Popen | None = None
 
@@ -99,10 +113,17 @@ class Fire:
         return self.made.home / "data" / object_key(site, one)
 
     def shoot(self, target: str) -> None:
-        """Kill -9 of one kind of process, or of all at once; or lock the files."""
+        """Kill -9 of one kind of process, or of all at once; or what else befalls an installation."""
         self.killed[target] += 1
         if target == LOCK:
             self.lock()
+            return
+        if target == OUTAGE:
+            self.api.down_until = time.monotonic() + self.lock_s
+            return
+        if target == SECOND_UP:
+            command = [sys.executable, "-m", "backfill_pipeline.control.cli", "up", "--port", str(free_port())]
+            self.refused.append(subprocess.run(command, cwd=self.made.home, timeout=HANGS_S, check=False).returncode)
             return
         for process in self.found(target):
             with suppress(psutil.NoSuchProcess):
@@ -169,6 +190,7 @@ class Outcome:
         again: rows that were sent more than once, in site-days.
         bound: site-days that may have been in flight when something was killed.
         killed: kills by target.
+        refused: exit codes of each second `backfill up`.
         failures: site-days that were recorded as failed.
         starts: backfills that were asked for.
         seconds: in all.
@@ -181,6 +203,7 @@ class Outcome:
     again: float
     bound: int
     killed: dict[str, int]
+    refused: list[int]
     failures: int
     starts: int
     seconds: float
@@ -207,7 +230,7 @@ def fire(
         sites: sites.
         seed: of the instants.
         latency_s: seconds an answer takes: a day's worth of a site, so that a backfill lasts long enough.
-        lock_s: seconds that a lock of the files lasts.
+        lock_s: seconds that a lock of the files, or an outage, lasts.
     """
     rng, began = random.Random(seed), time.monotonic()  # noqa: S311 - instants, no secret
     names = [f"site-{number}" for number in range(sites)]
@@ -216,7 +239,10 @@ def fire(
     with Simulator(world, api_key="hush-hush", latency_s=latency_s) as api:
         # Few windows at once, so that a backfill lasts long enough to be killed in the middle.
         made = Stack(home, api.url, names, variables, ACE_MAX_WINDOWS=str(WINDOWS), BACKFILL_DAYS_PER_RUN="10")
-        site = Fire(made, wanted, lock_s=lock_s)
+        site = Fire(made, api, wanted, lock_s=lock_s)
+        first_up = FileLock(made.home / ".dagster" / "up.lock")  # held as the first `backfill up` holds it
+        Path(first_up.lock_file).parent.mkdir(exist_ok=True)
+        first_up.acquire()
         try:
             left = list(targets)
             ceiling, before, aim = time.monotonic() + HANGS_S, None, None
@@ -239,6 +265,7 @@ def fire(
             wait_for(site.port, site.web)
             return _counted(site, world, api, began)
         finally:
+            first_up.release()
             site.end()
 
 
@@ -268,6 +295,7 @@ def _counted(site: Fire, world: World, api: Simulator, began: float) -> Outcome:
         round(again, 2),
         deadly * RUNS_AT_ONCE * len(made.sites) * WINDOWS,
         dict(site.killed),
+        site.refused,
         site.failures(),
         site.starts,
         round(time.monotonic() - began, 1),
@@ -282,7 +310,9 @@ def main() -> None:
     options.add_argument("--kills", type=int, default=20)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--latency", type=float, default=1.5)
-    options.add_argument("--lock", type=float, default=40.0, help="seconds that the SQLite files are locked")
+    options.add_argument(
+        "--lock", type=float, default=40.0, help="seconds that the SQLite files are locked, and an outage"
+    )
     asked = options.parse_args()
     rng = random.Random(asked.seed)  # noqa: S311 - an order, no secret
     targets = [TARGETS[number % len(TARGETS)] for number in range(asked.kills)]
@@ -298,7 +328,8 @@ def main() -> None:
         told = fire(Path(folder) / "home", variables, targets, **size)
     for name, value in vars(told).items():
         print(f"{name:<12} {value}")  # noqa: T201 - what was asked for
-    if told.wrong or told.untrue or told.unrecorded or told.failures or told.again > told.bound:
+    accepted = [code for code in told.refused if code != REFUSED]
+    if told.wrong or told.untrue or told.unrecorded or told.failures or accepted or told.again > told.bound:
         raise SystemExit(1)
 
 
