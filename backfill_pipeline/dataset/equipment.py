@@ -26,7 +26,7 @@ class Equipment:
         brick: local name of its Brick class.
         tags: its Haystack markers, beside `equip`.
         rank: how far it is from the plant: a chiller is 0, an air handler 1, what it serves 2, a part of either 3;
-            4 when its kind is not known.
+            4 anything else.
         guessed_from: what its kind was guessed from; None when a tag states it, or when it has no kind.
     """
 
@@ -110,15 +110,15 @@ fcu             Fan_Coil_Unit                       2 fcu
 uh              Space_Heater                        2 unitHeater
 unitHeater      Space_Heater                        2 unitHeater
 chilledBeam     Chilled_Beam                        2 chilledBeam
-thermostat      Thermostat                          2 thermostat
-fumeHood        Fume_Hood                           2 fumeHood
-elevator        Elevator                            2 elevator
-weatherStation  Weather_Station                     2 weatherStation
-meter           Meter                               2 meter
 heatExchanger   Heat_Exchanger                      3 heatExchanger
 pump            Pump                                3 pump motor
 fan             Fan                                 3 fan motor
-vfd             Variable_Frequency_Drive            3 vfd
+thermostat      Thermostat                          4 thermostat
+fumeHood        Fume_Hood                           4 fumeHood
+elevator        Elevator                            4 elevator
+weatherStation  Weather_Station                     4 weatherStation
+meter           Meter                               4 meter
+vfd             Variable_Frequency_Drive            4 vfd
 """
 """Key of a tag, Brick class, rank, Haystack markers."""
 

@@ -1,8 +1,10 @@
 """A site's points as two standards have to write them: stated kinds, guesses, equipment, places, odd texts."""
 
 from datetime import UTC, datetime
+from itertools import combinations
 
 from backfill_pipeline.core.catalogue import described
+from backfill_pipeline.dataset import equipment, point_kinds, units
 
 AT = datetime(2025, 6, 1, tzinfo=UTC)
 
@@ -49,4 +51,17 @@ def spans():
         item(10, "High temperature alarm", None, "binaryValue"),
         {"name": "client/north/weather/temp"},
     ]  # fmt: skip
+    return described(items, AT)
+
+
+def all_sorts():
+    """A point of each kind and unit of the tables, and one for each pair of kinds of equipment and place."""
+    kinds = [sorted(tags) for tags, _ in point_kinds._ROWS]
+    names = list(units._BY_NAME)
+    items = [
+        item(number, "", names[number % len(names)], "analogValue", tags=tags) for number, tags in enumerate(kinds)
+    ] + [
+        item(1000 + number, "Temperature", names[number % len(names)], kv_tags={one: f"{one}-1", two: f"{two}-2"})
+        for number, (one, two) in enumerate(combinations([*equipment._BY_KEY, "equip", "floor", "room", "zone"], 2))
+    ]
     return described(items, AT)

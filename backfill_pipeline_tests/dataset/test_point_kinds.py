@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backfill_pipeline.dataset import point_kinds
 from backfill_pipeline.dataset.equipment import surroundings_of
 from backfill_pipeline.dataset.point_kinds import UNKNOWN_KIND, kind_of
 from backfill_pipeline.dataset.units import has_no_unit, unit_of
@@ -27,6 +28,12 @@ def test_tags_state_the_kind(tags, kind, brick, guessed):
     """Marker tags give the kind; a function that neither tags nor the BACnet object state is a guess."""
     found = kind_of(span(kind=kind, tags=tags.split()))
     assert (found.brick, found.guessed_from) == (brick, guessed)
+
+
+def test_the_tags_of_each_row_give_its_class():
+    """No row of the table hides another one."""
+    for tags, brick in point_kinds._ROWS:
+        assert kind_of(span(kind="analogValue", tags=sorted(tags))).brick == brick
 
 
 @pytest.mark.parametrize(
