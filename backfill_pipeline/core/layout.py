@@ -57,15 +57,6 @@ def points_key(site: str) -> str:
     return f"points/{file_name(site)}"
 
 
-def index_key(site: str, year: int) -> str:
-    """The key of a site's index of a year, `index/<site>/YYYY.parquet`.
-
-    Raises:
-        UsageError: as `object_key`.
-    """
-    return f"index/{file_name(site).removesuffix(SUFFIX)}/{year:04}{SUFFIX}"
-
-
 def file_name(site: str) -> str:
     """A site's name as the name of a file, `<site>.parquet`.
 
