@@ -206,6 +206,11 @@ class Settings(BaseModel):
         description="how many of the newest ready days the sensor for new days begins with: a whole number from 0 (it "
         "and `healing` are off) to 366",
     )
+    snapshots_from: Annotated[date, AfterValidator(_known_day)] | None = Field(
+        None,
+        alias="BACKFILL_SNAPSHOTS_FROM",
+        description="the first day of the snapshots, as YYYY-MM-DD; empty: no snapshots",
+    )
     days_per_run: int = Field(
         30,
         ge=1,

@@ -192,6 +192,32 @@ class AceClient:
         items = self._listed(f"{_site_path(site)}/points", f"all points of site {site!r}")
         return frozenset(str(item["name"]) for item in items)
 
+    def records(self, path: str, what: str, query: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+        """All items of a paged list, as parsed JSON objects that need not have a name.
+
+        Args:
+            path: below the base URL.
+            what: what is requested, for messages.
+            query: further parameters.
+
+        Raises:
+            SiteRefusedError, RequestRefusedError: among others for 403 and 404.
+            BackfillError: what `configured_points` raises.
+        """
+        return self._listed(path, what, query or {}, identity=lambda item: json.dumps(item, sort_keys=True))
+
+    def document(self, path: str, what: str) -> dict[str, Any]:
+        """One JSON object that is not paged; arguments and errors as of `records`."""
+
+        def attempt(_failures: int) -> dict[str, Any]:
+            _, body = self._get(path, {}, what, rows=1, most=_ITEM_BYTES, no_data_is_empty=False)
+            answer = _json_of(body, what)
+            if not isinstance(answer, dict):
+                raise ContractError(f"{what}: the answer is not a JSON object ({_message(body)})")
+            return answer
+
+        return self.retries.run(what, attempt)
+
     def page(self, site: str, window: Window, size: int, cursor: str | None) -> Page:
         """One page of raw samples, decoded; not tried again when it fails.
 
@@ -258,8 +284,15 @@ class AceClient:
         except (ValueError, TypeError, OverflowError):
             return None
 
-    def _listed(self, path: str, what: str) -> list[dict[str, Any]]:
-        """All items of a paged list.
+    def _listed(
+        self,
+        path: str,
+        what: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        identity: Callable[[dict[str, Any]], object] | None = None,
+    ) -> list[dict[str, Any]]:
+        """All items of a paged list; what tells two items apart is `identity`, by default the name.
 
         A list that changes while it is read can repeat or skip items: it is read again when what came does not
         agree with its own total.
@@ -268,10 +301,10 @@ class AceClient:
         def attempt(failures: int) -> list[dict[str, Any]]:
             items: list[dict[str, Any]] = []
             total = 0
-            for page in self._list_pages(path, what):
+            for page in self._list_pages(path, what, query or {}, named=identity is None):
                 items += page["items"]
                 total = page["total"]
-            distinct = {item["name"] for item in items}
+            distinct = {identity(item) if identity else item["name"] for item in items}
             if len(items) < total or (len(distinct) < total and not failures):
                 message = f"{what}: {len(distinct)} different items arrived of a total of {total}"
                 if failures < 2:  # noqa: PLR2004 - two more readings tell a changing list from a wrong one
@@ -281,16 +314,16 @@ class AceClient:
 
         return self.retries.run(what, attempt)
 
-    def _list_pages(self, path: str, what: str) -> Iterator[dict[str, Any]]:
+    def _list_pages(self, path: str, what: str, more: Mapping[str, str], *, named: bool) -> Iterator[dict[str, Any]]:
         received, number = 0, 1
         while True:
-            query = {"page": str(number), "per_page": str(LIST_SIZE)}
+            query = {**more, "page": str(number), "per_page": str(LIST_SIZE)}
             status, body = self._get(
                 path, query, what, rows=LIST_SIZE, most=LIST_SIZE * _ITEM_BYTES, no_data_is_empty=number > 1
             )
             if status == requests.codes.not_found:
                 return
-            page = _list_page(body, what)
+            page = _list_page(body, what, named=named)
             yield page
             received += len(page["items"])
             pages = page.get("pages")
@@ -490,18 +523,24 @@ def _true(point: Mapping[str, Any]) -> bool:
     return str(point.get("collect_enabled", False)).lower() in ("true", "1")
 
 
-def _list_page(body: Body, what: str) -> dict[str, Any]:
+def _json_of(body: Body, what: str) -> Any:
     try:
-        page = parsed(body, LIST_SIZE * _ITEM_PARTS)
+        return parsed(body, LIST_SIZE * _ITEM_PARTS)
     except (ValueError, RecursionError) as error:
         raise PageFailedError(f"{what}: the answer is not whole JSON ({_message(body)})") from error
     except ContractError as error:
         raise ContractError(f"{what}: {error}") from None
+
+
+def _list_page(body: Body, what: str, *, named: bool = True) -> dict[str, Any]:
+    page = _json_of(body, what)
     items = page.get("items") if isinstance(page, dict) else None
     total = page.get("total") if isinstance(page, dict) else None
     if not isinstance(items, list) or not isinstance(total, int):
         raise ContractError(f"{what}: the answer has no `items` and `total` ({_message(body)})")
-    if not all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in items):
+    if not all(isinstance(item, dict) for item in items):
+        raise ContractError(f"{what}: the list contains an item that is not an object")
+    if named and not all(isinstance(item.get("name"), str) for item in items):
         raise ContractError(f"{what}: the list holds an item without a name")
     return dict(page)
 

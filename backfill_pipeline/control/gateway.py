@@ -37,7 +37,14 @@ from backfill_pipeline.errors import AlreadyRunningError, SettingError
 from backfill_pipeline.orchestration.adopt import Adopted, adopt
 from backfill_pipeline.orchestration.failures import observed_error
 from backfill_pipeline.orchestration.home import see_postgres
-from backfill_pipeline.orchestration.partitions import API_DOWN_TAG, PREFIX, asset_key, day_partitions, site_of
+from backfill_pipeline.orchestration.partitions import (
+    API_DOWN_TAG,
+    PREFIX,
+    SNAPSHOTS_JOB,
+    asset_key,
+    day_partitions,
+    site_of,
+)
 from backfill_pipeline.orchestration.past import covered
 from backfill_pipeline.orchestration.records import compare_records, read_records, remove_records, removed_day
 from backfill_pipeline.settings import Settings
@@ -454,7 +461,7 @@ class Gateway:
             for key, subset in found.asset_backfill_data.target_subset.partitions_subsets_by_asset_key.items():
                 if key.path[0] == PREFIX:
                     todo[site_of(key.path[-1])] = frozenset(map(parse_day, subset.get_partition_keys()))
-        elif found.partition_names:  # `dagster job backfill`: all sites
+        elif found.partition_names and found.job_name != SNAPSHOTS_JOB:  # `dagster job backfill`: all sites
             days = frozenset(map(parse_day, found.partition_names))
             todo = dict.fromkeys(self.settings.sites or self.sites(), days)
         tags, asked = found.tags, todo

@@ -14,12 +14,12 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, time, timedelta
-from functools import lru_cache
 from itertools import groupby, pairwise
 from typing import Any
 
 import pyarrow as pa
 
+from backfill_pipeline.core.secret_fields import without_secrets
 from backfill_pipeline.core.states import States, united
 
 UNKNOWN = frozenset({"", "none", "null", "property: unknown-property", "unknown-property"})
@@ -43,29 +43,6 @@ KEPT_FIELDS = frozenset(
     }
 )
 """Fields of a point that are kept: those of the API's own description. A field that is not listed here is dropped."""
-
-SECRET_NAME = re.compile(
-    r"token|secret|passw|pwd|passphrase|credential|private|auth(?!or)|api_?key|access_?key|bearer|cookie|session"
-    r"|(^|_)(ssh|shared|encryption)_?key|^key$|(^|_)(user|username|login|vpn|ssh|psk|pin|mac|contact|interfaces)(_|$)"
-    r"|ansible|vtron|(^|_)blob$|deploy_config|(mgmt|management)_?(ip|address|net)"
-)
-"""Names of members that are never kept, at whatever depth: secrets, users, addresses of management networks.
-
-They are compared in lower case with words separated by underscores: `vpnIp` and `VPN-IP` are `vpn_ip`.
-"""
-
-SECRET_VALUE = re.compile(
-    r"(?i)eyJ[\w-]{6,}\.[\w-]{6,}|-----BEGIN|\bbearer\s+\S{8,}|://[^/\s:@]+:[^/\s@]+@|\b(AKIA|ASIA)[0-9A-Z]{16}\b"
-    r"|(passw(or)?d|passphrase|pwd|secret|token|(api|access|private|shared)[_-]?key)[\\\"']*\s*[:=]\s*[\\\"']*[^\s\\\"']{3,}"
-)
-"""Texts that are never kept: JSON web tokens, keys in PEM form, bearer headers, URLs with a password, access keys, and
-texts that name a secret and its value, such as JSON within a text."""
-
-DEEPEST = 40
-"""Levels of nested lists and objects that are kept of a field; ACE's own fields have two."""
-
-_SHORTEST_SECRET, _CACHED_TEXT = 7, 80
-"""Characters of the shortest text that `SECRET_VALUE` can find, and of the texts whose finding is worth a cache."""
 
 OBSERVED = frozenset({"present_value", "updated", "last_seen", "status_flags", "out_of_service", "reliability"})
 """Members that describe a moment and not the point: a new value of theirs is no change."""
@@ -189,7 +166,7 @@ def described(items: Iterable[Mapping[str, Any]], at: datetime) -> list[PointSpa
 
 
 def _described(item: Mapping[str, Any], at: datetime) -> PointSpan:
-    kept = {key: _clean(value) for key, value in item.items() if key in KEPT_FIELDS}
+    kept = {key: without_secrets(value) for key, value in item.items() if key in KEPT_FIELDS}
     name = storable(str(kept.pop("name")))
     for key in ("client", "site"):
         kept.pop(key, None)  # the catalogue's own path names the site
@@ -476,37 +453,6 @@ _COLUMNS = (
     (True, "device_address", "device_address", _text),
 )
 """Fields with a column of their own: whether it is one of `bacnet_data`, its key, the column, and how it is read."""
-
-
-def _clean(value: Any, depth: int = 0) -> Any:
-    """A JSON value without members that look like a secret, at any depth."""
-    if isinstance(value, str):
-        return value if _is_safe(value) else None
-    if not isinstance(value, dict | list):
-        return value
-    if depth == DEEPEST:
-        return f"(nested deeper than {DEEPEST} levels)"
-    if isinstance(value, dict):
-        kept = ((str(key), one) for key, one in value.items() if _is_kept(str(key)) and _is_safe(one))
-        return {key: one if isinstance(one, str) else _clean(one, depth + 1) for key, one in kept}
-    return [one if isinstance(one, str) else _clean(one, depth + 1) for one in value if _is_safe(one)]
-
-
-@lru_cache(maxsize=4096)
-def _is_kept(key: str) -> bool:
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9_]+", "_", key).lower()
-    return SECRET_NAME.search(words) is None and SECRET_VALUE.search(key) is None
-
-
-def _is_safe(value: object) -> bool:
-    if not isinstance(value, str) or len(value) < _SHORTEST_SECRET:
-        return True
-    return _is_safe_text(value) if len(value) < _CACHED_TEXT else SECRET_VALUE.search(value) is None
-
-
-@lru_cache(maxsize=4096)
-def _is_safe_text(value: str) -> bool:
-    return SECRET_VALUE.search(value) is None
 
 
 def _json(value: Any) -> str:

@@ -57,6 +57,15 @@ def points_key(site: str) -> str:
     return f"points/{file_name(site)}"
 
 
+def snapshot_key(kind: str, subject: str, day: date) -> str:
+    """The key of a snapshot, `snapshots/<kind>/YYYY/MM/DD/<site or client>.json`.
+
+    Raises:
+        UsageError: as `object_key`.
+    """
+    return f"snapshots/{kind}/{day:%Y/%m/%d}/{file_name(subject).removesuffix(SUFFIX)}.json"
+
+
 def file_name(site: str) -> str:
     """A site's name as the name of a file, `<site>.parquet`.
 

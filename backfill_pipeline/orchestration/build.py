@@ -19,9 +19,11 @@ from backfill_pipeline.orchestration.assets import OBJECTS, timeseries_assets
 from backfill_pipeline.orchestration.coverage import COVERAGE_JOB, coverage_asset, coverage_sensor
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.logs import log_as_set
+from backfill_pipeline.orchestration.partitions import SNAPSHOTS_JOB
 from backfill_pipeline.orchestration.point_catalogues import point_catalogue_assets
 from backfill_pipeline.orchestration.resources import AceResource
 from backfill_pipeline.orchestration.sensors import healing_sensor, new_days_sensor
+from backfill_pipeline.orchestration.snapshots import snapshot_assets, snapshots_sensor
 from backfill_pipeline.settings import Settings
 
 JOB = "backfill_job"
@@ -49,10 +51,11 @@ def build_defs(
     sites = sites_of(settings)
     assets = timeseries_assets(settings, sites, now=now)
     shown = coverage_asset(settings, sites, now=now)
+    snapshots = [snapshot_assets(settings, sites, now=now)] if settings.snapshots_from else []
     held = dg.ResourceDefinition.hardcoded_resource(settings)  # as an object: no secret becomes run config
     own = {"ace": AceResource(settings=held), OBJECTS: DayIOManager(settings=held)}
     return dg.Definitions(
-        assets=[assets, point_catalogue_assets(settings, sites, now=now), shown],
+        assets=[assets, point_catalogue_assets(settings, sites, now=now), shown, *snapshots],
         jobs=[
             dg.define_asset_job(
                 JOB,
@@ -64,12 +67,21 @@ def build_defs(
                 selection=dg.AssetSelection.assets(shown),
                 description="Show what arrived. Reads the objects' footers; asks the API for nothing.",
             ),
+            *(
+                dg.define_asset_job(
+                    SNAPSHOTS_JOB,
+                    selection=dg.AssetSelection.assets(one),
+                    description="Store what the API says today and cannot say later.",
+                )
+                for one in snapshots
+            ),
         ],
         sensors=[
             new_days_sensor(settings, sites, JOB, now=now),
             healing_sensor(settings, sites, JOB, now=now),
             coverage_sensor(sites),
             failed_run_sensor(settings),
+            *(snapshots_sensor(settings, now=now) for _ in snapshots),
         ],
         resources=own | dict(resources or {}),
         executor=dg.in_process_executor,

@@ -15,6 +15,9 @@ from backfill_pipeline.settings import Settings
 
 PREFIX = "timeseries"
 
+SNAPSHOTS_JOB = "snapshots_job"
+"""The job of the snapshots: the only one with days of other assets than the sites'."""
+
 API_DOWN_TAG = "backfill/api_down_since"
 """Tag of a run that waits for the API: since when it has not answered, in UTC; empty once it answers again."""
 

@@ -25,7 +25,7 @@ from backfill_pipeline.core.healing import Again, Past
 from backfill_pipeline.core.quality import is_thin, usual_rows
 from backfill_pipeline.errors import UsageError
 from backfill_pipeline.orchestration.failures import observed_error
-from backfill_pipeline.orchestration.partitions import asset_key
+from backfill_pipeline.orchestration.partitions import SNAPSHOTS_JOB, asset_key
 from backfill_pipeline.orchestration.records import removed_day
 
 ATTEMPT_TAG = "backfill/attempt"
@@ -224,6 +224,8 @@ def _is_thin(made: dg.AssetMaterialization, usual: float | None) -> bool:
 
 def covered(run: dg.DagsterRun, keys: Mapping[dg.AssetKey, str]) -> Iterator[tuple[str, list[date]]]:
     """The days that a run fetches, by site."""
+    if run.job_name == SNAPSHOTS_JOB:  # its days are not the sites' days
+        return
     one = run.tags.get(PARTITION_NAME_TAG)
     first, last = run.tags.get(ASSET_PARTITION_RANGE_START_TAG, one), run.tags.get(ASSET_PARTITION_RANGE_END_TAG, one)
     if first is None or last is None:
@@ -243,6 +245,8 @@ def _in_backfills(
     """By site, the days that backfills have yet to bring: their runs may not be there yet."""
     under_way = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
     for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=under_way)):
+        if backfill.job_name == SNAPSHOTS_JOB:
+            continue
         if not backfill.is_asset_backfill:
             days = list(map(parse_day, backfill.partition_names or ()))
             yield from ((site, days) for site in keys.values())

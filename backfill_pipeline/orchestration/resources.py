@@ -12,9 +12,10 @@ from datetime import date
 import dagster as dg
 from pydantic import PrivateAttr
 
-from backfill_pipeline.ace.client import PointList, open_client
+from backfill_pipeline.ace.client import AceClient, PointList, open_client
 from backfill_pipeline.ace.fetch import Fetcher
 from backfill_pipeline.ace.outage import Report
+from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.core.rows import DayRows
 from backfill_pipeline.core.states import States
 from backfill_pipeline.orchestration.work import Failed, Fetches, Stored, Work
@@ -55,6 +56,17 @@ class AceResource(dg.ConfigurableResource[None]):
             accept_marks=settings.accept_marks,
             log=log,
         )
+
+    def client(self, *, log: Callable[[str], None]) -> AceClient:
+        """The ACE API for a few requests; each is retried once, and fails at once while the API is down.
+
+        Args:
+            log: takes a line for each wait and for each failure that is retried.
+
+        Raises:
+            SettingError: no key is set, or the budget cannot be opened.
+        """
+        return open_client(self.settings, log=log, backoff=Backoff(tries=2))
 
     def work(
         self,

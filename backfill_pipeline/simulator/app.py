@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from backfill_pipeline.simulator import descriptions
 from backfill_pipeline.simulator.equipment import STAGES, changed
 from backfill_pipeline.simulator.faults import Fault, Faults
 from backfill_pipeline.simulator.world import Sample, World
@@ -122,6 +123,7 @@ class Simulator:
         self._clock = clock
         self._started = clock()
         self.down_until = 0.0  # of time.monotonic(): before it, no request is answered
+        self.refused: dict[str, int] = {}  # status of each path that contains this part
         self.requests: list[LoggedRequest] = []
         self._recent: deque[float] = deque()
         self._lock = threading.Lock()
@@ -227,6 +229,14 @@ class _Handler(BaseHTTPRequestHandler):
         wait = self.api.over_limit(arrival)
         if wait is not None:
             raise _Answer(429, {"message": "Too Many Requests"}, {"Retry-After": str(int(wait) + 1)})
+        for word, status in self.api.refused.items():
+            if word in parts:
+                raise _Answer(status, {"message": "Forbidden"})
+        if parts[0] in ("clients", "gateways") or parts[-1] == "weather":
+            return self._described(parts, path, query)
+        return self._listed(parts, path, query)
+
+    def _listed(self, parts: list[str], path: str, query: dict[str, str]) -> Any:
         match parts:
             case ["sites"] | ["points"]:
                 raise _Answer(308, _HTML.format(code=308, what="Permanent Redirect"), {"Location": path + "/"})
@@ -253,9 +263,37 @@ class _Handler(BaseHTTPRequestHandler):
                 start, end = _bounds(query)
                 rows = list(_bucketed(self.api.world.window(name, start, end)))
                 return {"point_samples": [_row(row) for row in rows]}
-            case ["sites", _, "weather"]:
-                raise _Answer(404, {"weather": None})
         raise _Answer(404, _HTML.format(code=404, what="Not Found"))
+
+    def _described(self, parts: list[str], path: str, query: dict[str, str]) -> Any:
+        sites = {descriptions.gateway_name(site.name): site.name for site in self.api.world.sites}
+        match parts:
+            case ["sites", name, "weather"]:
+                return self._weather(name)
+            case ["clients", name, "der_events"]:
+                if name != descriptions.CLIENT:
+                    raise _Answer(404, _NO_RESULT)
+                past = query.get("get_past_events", "").lower() in ("true", "1")
+                return _page(descriptions.der_events(datetime.now(UTC), past=past), query)
+            case ["gateways"]:
+                raise _Answer(308, _HTML.format(code=308, what="Permanent Redirect"), {"Location": path + "/"})
+            case ["gateways", ""]:
+                return _page([descriptions.gateway(site) for site in sites.values()], query)
+            case ["gateways", name, "agent_configs" | "hawke_configuration" as which]:
+                if name not in sites:
+                    raise _Answer(404, _NO_RESULT)
+                agents = which == "agent_configs"
+                return _page(descriptions.agent_configs() if agents else descriptions.hawke_configuration(), query)
+        raise _Answer(404, _HTML.format(code=404, what="Not Found"))
+
+    def _weather(self, name: str) -> Any:
+        end = (datetime.now(UTC) - _EPOCH) // timedelta(microseconds=1)
+        hour = 3_600_000_000
+        known = self.api.world.site(name) is not None
+        found = descriptions.weather(self.api.world.window(name, end - hour, end)) if known else {}
+        if not found:
+            raise _Answer(404, {"weather": None})
+        return {"weather": found}
 
     def _be_up(self, arrival: float) -> None:
         if arrival < self.api.down_until:
@@ -457,12 +495,16 @@ def _page(items: list[dict[str, Any]], query: dict[str, str]) -> dict[str, Any]:
 
 
 def _site(number: int, site: Any) -> dict[str, Any]:
-    return dict.fromkeys(_SITE_FIELDS) | {
-        "id": number,
-        "name": site.name,
-        "client": "demo",
-        "nice_name": site.name.replace("_", " ").title(),
-        "latitude": 40.7,
-        "longitude": -74.0,
-        "archived": bool(getattr(site, "archived", False)),
-    }
+    return (
+        dict.fromkeys(_SITE_FIELDS)
+        | descriptions.site_secrets()
+        | {
+            "id": number,
+            "name": site.name,
+            "client": descriptions.CLIENT,
+            "nice_name": site.name.replace("_", " ").title(),
+            "latitude": 40.7,
+            "longitude": -74.0,
+            "archived": bool(getattr(site, "archived", False)),
+        }
+    )
