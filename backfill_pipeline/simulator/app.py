@@ -232,7 +232,7 @@ class _Handler(BaseHTTPRequestHandler):
         for word, status in self.api.refused.items():
             if word in parts:
                 raise _Answer(status, {"message": "Forbidden"})
-        if parts[0] in ("clients", "gateways") or parts[-1] == "weather":
+        if parts[0] in ("clients", "gateways") or parts[2:] == ["weather"]:
             return self._described(parts, path, query)
         return self._listed(parts, path, query)
 
