@@ -156,7 +156,7 @@ class Stack:
         """The site-days that a run recorded, in order."""
         logged = self.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
         made = [entry.dagster_event.step_materialization_data.materialization for entry in logged]
-        return [(one.asset_key.path[-1], one.partition) for one in made]
+        return [(one.asset_key.path[-1], one.partition) for one in made if one.partition is not None]
 
     def pid(self, run: dg.DagsterRun) -> int:
         """The process that executes a run."""

@@ -57,8 +57,10 @@ def test_every_line_of_a_run_is_an_object_that_says_what_it_is_about(tmp_path, e
     assert len({(line["run"], line["job"]) for line in of_run}) == 1
     (window,) = [line for line in of_run if "window" in line and line["site"] == "good"]
     assert (window["day"], window["window"], window["level"]) == (str(DAY), "00:00:00-24:00:00", "info")
-    (stored,) = [line for line in of_run if line.get("event") == "ASSET_MATERIALIZATION"]
+    stored, catalogue = [line for line in of_run if line.get("event") == "ASSET_MATERIALIZATION"]
     assert (stored["site"], stored["day"]) == ("good", str(DAY))
+    assert "day" not in catalogue
+    assert "points good" in catalogue["message"]
     assert {"bad"} == {line["site"] for line in of_run if line["level"] == "error" and "site" in line}
     assert any("Traceback" in line.get("error", "") or "Stack Trace" in line.get("error", "") for line in of_run)
     assert "hush-hush" not in ran.stderr + ran.stdout
