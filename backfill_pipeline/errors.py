@@ -19,6 +19,7 @@
     |   +-- DamagedObjectError  an object is not what was put there
     |   +-- DatabaseLockedError another process keeps a SQLite file of Dagster's storage locked     exit code 2
     |   +-- BudgetLostError     the request budget's server does not answer: nothing may be sent     exit code 2
+    |   +-- UnreachableError    the API cannot be reached, and never was: a setting is wrong     exit code 2
     |   `-- ApiDownError        the API has not answered for as long as an outage may last
     `-- TransientError          trying again may help; may carry how long to wait first
         +-- PageFailedError     one page did not arrive whole: cut, slow, 5xx, HTML, not JSON
@@ -164,6 +165,10 @@ class BudgetLostError(PermanentError):
 
 class DatabaseLockedError(PermanentError):
     """Another process keeps a SQLite file of Dagster's storage locked."""
+
+
+class UnreachableError(PermanentError):
+    """The API cannot be reached, and never was from here: its address, a certificate or a proxy is wrong."""
 
 
 class ApiDownError(PermanentError):

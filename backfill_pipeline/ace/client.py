@@ -35,7 +35,7 @@ from backfill_pipeline.core.catalogue import PointSpan, described, packed, unpac
 from backfill_pipeline.core.day import DAY_S, Window, iso
 from backfill_pipeline.core.rows import Page
 from backfill_pipeline.core.text import printable
-from backfill_pipeline.core.transport import classify
+from backfill_pipeline.core.transport import SETTINGS_FAULTS, FaultKind, TransportFault, classify, status_fault
 from backfill_pipeline.errors import (
     ContractError,
     KeyRefusedError,
@@ -44,6 +44,7 @@ from backfill_pipeline.errors import (
     SiteRefusedError,
     ThrottledError,
     TransientError,
+    UnreachableError,
 )
 from backfill_pipeline.settings import Settings
 
@@ -64,6 +65,9 @@ _SHORT = 100_000
 
 _LONG_KEY = 8
 """Characters from which a key is known by itself wherever it stands."""
+
+FIRST_ANSWER_S = 5.0
+"""How long an API that never answered is retried, in seconds: a network may come up a little after this process."""
 
 _EMPTY = decode_page(b'{"point_samples": [], "next_cursor": null, "has_more": false}\n')
 
@@ -107,13 +111,14 @@ class PointList:
         return hashlib.sha256("\n".join(self.names).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-class _Bearer(requests.auth.AuthBase):
+class Bearer(requests.auth.AuthBase):
     """Sets the key itself, so that no `.netrc` of the machine can replace it."""
 
     def __init__(self, key: str) -> None:
         self._key = key
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Set the header."""
         request.headers["Authorization"] = f"Bearer {self._key}"
         return request
 
@@ -147,7 +152,7 @@ class AceClient:
         self.url = url.rstrip("/")
         self.budget = budget
         self.retries = retries or Retries()
-        self._auth = _Bearer(key)
+        self._auth = Bearer(key)
         self._key = key.encode("utf-8", "surrogatepass")
         self._clock = clock
         self._patience = patience
@@ -157,6 +162,7 @@ class AceClient:
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
         self._proved = False  # whether any answer has shown that the key is good
         self._unhandled = 0
+        self._silent_since: float | None = None  # since when an API that never answered does not answer
 
     def sites(self) -> list[Site]:
         """Every site of the key that is not archived, sorted by name.
@@ -279,8 +285,8 @@ class AceClient:
             ) as answer:
                 here, there = now(), answer.headers.get("Date")
             return None if there is None else here - parsedate_to_datetime(there).timestamp()
-        except requests.RequestException as error:
-            raise PageFailedError(f"the API's time: {_cause(error)}") from error
+        except (requests.RequestException, OSError) as error:
+            raise self._unanswered(_fault(error), "the API's time", is_outage=False) from error
         except (ValueError, TypeError, OverflowError):
             return None
 
@@ -382,16 +388,33 @@ class AceClient:
                 body = self._body(answer, most=most + 1_000_000, until=started + 2 * read_s)
                 status, headers = answer.status_code, answer.headers
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            failed = PageFailedError(f"{what}: {_cause(error)}")
-            failed.is_outage = not begun and classify(error).kind in OUTAGE_FAULTS
-            raise failed from error
+            fault = _fault(error)
+            if begun and fault.kind not in (FaultKind.TIMEOUT, FaultKind.OTHER):
+                fault = TransportFault(FaultKind.CUT)
+            raise self._unanswered(fault, what, is_outage=not begun and fault.kind in OUTAGE_FAULTS) from error
         if len(self._key) >= _LONG_KEY and self._key in body:  # an error may show part of any answer
             body = body.replace(self._key, b"(the key)")
+        if (instead := status_fault(status, headers.get("Location"))) is not None:
+            raise self._unanswered(instead, what, is_outage=True)
         try:
             return self._judged(status, headers, body, what, no_data_is_empty=no_data_is_empty)
         except TransientError as error:
             error.is_outage = status in OUTAGE_STATUSES
             raise
+
+    def _unanswered(self, fault: TransportFault, what: str, *, is_outage: bool) -> PageFailedError | UnreachableError:
+        """Make the error of a request without an answer: a wrong setting when the API never answered, or a failure."""
+        is_http = self.url.startswith("http://")
+        text, hint = f"{what}: {fault.found}", fault.hint(url="ACE_API_URL", ca="REQUESTS_CA_BUNDLE", http=is_http)
+        is_setting = fault.kind in SETTINGS_FAULTS
+        if is_outage and not self.outage.has_answered and fault.kind is not FaultKind.TIMEOUT:
+            now = self._clock()
+            self._silent_since = now if self._silent_since is None else self._silent_since
+            if is_setting or now - self._silent_since >= FIRST_ANSWER_S:
+                return UnreachableError(text, hint=hint)
+        error = PageFailedError(text, size_related=not is_setting, hint=hint)
+        error.is_outage = is_outage
+        return error
 
     def _judged(
         self, status: int, headers: Mapping[str, str], body: Body, what: str, *, no_data_is_empty: bool
@@ -430,7 +453,10 @@ class AceClient:
                         "bad keys; check ACE_API_KEY"
                     )
             raise PageFailedError(f"{what}: HTTP {status}, {said}")
-        raise RequestRefusedError(f"{what}: HTTP {status}, {said}", status=status, fields=_fields(body))
+        hint = ""
+        if status == codes.bad_request and _is_html(body) and self.url.startswith("http://"):
+            hint = "check ACE_API_URL: a port that speaks https needs https://"
+        raise RequestRefusedError(f"{what}: HTTP {status}, {said}", status=status, fields=_fields(body), hint=hint)
 
     def _body(self, answer: requests.Response, *, most: int, until: float) -> Body:
         """The whole body, unpacked, bounded in size and time."""
@@ -478,6 +504,7 @@ def open_client(
     longest_s: float = math.inf,
     outage_minutes: float = 0.0,
     report: Report = lambda _since: None,
+    has_answered: bool = False,
 ) -> AceClient:
     """A client as the settings describe it, with the shared budget opened.
 
@@ -488,6 +515,7 @@ def open_client(
         backoff: how often lists are tried; the usual way when None.
         longest_s: a longer wait for the budget raises `WaitTooLongError`, in seconds.
         outage_minutes: how long requests wait while the API is down; 0: they fail at once.
+        has_answered: whether the API is known to have answered before, on whatever host.
         report: told since when the API has not answered, and (None) when it answers again.
     """
     key = settings.require_key()
@@ -503,7 +531,12 @@ def open_client(
     )
     before = AnsweredBefore(settings.private, settings.api_url)
     outage = OutageGate(
-        minutes=outage_minutes, answered=bool(before), remember=before.keep, stop=stop, log=log, report=report
+        minutes=outage_minutes,
+        answered=has_answered or bool(before),
+        remember=before.keep,
+        stop=stop,
+        log=log,
+        report=report,
     )
     retries = Retries(backoff or Backoff(), stop, log=log)
     return AceClient(settings.api_url, key, budget, retries=retries, outage=outage)
@@ -574,12 +607,8 @@ def _fields(body: Body) -> tuple[str, ...]:
         return ()
 
 
-def _cause(error: Exception) -> str:
-    """The kind of a transport failure, in words, without an address that could hold a secret."""
-    if isinstance(error, requests.ConnectTimeout | requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError):
-        return "no answer in time"
-    if isinstance(error, urllib3.exceptions.IncompleteRead | requests.exceptions.ChunkedEncodingError):
-        return "the answer broke off"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection, or it was cut; check ACE_API_URL and the network"
-    return f"the transfer failed ({type(error).__name__})"
+def _fault(error: Exception) -> TransportFault:
+    """Why a request got no answer. The settings check the API's own URL, so that a wrong URL is a proxy's."""
+    if isinstance(error, requests.exceptions.InvalidSchema | requests.exceptions.InvalidProxyURL):
+        return TransportFault(FaultKind.PROXY, "its URL is not valid, or its kind is not supported")
+    return classify(error)

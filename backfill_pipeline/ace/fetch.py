@@ -56,6 +56,7 @@ from backfill_pipeline.errors import (
     SiteRefusedError,
     StoppedError,
     ThrottledError,
+    UnreachableError,
 )
 from backfill_pipeline.settings import PAGE_SIZES
 
@@ -65,7 +66,7 @@ AHEAD = 2
 MOST_REQUESTS = 12
 """Requests at one place of a walk, failed ones included, where answers arrive but bring no new row."""
 
-_STOPS_ALL = (ApiDownError, KeyRefusedError, SiteRefusedError, BudgetLostError, StoppedError)
+_STOPS_ALL = (ApiDownError, UnreachableError, KeyRefusedError, SiteRefusedError, BudgetLostError, StoppedError)
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,11 @@ class Fetcher:
         self.sharing = 0
         self._rate = requests_per_minute / 60
         self._paces: dict[str, SitePace] = {}
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether all requests wait for an API that is down."""
+        return self.client.outage.is_down
 
     def days(self, site: str, days: Sequence[date], *, stop: threading.Event | None = None) -> Iterator[FetchedDay]:
         """Fetch `days` of a site, in the order given, each as soon as it is whole.

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backfill_pipeline.core.transport import FaultKind
+from backfill_pipeline.core.transport import SETTINGS_FAULTS, FaultKind
 from backfill_pipeline.errors import ApiDownError, StoppedError, TransientError
 
 FIRST_PROBE_S, LONGEST_PROBE_S = 5.0, 60.0
@@ -31,10 +31,14 @@ OUTAGE_FAULTS = frozenset(
         FaultKind.UNREACHABLE,
         FaultKind.RESET,
         FaultKind.CONNECT_TIMEOUT,
-        FaultKind.PROXY,
+        FaultKind.TIMEOUT,
+        *SETTINGS_FAULTS,
     }
 )
-"""Transport faults that an outage shows as: no byte of an answer arrived."""
+"""Transport faults that an outage shows as: no byte of the API's own answer arrived.
+
+Once the API has answered, a certificate that expires or a proxy that refuses is an outage like any other.
+"""
 
 OUTAGE_STATUSES = frozenset({502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 527, 530})
 """HTTP statuses by which a proxy in front of the API says that it cannot reach it."""
@@ -82,9 +86,23 @@ class OutageGate:
         self._open = threading.Event()  # not set: the API is down
         self._open.set()
         self._over = 0  # outages that have ended
+        self._failed: ApiDownError | None = (
+            None  # the last outage was longer than is waited for, and no answer came since
+        )
+
+    @property
+    def is_down(self) -> bool:
+        """Whether requests wait for the API now."""
+        return not self._open.is_set()
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the API has answered, this process or an earlier one."""
+        return self._answered
 
     def answered(self) -> None:
         """Take in that the API has answered: from now on its silence is an outage."""
+        self._failed = None
         if not self._answered:
             self._answered = True
             self._remember()
@@ -96,11 +114,16 @@ class OutageGate:
             How many outages have ended by now; `rides_out` takes it of a request that is sent after this.
 
         Raises:
+            ApiDownError: the outage was longer than an outage may last.
             StoppedError: asked to stop meanwhile.
         """
+        waited = False
         while not self._open.wait(0.5):
+            waited = True
             if self._stop.is_set():
                 raise StoppedError("stopped while waiting for the API to answer again")
+        if waited:
+            self._raise_if_failed()
         return self._over
 
     def rides_out(self, error: TransientError, probe: Callable[[], None], ended: int = 0) -> bool:
@@ -124,14 +147,21 @@ class OutageGate:
         since = self._now()
         with self._probing:
             if self._over != ended:  # an outage has ended since the request was sent: another thread has waited for it
+                self._raise_if_failed()
                 return True
             try:
                 probe()
             except TransientError as failed:
                 if failed.is_outage:
+                    self._raise_if_failed()  # the same outage: it is not waited for anew by each thread
                     self._wait_out(since, failed, probe)
                     return True
+            self._failed = None
         return False
+
+    def _raise_if_failed(self) -> None:
+        if (failed := self._failed) is not None:
+            raise ApiDownError(failed.message, hint=failed.hint)
 
     def _wait_out(self, since: float, error: TransientError, probe: Callable[[], None]) -> None:
         """Probe until the API answers; all other threads wait meanwhile."""
@@ -148,11 +178,12 @@ class OutageGate:
             while True:
                 left = deadline - self._clock()
                 if left <= 0:
-                    raise ApiDownError(
+                    self._failed = ApiDownError(
                         f"the API has not answered since {at:%Y-%m-%d %H:%M} UTC, for {self.minutes:g} minutes: "
                         f"{error.message}",
                         hint="start the backfill again once the API answers; stored days stay stored",
                     )
+                    raise self._failed
                 if self._stop.wait(min(pause, left)):
                     raise StoppedError("stopped while waiting for the API to answer again")
                 pause = min(2 * pause, LONGEST_PROBE_S)

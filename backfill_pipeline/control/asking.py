@@ -20,10 +20,11 @@ from urllib.parse import quote
 import requests
 
 from backfill_pipeline.ace.budget import Budget, open_budget
-from backfill_pipeline.ace.client import key_id, open_client, to_stderr
+from backfill_pipeline.ace.client import Bearer, key_id, open_client, to_stderr
 from backfill_pipeline.control.output import echo
 from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.core.paging import Cursor
+from backfill_pipeline.core.transport import classify
 from backfill_pipeline.errors import KeyRefusedError, SettingError, StoreRefusedError, UsageError
 from backfill_pipeline.settings import Settings
 
@@ -121,7 +122,6 @@ Ask = Callable[..., Answer]
 def asker(url: str, key: str, site: str, budget: Budget) -> Ask:
     """Asks the API, each question within the budget and once."""
     session = requests.Session()
-    session.trust_env = False  # no `.netrc` may replace the key
 
     def ask(path: str, query: Mapping[str, str], *, key: str = key) -> Answer:
         shown = {name: "(cursor)" if name == "cursor" else value for name, value in query.items()}
@@ -131,7 +131,8 @@ def asker(url: str, key: str, site: str, budget: Budget) -> Ask:
             with session.get(
                 url.rstrip("/") + path.replace("{site}", quote(site, safe="")),
                 params=dict(query),
-                headers={"Authorization": f"Bearer {key}", "Accept-Encoding": "gzip"},
+                headers={"Accept-Encoding": "gzip"},
+                auth=Bearer(key),
                 timeout=(10, 60),
                 allow_redirects=False,
                 stream=True,
@@ -142,8 +143,8 @@ def asker(url: str, key: str, site: str, budget: Budget) -> Ask:
                     if len(body) > MOST_BYTES:
                         break
                 return Answer(asked, answer.status_code, dict(answer.headers), bytes(body))
-        except requests.RequestException as error:
-            return Answer(asked, 0, {}, b"", f"no whole answer ({type(error).__name__})")
+        except (requests.RequestException, OSError) as error:
+            return Answer(asked, 0, {}, b"", f"no whole answer: {classify(error).found}")
 
     return ask
 

@@ -27,6 +27,7 @@ from backfill_pipeline.errors import (
     SiteRefusedError,
     StoppedError,
     StoreRefusedError,
+    UnreachableError,
     UsageError,
 )
 from backfill_pipeline.settings import Settings
@@ -35,7 +36,15 @@ from backfill_pipeline.simulator.command import finite, simulate
 if TYPE_CHECKING:
     from backfill_pipeline.control.service import Control
 
-_SET_UP = (SettingError, KeyRefusedError, SiteRefusedError, StoreRefusedError, BudgetLostError, DatabaseLockedError)
+_SET_UP = (
+    SettingError,
+    KeyRefusedError,
+    SiteRefusedError,
+    StoreRefusedError,
+    UnreachableError,
+    BudgetLostError,
+    DatabaseLockedError,
+)
 """What somebody has to put right in the settings, or where they lead to."""
 
 WRONG = 2

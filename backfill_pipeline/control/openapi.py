@@ -158,6 +158,7 @@ _STATUS = _object(
         "last_updated": _or_null(_INSTANT),
         "estimated_completion": _or_null(_INSTANT),
         "message": _or_null(_TEXT),
+        "api_down_since": _or_null(_INSTANT),
     }
 )
 

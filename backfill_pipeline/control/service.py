@@ -140,6 +140,7 @@ class Status:
         lost: site-days of `failed` that were not stored because their run's process ended.
         missing: site-days that were stored and whose object is not in the store now as it was recorded.
         notes: what an operator should know, a sentence or two each.
+        api_down_since: Unix seconds since when the API has not answered a run that waits for it; None: no run waits.
     """
 
     word: Word
@@ -169,6 +170,7 @@ class Status:
     lost: int = 0
     missing: int = 0
     notes: tuple[str, ...] = ()
+    api_down_since: float | None = None
 
     @property
     def message(self) -> str | None:
@@ -215,6 +217,7 @@ class Status:
             "last_updated": _iso(self.updated),
             "estimated_completion": _iso(self.estimated_end),
             "message": self.message,
+            "api_down_since": _iso(self.api_down_since),
         }
 
 
@@ -646,6 +649,7 @@ class Control:
             without_rows=sum(not event.rows for event in stored),
             lost=len(lost),
             notes=tuple(notes),
+            api_down_since=down.timestamp() if down is not None else None,
         )
         done = {one: newest[one] for one in asked - left if one in newest}
         return _Look(status, done, left, runs, lost)

@@ -42,7 +42,7 @@ def watch(
         MofNCompleteColumn(),
         TextColumn("site-days, {task.fields[speed]:,.0f} samples/s{task.fields[left]}"),
     )
-    plain, shown = not console.is_terminal, ""
+    plain, shown, down = not console.is_terminal, "", None
     seen: deque[tuple[float, int]] = deque()
     with Progress(*columns, console=console, disable=plain) as progress:
         task = progress.add_task("waiting", total=1, speed=0.0, left="")
@@ -65,6 +65,10 @@ def watch(
             if plain and line != shown:
                 shown = line
                 show(console, line + left)
+            if status.api_down_since != down:
+                down = status.api_down_since
+                for note in status.notes if down is not None else ("The API answers again.",):
+                    show(console, note)
             if status.is_over:
                 return status
             if stop.wait(every_s):

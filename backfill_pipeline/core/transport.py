@@ -15,6 +15,7 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import urllib3.exceptions as u3
@@ -108,6 +109,7 @@ _PLAIN_REASONS = {
 }
 """OpenSSL's reasons when the other side does not speak TLS at all."""
 
+_REDIRECTS = (301, 302, 303, 307, 308)
 _UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EHOSTDOWN}
 _NO_BUNDLE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 _DETAIL = 80
@@ -158,6 +160,20 @@ def classify(error: BaseException) -> TransportFault:
     if type(error) is OSError and error.errno is None:  # requests names a missing bundle so, before it connects
         return TransportFault(FaultKind.CA_FILE)
     return TransportFault(FaultKind.OTHER, type(error).__name__)
+
+
+def status_fault(status: int, location: str | None) -> TransportFault | None:
+    """Classify an HTTP status that a proxy or a redirect gives instead of an answer; None for any other status.
+
+    Args:
+        status: the HTTP status.
+        location: the `Location` header; None when the answer has none.
+    """
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return TransportFault(FaultKind.PROXY_REFUSED, f"HTTP {status}")
+    if status in _REDIRECTS:
+        return redirect_fault(location)
+    return None
 
 
 def redirect_fault(location: str | None) -> TransportFault:

@@ -15,7 +15,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.tags import RETRY_NUMBER_TAG
+from dagster._core.storage.tags import BACKFILL_ID_TAG, RETRY_NUMBER_TAG
 
 from backfill_pipeline.ace.client import PointList
 from backfill_pipeline.core.day import days_between, partition_key
@@ -128,6 +128,14 @@ def _spec(site: str, partitions: dg.PartitionsDefinition, settings: Settings) ->
     )
 
 
+def backfill_has_succeeded(instance: dg.DagsterInstance, backfill_id: str | None) -> bool:
+    """Whether a run of a backfill has succeeded: then the API has answered, on whatever host."""
+    if backfill_id is None:
+        return False
+    filters = dg.RunsFilter(tags={BACKFILL_ID_TAG: backfill_id}, statuses=[dg.DagsterRunStatus.SUCCESS])
+    return bool(instance.get_run_records(filters, limit=1))
+
+
 class _Run:
     """One run: some sites, some days."""
 
@@ -182,6 +190,9 @@ class _Run:
                     describe=self._describe,
                     learn=self._learn,
                     outage=self._outage,
+                    has_answered=backfill_has_succeeded(
+                        self.context.instance, self.context.run.tags.get(BACKFILL_ID_TAG)
+                    ),
                 )
             except BackfillError as error:
                 self.failures.end_backfill(str(error))

@@ -34,7 +34,12 @@ class AceResource(dg.ConfigurableResource[None]):
     _begun: list[tuple[Work, Callable[[Stored | Failed], None]]] = PrivateAttr(default_factory=list)
 
     def fetcher(
-        self, *, stop: threading.Event, log: Callable[[str], None], outage: Report = lambda _since: None
+        self,
+        *,
+        stop: threading.Event,
+        log: Callable[[str], None],
+        outage: Report = lambda _since: None,
+        has_answered: bool = False,
     ) -> Fetches:
         """A fetcher of whole days; finished windows are kept in the private folder.
 
@@ -42,13 +47,21 @@ class AceResource(dg.ConfigurableResource[None]):
             stop: once set, no further request leaves and waits end.
             log: takes a line for each window, and for each failure that is tried again.
             outage: told since when the API has not answered, and (None) when it answers again.
+            has_answered: whether the API is known to have answered before, on whatever host.
 
         Raises:
             SettingError: no key is set, or the budget cannot be opened.
         """
         settings = self.settings
         return Fetcher(
-            open_client(settings, stop=stop, log=log, outage_minutes=settings.outage_minutes, report=outage),
+            open_client(
+                settings,
+                stop=stop,
+                log=log,
+                outage_minutes=settings.outage_minutes,
+                report=outage,
+                has_answered=has_answered,
+            ),
             spool=settings.private / "spool",
             max_page_size=settings.max_page_size,
             max_windows=settings.max_windows,
@@ -80,6 +93,7 @@ class AceResource(dg.ConfigurableResource[None]):
         describe: Callable[[PointList], None] = lambda _points: None,
         learn: Callable[[str, Mapping[str, States], date], None] = lambda _site, _states, _day: None,
         outage: Report = lambda _since: None,
+        has_answered: bool = False,
     ) -> Work:
         """Begin to fetch and store days.
 
@@ -93,12 +107,13 @@ class AceResource(dg.ConfigurableResource[None]):
             describe: takes the list of points of each site of which a day was stored.
             learn: takes the states of points, as far as they are new to the run.
             outage: told since when the API has not answered, and (None) when it answers again.
+            has_answered: whether the API is known to have answered before, on whatever host.
 
         Raises:
             SettingError: no key is set, or the budget cannot be opened.
         """
         stop = threading.Event()
-        fetcher = self.fetcher(stop=stop, log=log, outage=outage)
+        fetcher = self.fetcher(stop=stop, log=log, outage=outage, has_answered=has_answered)
         work = Work(
             fetcher,
             put,

@@ -48,6 +48,10 @@ class Fetches(Protocol):
     def days(self, site: str, days: Sequence[date], *, stop: threading.Event | None = None) -> Iterator[FetchedDay]:
         """A site's days, in order, each as soon as it is whole."""
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether all requests wait for an API that is down, so that no day at work can complete now."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -135,9 +139,9 @@ class Work:
             self._results.popleft()  # only now: who was interrupted over it gets it again
 
     def finish(self, grace_s: float) -> None:
-        """Begin no new day; days at work may complete within `grace_s` seconds."""
+        """Begin no new day; days at work may complete within `grace_s` seconds, unless the API is down."""
         self._finishing.set()
-        self._grace = threading.Timer(grace_s, self._stop.set)
+        self._grace = threading.Timer(0 if self._fetcher.is_waiting else grace_s, self._stop.set)
         self._grace.daemon = True
         self._grace.start()
 

@@ -1,6 +1,7 @@
 """The client against an API over the wire: whatever goes wrong has one outcome, and none looks like an empty day."""
 
 import threading
+from contextlib import ExitStack
 from datetime import date
 
 import pytest
@@ -18,11 +19,22 @@ from backfill_pipeline.errors import (
     RequestRefusedError,
     SiteRefusedError,
     ThrottledError,
+    UnreachableError,
 )
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.faults import Fault
 from backfill_pipeline.simulator.world import SiteSpec, TableSite, World, midnight_us
+from backfill_pipeline_tests.network import (
+    VARIABLES,
+    Empty,
+    RefusingProxy,
+    babble,
+    http_server,
+    own_certificate,
+    raw_server,
+)
+from backfill_pipeline_tests.services import free_port
 
 DAY = date(2025, 3, 1)
 SITE = "Büro 1/north"
@@ -308,3 +320,82 @@ def test_rows_of_one_point_and_millisecond_are_one_row(tmp_path):
     assert rows_of(day) == [(start // 1000, "p", 3.0)] == world.truth("s", DAY)
     assert day.rows.counts.dropped == {"duplicate": 2}
     assert day.rows.counts.conflicts == 2
+
+
+TLS = {
+    "own CA": ("certificate is not trusted", "REQUESTS_CA_BUNDLE"),
+    "https at an http port": ("speaks http, not https", "ACE_API_URL"),
+    "a file of certificates that is missing": ("file of trusted certificates", "REQUESTS_CA_BUNDLE"),
+    "a proxy that answers 407 to a tunnel": ("proxy refused", "HTTPS_PROXY"),
+    "a proxy that answers 407 to a request": ("proxy refused", "HTTP_PROXY"),
+    "a proxy that is down": ("proxy cannot be reached", "NO_PROXY"),
+    "a proxy that is not a URL": ("proxy", "HTTPS_PROXY"),
+    "a redirect": ("redirects (to https://login.example)", "ACE_API_URL"),
+    "a host without an address": ("host name cannot be resolved", "ACE_API_URL"),
+    "http at an https port": ("closed before an answer", "https://"),
+    "not HTTP": ("not answer in HTTP", "ACE_API_URL"),
+}
+
+
+class Redirecting(Empty):
+    """A login page in front of everything."""
+
+    def do_GET(self) -> None:  # noqa: N802 - http.server's name
+        self.send_response(302)
+        self.send_header("Location", "https://user:hush-hush@login.example/sso?token=hush-hush")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+def address_of(kind, stack, folder, monkeypatch) -> str:
+    """A URL at which the API cannot be reached, with the variables that make it so."""
+    secure = f"https://127.0.0.1:{stack.enter_context(http_server(tls=own_certificate(folder)))}/api"
+    plain = f"127.0.0.1:{stack.enter_context(http_server())}/api"
+    refusing = f"http://user:hush-hush@127.0.0.1:{stack.enter_context(http_server(RefusingProxy))}"
+    variables = {
+        "a file of certificates that is missing": {"REQUESTS_CA_BUNDLE": str(folder / "missing.pem")},
+        "a proxy that answers 407 to a tunnel": {"HTTPS_PROXY": refusing},
+        "a proxy that answers 407 to a request": {"HTTP_PROXY": refusing},
+        "a proxy that is down": {"HTTPS_PROXY": f"http://user:hush-hush@127.0.0.1:{free_port()}"},
+        "a proxy that is not a URL": {"HTTPS_PROXY": "http://127.0.0.1:x"},
+    }
+    for name, value in variables.get(kind, {}).items():
+        monkeypatch.setenv(name, value)
+    return {
+        "https at an http port": f"https://{plain}",
+        "a proxy that answers 407 to a request": f"http://{plain}",
+        "a redirect": f"http://127.0.0.1:{stack.enter_context(http_server(Redirecting))}/api",
+        "a host without an address": "http://no-such-host.invalid/api",
+        "http at an https port": secure.replace("https://", "http://"),
+        "not HTTP": f"http://127.0.0.1:{stack.enter_context(raw_server(babble))}/api",
+    }.get(kind, secure)
+
+
+@pytest.mark.parametrize("kind", TLS)
+def test_an_api_that_cannot_be_reached_names_the_cause_and_the_variable(kind, tmp_path, monkeypatch):
+    """Certificate, proxy, redirect or scheme, and what to set; no URL's user, password or query is shown."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("backfill_pipeline.ace.client.FIRST_ANSWER_S", 0.0)
+    found, variable = TLS[kind]
+    with ExitStack() as stack:
+        url = address_of(kind, stack, tmp_path, monkeypatch)
+        client = AceClient(url, "hush-hush", FreeBudget(), retries=Retries(Backoff(tries=2, first_s=0, most_s=0)))
+        with pytest.raises(UnreachableError) as caught:
+            client.sites()
+    assert found in caught.value.message
+    assert variable in caught.value.hint
+    assert "hush" not in str(caught.value)
+    assert "sso" not in str(caught.value)
+
+
+def test_an_own_ca_that_is_named_is_trusted(tmp_path, monkeypatch):
+    """With the variable that the message names, the same API answers."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    pair = own_certificate(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pair[0]))
+    with http_server(tls=pair) as port:
+        client = AceClient(f"https://127.0.0.1:{port}/api", "k", FreeBudget(), retries=Retries(Backoff(tries=1)))
+        with pytest.raises(ContractError, match="no `items`"):  # it answers, with an empty object
+            client.sites()

@@ -1,23 +1,29 @@
 """Rules of an outage: it is told from a page that is too large, all requests wait, one thread probes, no day fails."""
 
+import math
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from time import sleep
 
 import pytest
 
+from backfill_pipeline.ace import outage
 from backfill_pipeline.ace.client import AceClient
 from backfill_pipeline.ace.fetch import Fetcher
 from backfill_pipeline.ace.known_sites import KnownSites
 from backfill_pipeline.ace.outage import LONGEST_PROBE_S, AnsweredBefore, OutageGate
 from backfill_pipeline.ace.retry import Retries
 from backfill_pipeline.core.backoff import Backoff
-from backfill_pipeline.errors import ApiDownError, PageFailedError, StoppedError
+from backfill_pipeline.core.day import Window
+from backfill_pipeline.errors import ApiDownError, PageFailedError, StoppedError, UnreachableError
+from backfill_pipeline.orchestration.work import Work
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.faults import Fault
 from backfill_pipeline.simulator.world import SiteSpec, World
 from backfill_pipeline_tests.ace.test_client import FreeBudget, rows_of
+from backfill_pipeline_tests.services import free_port, until
 
 
 class Time:
@@ -104,6 +110,30 @@ def test_an_outage_that_lasts_too_long_fails_with_its_length():
         gate.rides_out(down(), probe_until(time, float("inf"))[0])
     assert time.now == pytest.approx(1_000 + 600)
     assert told[-1] is None
+
+
+def test_an_outage_that_lasts_too_long_is_waited_for_once(monkeypatch):
+    """All requests fail when the time is over: none of them waits for the same outage anew, until the API answers."""
+    monkeypatch.setattr(outage, "FIRST_PROBE_S", 0.02)
+    gate = OutageGate(minutes=0.5 / 60, answered=True)
+    began, failed, probes = time.monotonic(), [], []
+
+    def probe():
+        probes.append(1)
+        raise down()
+
+    def request(_number):
+        for _ in range(2):
+            with pytest.raises(ApiDownError) as caught:
+                gate.rides_out(down(), probe, gate.wait())
+            failed.append(str(caught.value))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(request, range(8)))
+    assert time.monotonic() - began < 2 * 0.5 * 4  # one outage; each thread anew would be eight
+    assert len(set(failed)) == 1
+    assert not gate.is_down
+    assert not gate.rides_out(down(), lambda: None, gate.wait())
 
 
 def test_a_cancel_ends_the_wait():
@@ -226,3 +256,33 @@ def test_the_sites_of_a_key_are_known_during_an_outage(tmp_path):
     assert KnownSites(tmp_path / "home", "http://api other").read() == ()
     next((tmp_path / "home").glob("sites-*")).write_text("{", "utf-8")
     assert kept.read() == ()
+
+
+def test_an_api_that_never_answered_is_a_wrong_setting(tmp_path, monkeypatch):
+    """It fails within seconds, with what to set, and nothing waits; the first seconds are retried."""
+    client = AceClient(f"http://127.0.0.1:{free_port()}/api", "k", FreeBudget(), outage=OutageGate(minutes=60))
+    with pytest.raises(PageFailedError, match="refused"):
+        client.page("north", Window(0, 60), 500, None)
+    monkeypatch.setattr("backfill_pipeline.ace.client.FIRST_ANSWER_S", 0.0)
+    with pytest.raises(UnreachableError, match="refused") as caught:
+        list(Fetcher(client, spool=tmp_path).days("north", [DAY]))
+    assert "ACE_API_URL" in caught.value.hint
+
+
+def test_a_cancel_grants_no_time_while_the_api_is_down(tmp_path):
+    """No day at work can complete then, so that a run that is cancelled ends at once."""
+    with Simulator(WORLD, api_key="k") as simulator:
+        stop = threading.Event()
+        gate = OutageGate(minutes=60, stop=stop)
+        client = AceClient(simulator.url, "k", FreeBudget(), outage=gate)
+        fetcher = Fetcher(client, spool=tmp_path, max_page_size=1_000)
+        assert not fetcher.is_waiting
+        client.sites()
+        simulator.down_until = math.inf
+        work = Work(fetcher, lambda *_: None, ["north"], [DAY], at_once=1, stop=stop)
+        until(lambda: fetcher.is_waiting)
+        began = time.monotonic()
+        work.finish(3600)
+        assert list(work.results()) == []
+        assert time.monotonic() - began < 60
+        work.close()

@@ -42,6 +42,7 @@ class FakeFetcher:
     make: Callable[[str, date], DayRows] = day_rows
     before: Callable[[str, date, threading.Event], None] = lambda _site, _day, _stop: None
     asked: list[tuple[str, date]] = field(default_factory=list)
+    is_waiting: bool = False
 
     def days(self, site: str, days: Sequence[date], *, stop: threading.Event | None = None) -> Iterator[FetchedDay]:
         stop = stop or threading.Event()
@@ -65,7 +66,7 @@ class FakeAce(AceResource):
 
     source: dg.ResourceDependency[FakeFetcher]
 
-    def fetcher(self, *, stop, log, outage=None):
+    def fetcher(self, *, stop, log, outage=None, has_answered=False):
         return self.source
 
 
