@@ -102,7 +102,7 @@ class NothingThereError(UsageError):
 
 
 class DaemonDownError(UsageError):
-    """Dagster's daemon gives no sign of life: what is asked for would not be done."""
+    """Dagster's daemon does not run, so that no backfill would make progress."""
 
 
 class WaitTooLongError(BackfillError):

@@ -427,7 +427,7 @@ def duckdb_connection(settings: Settings | None = None) -> Any:
             step = " ".join(statement.split()[:2])
             raise StoreRefusedError(
                 f"DuckDB cannot be prepared to read {settings.store}: {step}: {type(error).__name__}",
-                hint="run INSTALL httpfs and LOAD httpfs in DuckDB, and see what it reports",
+                hint="run INSTALL httpfs and LOAD httpfs in DuckDB, and read its error",
             ) from None
     return connection
 

@@ -173,7 +173,7 @@ class Settings(BaseModel):
         ge=0,
         le=10_000,
         alias="ACE_OUTAGE_MINUTES",
-        description="how long a run waits while the API does not answer at all, until its days fail; 0: not at all",
+        description="how long a run waits while the API does not answer at all; then days fail. 0: it does not wait",
     )
     max_windows: int = Field(
         8,

@@ -126,7 +126,7 @@ class SharedBudget:
 
     def _reason(self) -> str:
         if self._ledger.paused() > 0:
-            return "the API asked for a pause"
+            return "the API requested a pause"
         return "the budget of this minute is used (ACE_REQUESTS_PER_MINUTE)"
 
     def _check(self) -> None:

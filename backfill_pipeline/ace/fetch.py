@@ -491,8 +491,8 @@ class _SiteRun:
             raise StoppedError(f"site {self.points.site!r}: stopped; finished windows are kept for next time")
         if walk.idle and place.requests >= MOST_REQUESTS:
             raise ContractError(
-                f"site {self.points.site!r}, {work.day} {walk.window}: {place.requests} requests at one place brought "
-                "no new row, but the API says that more rows follow",
+                f"site {self.points.site!r}, {work.day} {walk.window}: {place.requests} requests at one position "
+                "returned no new row, but `has_more` is true",
                 hint="report this to ACE, then fetch the day again",
             )
         client, asked = self.owner.client, place.size

@@ -274,7 +274,7 @@ class SqliteLedger(_SqlLedger):
         if not is_locked(error):
             return BudgetLostError(
                 f"the request budget in {self._path} cannot be used ({error})",
-                hint="see that its disk has room and works, then start the backfill again",
+                hint="check that its disk works and is not full, then start the backfill again",
             )
         return BudgetLostError(
             f"the request budget in {self._path} is locked by another process ({error})",

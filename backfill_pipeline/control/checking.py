@@ -135,7 +135,7 @@ def _tried(name: str, todo: str, look: Callable[[], Finding]) -> Iterator[Findin
     except WaitTooLongError as error:
         yield Finding("warn", name, f"not checked: {error}", f"check again in {error.seconds:.0f} s")
     except ThrottledError as error:
-        yield Finding("warn", name, str(error), "check again later; runs wait and go on by themselves")
+        yield Finding("warn", name, str(error), "check again later; runs wait and continue")
     except BackfillError as error:
         if error.hint:
             yield Finding("FAIL", name, error.message, error.hint, setting=isinstance(error, SettingError))
@@ -157,10 +157,8 @@ def _budget(settings: Settings) -> Finding:
     found = f"{settings.requests_per_minute} requests a minute, kept in {kind}; a request would wait {wait:.0f} s now"
     if wait <= LONGEST_S:
         return Finding("ok", "budget", found)
-    why = "the API asked for a pause" if paused else "the budget of this minute is used"
-    return Finding(
-        "warn", "budget", f"{found}: {why}", f"check again in {wait:.0f} s; runs wait and go on by themselves"
-    )
+    why = "the API requested a pause" if paused else "the budget of this minute is used"
+    return Finding("warn", "budget", f"{found}: {why}", f"check again in {wait:.0f} s; runs wait and continue")
 
 
 def _api(settings: Settings, now: Callable[[], float]) -> Iterator[Finding]:
@@ -229,7 +227,7 @@ def _store(store: Store) -> Finding:
     except FileNotFoundError:
         is_whole = False
     if not is_whole:
-        todo = "ask the operator of the store: days would fail in the same way"
+        todo = "report this to the operator of the store: days would fail in the same way"
         return Finding("FAIL", "store", f"{store.url(key)} does not match what was written", todo)
     try:
         store.delete(key)
@@ -237,7 +235,7 @@ def _store(store: Store) -> Finding:
     except BackfillError as error:
         why = error.message
     if why:
-        todo = "delete it by hand; a backfill itself never deletes"
+        todo = "delete it by hand; a backfill does not need this right"
         return Finding("warn", "store", f"written and read back, but {why}", todo)
     return Finding("ok", "store", f"{store.url('')}: an object was written, read back, listed and deleted")
 
@@ -245,7 +243,7 @@ def _store(store: Store) -> Finding:
 def _daemon(is_alive: Callable[[], bool]) -> Finding:
     if is_alive():
         return Finding("ok", "daemon", "gives signs of life")
-    return Finding("FAIL", "daemon", "no sign of life: what is started would not run", "start it with `backfill up`")
+    return Finding("FAIL", "daemon", "does not run, so that no day would be fetched", "start it with `backfill up`")
 
 
 def _room(name: str, folder: Path, free: Callable[[Path], float]) -> Finding:

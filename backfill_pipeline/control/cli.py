@@ -110,7 +110,7 @@ def demo(folder: Path | None, days: int, points: int) -> None:
 
 def range_options(command: Callable[..., None]) -> Callable[..., None]:
     """`--from`, `--to` and `--site`, alike for all commands that take days."""
-    sites_help = "A site; all of ACE_SITES, or of the key, otherwise."
+    sites_help = "A site; by default all sites of ACE_SITES, or of the API key."
     command = click.option("--site", "sites", multiple=True, help=sites_help)(command)
     command = click.option("--to", "last", type=DayType(), required=True, help="Last day, included.")(command)
     return click.option("--from", "first", type=DayType(), required=True, help="First day, YYYY-MM-DD.")(command)
@@ -167,7 +167,7 @@ def status(backfill_id: str | None, *, is_watched: bool, as_json: bool) -> None:
         for line in status_lines(found):
             echo(line)
         if found.word == "in_progress" and not control.gateway.daemon_is_alive():
-            echo("  Dagster's daemon gives no sign of life, so nothing goes on: start it with `backfill up`")
+            echo("  Dagster's daemon does not run, so that no day is fetched. Start it with `backfill up`")
 
 
 @backfill.command()
@@ -275,7 +275,9 @@ def serve(host: str, port: int) -> None:
 @click.option("--from", "first", type=DayType(), required=True, help="First day, YYYY-MM-DD.")
 @click.option("--to", "last", type=DayType(), required=True, help="Last day, included.")
 @click.option("--site", "sites", multiple=True, required=True, help="A site; may be given more than once.")
-@click.option("--yes", is_flag=True, help="Remove; without it the command only lists what would be removed.")
+@click.option(
+    "--yes", is_flag=True, help="Remove the days; without this option the command only lists what would be removed."
+)
 @json_option
 def remove(first: date, last: date, sites: tuple[str, ...], *, yes: bool, as_json: bool) -> None:
     """Remove days of a site from the store and from Dagster's record.
@@ -349,14 +351,25 @@ def _days_read(read: int, of: int) -> None:
 @backfill.command()
 @click.option("--site", required=True, help="The site.")
 @click.option(
-    "--list", "words", metavar="WORDS", is_flag=False, flag_value="", help="Find points by words; all without."
+    "--list",
+    "words",
+    metavar="WORDS",
+    is_flag=False,
+    flag_value="",
+    help="Find points by words; without words, list all points.",
 )
 @click.option("--from", "first", type=DayType(), help="First day, YYYY-MM-DD.")
 @click.option("--to", "last", type=DayType(), help="Last day, included.")
-@click.option("--lacking", is_flag=True, help="Show which days lack points of now, and what fetching them again takes.")
-@click.option("--rebuild", is_flag=True, help="Add what stored days say of earlier points to the catalogue.")
+@click.option(
+    "--lacking",
+    is_flag=True,
+    help="Show which days lack points that are configured now, and what fetching them again takes.",
+)
+@click.option("--rebuild", is_flag=True, help="Add earlier points, from the footers of stored days, to the catalogue.")
 @click.option("--export", "form", type=click.Choice(["brick", "haystack"]), help="Write all points as a model.")
-@click.option("--out", callback=optionally_written, help="The file of --export; standard output otherwise.")
+@click.option(
+    "--out", callback=optionally_written, help="The file to which --export writes; by default standard output."
+)
 @json_option
 def points(
     site: str,
@@ -395,7 +408,7 @@ def points(
         _exported(site, form, out, as_json=as_json)
         return
     if out is not None:
-        raise click.UsageError("backfill points takes --out with --export alone.")
+        raise click.UsageError("backfill points takes --out only with --export.")
     if words is not None:
         from backfill_pipeline.control.point_list import listed_points  # noqa: PLC0415 - Arrow takes long to import
 
@@ -442,7 +455,7 @@ def points(
         title = known[one.point].title if one.point in known else ""
         echo("  ".join(filter(None, (str(one.day), f"{one.change:<12}", one.point, title, about(one)))).rstrip())
     if not found:
-        echo("no change that the stored days tell of")
+        echo("the stored days show no change")
 
 
 @backfill.command()
@@ -532,7 +545,9 @@ def _exported(site: str, form: str, out: Path | None, *, as_json: bool) -> None:
     from backfill_pipeline.control.point_export import exported_points, write_export  # noqa: PLC0415 - as above
 
     if as_json and out is None:
-        raise click.UsageError("backfill points --export takes --json with --out alone: standard output is the export.")
+        raise click.UsageError(
+            "backfill points --export takes --json only with --out, since the export itself is on standard output."
+        )
     export = exported_points(Settings.load(), site, form)
     if out is None:
         click.echo(export.text.encode("utf-8"))  # on Windows too, whatever encoding the terminal has
@@ -562,7 +577,7 @@ def _watched(control: "Control", backfill_id: str, message: str | None, *, as_js
         with interrupts() as stop:
             ended = watch(control, backfill_id, console, stop)
     except KeyboardInterrupt:
-        show(console, f"backfill {backfill_id} goes on: `backfill status --watch`, `backfill cancel`")
+        show(console, f"backfill {backfill_id} continues. See `backfill status --watch` and `backfill cancel`")
         raise
     echo(*([json.dumps(status_facts(ended))] if as_json else status_lines(ended)))
     sys.exit(0 if ended.word == "completed" else 1)

@@ -134,7 +134,9 @@ def _show(console: Console, done: "list[DayEvent]") -> None:
         rows = duckdb.read_parquet(catalogue.as_posix()).project("name, description, unit, device_name, id").order("id")
         name, description, unit, device, _ = rows.limit(1).fetchall()[0]
         show(
-            console, f"What a point is: {name} is {description} [{unit}] of {device}; points/{catalogue.name} has all."
+            console,
+            f"One of the points: {name} is {description} [{unit}] of {device}. "
+            f"points/{catalogue.name} describes all points.",
         )
 
 

@@ -55,8 +55,8 @@ class Rebuilt:
         facts = self.facts()
         yield f"{self.path} {'is rebuilt' if self.changed else 'did not change'}: {self.days:,} stored days were read"
         yield (
-            f"{facts['points']:,} points in {facts['rows']:,} rows; {facts['points_not_listed']:,} are not listed any "
-            f"more; {facts['points_known_by_name_only']:,} are known by name only"
+            f"{facts['points']:,} points in {facts['rows']:,} rows; {facts['points_not_listed']:,} are no longer "
+            f"listed; {facts['points_known_by_name_only']:,} are known by name only"
         )
 
 

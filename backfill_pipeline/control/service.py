@@ -73,7 +73,7 @@ class Started:
         days: days of the range.
         todo: site-days that will be fetched.
         skipped: site-days that are stored already.
-        lost: site-days to fetch whose record exists while their object is missing or another one.
+        lost: site-days to fetch that are recorded, but whose object is missing or was changed.
     """
 
     backfill_id: str
@@ -117,8 +117,8 @@ class Status:
         sites: site names.
         first: first day.
         last: last day, included.
-        current: the oldest day that is neither stored nor failed, days of failed runs left out, so that it never goes
-            back; the last day once there is none.
+        current: the oldest day that is neither stored nor failed. Days of failed runs are left out, so that it never
+            goes back. When no such day is left, the last day.
         days_done: days of the range that are stored for all sites, those stored before included.
         days: days of the range.
         parts_done: site-days that are stored.
@@ -138,7 +138,7 @@ class Status:
         samples: samples that the API returned for the site-days that are stored.
         without_rows: site-days that are stored without a row.
         lost: site-days of `failed` that were not stored because their run's process ended.
-        missing: site-days that were stored and whose object is not in the store now as it was recorded.
+        missing: site-days that were stored, and whose object is now missing or changed.
         notes: what an operator should know, a sentence or two each.
         api_down_since: Unix seconds since when the API has not answered a run that waits for it; None: no run waits.
     """
@@ -174,13 +174,13 @@ class Status:
 
     @property
     def message(self) -> str | None:
-        """What came of it, and what an operator should know of it; None while it runs and there is nothing to know."""
+        """The outcome and the notes in one line; None while it runs without notes."""
         outcome = f"{self.outcome}." if self.outcome and self.notes else self.outcome
         return " ".join(part for part in (outcome, *self.notes) if part) or None
 
     @property
     def outcome(self) -> str | None:
-        """What came of it, in one line; None while it runs."""
+        """The outcome in one line; None while the backfill runs."""
         if self.word == "in_progress":
             return None
         if self.word == "not_started":
@@ -324,12 +324,12 @@ class Control:
         return Started(backfill_id, first, last, wanted, len(days), todo, skipped, lost=len(lost))
 
     def repair(self, site_days: Collection[SiteDay]) -> Started:
-        """Launch a backfill of exactly these site-days, of which there is at least one.
+        """Launch a backfill of exactly these site-days, at least one.
 
         Raises:
             UsageError: a day or a site cannot be backfilled.
             AlreadyRunningError: a backfill runs.
-            DaemonDownError: the daemon, which would do the work, does not run.
+            DaemonDownError: the daemon, which launches the runs, does not run.
         """
         wanted: dict[str, set[date]] = {}
         for site, day in site_days:
@@ -350,8 +350,8 @@ class Control:
         """
         if not self.gateway.daemon_is_alive():
             raise DaemonDownError(
-                "Dagster's daemon gives no sign of life, so nothing would be fetched: start it with `backfill up` "
-                "(or `dagster dev`), then start the backfill again"
+                "Dagster's daemon does not run, so that no day would be fetched",
+                hint="start it with `backfill up` (or `dagster dev`), then start the backfill again",
             )
 
     def status(self, backfill_id: str | None = None, *, compare: bool = True) -> Status:
@@ -362,8 +362,8 @@ class Control:
         as long as the listing took, so that a poll takes no more than a twentieth of its time to list.
 
         Args:
-            backfill_id: which.
-            compare: whether the store is listed at all.
+            backfill_id: the id of the backfill; None: the latest one.
+            compare: whether the stored days are compared with the store.
 
         Raises:
             NothingThereError: no backfill has this id.
@@ -420,7 +420,7 @@ class Control:
                 continue
             why, died = self.gateway.why_failed(run.id)
             if died:
-                why = f"its run's process ended: {why or 'killed, out of memory, or the machine went down'}"
+                why = f"its run's process ended: {why or 'killed, out of memory, or the machine stopped'}"
             text = f"not stored: {why}. {self._go_on(backfill, lost)}" if lost else why
             about: list[tuple[str | None, date | None]] = [*lost] or [(None, None)]
             failures += [DayFailure(backfill.id, run.at, text, site, day) for site, day in about]
@@ -472,7 +472,7 @@ class Control:
         return (event for event in self.gateway.events(site) if backfill.started <= event.at <= end)
 
     def _stuck(self, backfill: Backfill) -> tuple[float, str] | None:
-        """Why Dagster's daemon does not go on with a backfill, other than for a failed day: Unix seconds, and text."""
+        """When and why Dagster's daemon stopped a backfill, other than for a failed day: Unix seconds, and text."""
         if backfill.error:
             text = f"Dagster ended the backfill: {backfill.error}"
             return backfill.ended or backfill.started, sentences(text, self._changed(backfill))
@@ -480,25 +480,28 @@ class Control:
         if error is None:
             return None
         at, why = error
-        return at, sentences(f"Dagster's daemon cannot go on with the backfill: {why}", self._changed(backfill))
+        return at, sentences(f"Dagster's daemon cannot continue the backfill: {why}", self._changed(backfill))
 
     def _changed(self, backfill: Backfill) -> str:
-        """What has changed in the settings since the backfill began, so that its days are no longer partitions."""
+        """Changed settings that make days of the backfill no longer partitions, and what to do."""
         wanted = {site for site, days in backfill.todo.items() if days}
         gone = sorted(wanted - set(self.settings.sites)) if self.settings.sites else []
         first = min((day for days in backfill.todo.values() for day in days), default=None)
         said = []
         if gone:
-            said.append(f"ACE_SITES no longer has {', '.join(map(quoted, gone[:3]))}{' and more' if gone[3:] else ''}")
+            said.append(
+                f"ACE_SITES no longer contains {', '.join(map(quoted, gone[:3]))}{' and more' if gone[3:] else ''}"
+            )
         if first is not None and first < self.settings.first_day:
-            said.append(f"BACKFILL_FIRST_DAY is {self.settings.first_day} now, after {first}")
+            said.append(f"BACKFILL_FIRST_DAY is now {self.settings.first_day}, later than {first}")
         if not said:
             return ""
-        return f"{' and '.join(said)}: set it back and restart the daemon, or start another backfill without them"
+        todo = "Restore the setting and restart the daemon, or start another backfill without these days"
+        return f"{' and '.join(said)}. {todo}"
 
     def _go_on(self, backfill: Backfill, lost: Iterable[SiteDay]) -> str:
         command = start_command(lost, self.settings.sites)
-        when = "To go on, run" if backfill.ended else "Once this backfill is over, go on with"
+        when = "To fetch them, run" if backfill.ended else "When this backfill has ended, run"
         return f"{when}: {command}"
 
     def _vanished(self, backfill: Backfill, look: "_Look") -> list[DayFailure]:
@@ -506,7 +509,7 @@ class Control:
         try:
             missing = self._missing(backfill, look)
         except (StoreRefusedError, StoreBusyError):
-            return []  # the status says so
+            return []  # the status has a note about it
         return [
             DayFailure(
                 backfill.id,
@@ -518,7 +521,7 @@ class Control:
         ]
 
     def _missing(self, backfill: Backfill, look: "_Look") -> Comparison:
-        """The stored days of a backfill that the store does not have now; what was found lately is not looked up again.
+        """Stored days of a backfill that the store does not have now; a recent result is reused.
 
         Raises:
             StoreRefusedError, StoreBusyError: the store cannot be listed.
@@ -609,14 +612,15 @@ class Control:
         down = self.gateway.api_down_since(backfill.id) if word == "in_progress" or ending else None
         if down is not None:
             notes.append(
-                f"The API has not answered since {down:%Y-%m-%d %H:%M:%S} UTC. The run waits for it, for up to "
-                f"{self.settings.outage_minutes:g} minutes (ACE_OUTAGE_MINUTES), then goes on where it was."
+                f"The API has not answered since {down:%Y-%m-%d %H:%M:%S} UTC. The run waits for at most "
+                f"{self.settings.outage_minutes:g} minutes (ACE_OUTAGE_MINUTES) and continues when the API answers."
             )
         if lost:
             died = all(self.gateway.why_failed(run_id)[1] for run_id in set(lost.values()))
-            why = "their run's process ended" if died else "their run ended with an error before it fetched them"
+            why = "the process of their run ended" if died else "their run ended with an error before it fetched them"
             notes.append(
-                f"{len(lost)} site-days were not stored, since {why}: {named_days(lost)}. {self._go_on(backfill, lost)}"
+                f"{len(lost)} site-days were not stored because {why}: {named_days(lost)}. "
+                f"{self._go_on(backfill, lost)}"
             )
         if (stuck := self._stuck(backfill)) is not None:
             notes.append(stuck[1])

@@ -22,10 +22,10 @@ from backfill_pipeline.settings import Settings
 HOST = "127.0.0.1"
 
 LOOK_S = 0.3
-"""Seconds between two looks at the programs and at what they have started."""
+"""Seconds between two looks at the programs and their child processes."""
 
 ENDING_S = 15.0
-"""Seconds that servers get to end by themselves; days at work get `BACKFILL_GRACE_SECONDS` on top."""
+"""Seconds that servers get to stop; days in progress get `BACKFILL_GRACE_SECONDS` in addition."""
 
 
 def run_up(settings: Settings, port: int) -> None:
@@ -34,7 +34,7 @@ def run_up(settings: Settings, port: int) -> None:
     Raises:
         SettingError: no installation can work in `DAGSTER_HOME`.
         UsageError: the port is taken, or another process uses the home.
-        BackfillError: one of the two ended by itself.
+        BackfillError: webserver or daemon ended unexpectedly.
         KeyboardInterrupt: Ctrl-C, and all has ended.
     """
     home = settings.require_home()
@@ -71,16 +71,16 @@ def _run(settings: Settings, home: Path, port: int) -> None:
             if earlier:
                 echo(f"the logs of the previous start are kept: {', '.join(earlier)}", err=True)
             _watch(children, port, stop)
-            echo("ending; once more Ctrl-C to end at once, without the days at work", err=True)
+            echo("stopping; press Ctrl-C again to stop at once, without completing the days in progress", err=True)
         finally:
             end(children, settings.grace_seconds + ENDING_S)
 
 
 def _watch(children: Sequence[Child], port: int, stop: threading.Event) -> None:
-    """Look on until asked to end; print the URL once it answers.
+    """Watch the programs until the stop event; print the URL once it answers.
 
     Raises:
-        BackfillError: one of them ended by itself.
+        BackfillError: webserver or daemon ended unexpectedly.
     """
     url, told = f"http://{HOST}:{port}", False
     while not stop.wait(LOOK_S):
@@ -89,7 +89,7 @@ def _watch(children: Sequence[Child], port: int, stop: threading.Event) -> None:
             code = child.ended_with
             if code is not None and not stop.is_set():
                 raise BackfillError(
-                    f"Dagster's {child.name} ended by itself (exit code {code})",
+                    f"Dagster's {child.name} ended unexpectedly (exit code {code})",
                     hint=f"read {child.log}, which the next `backfill up` renames to {child.log.name}.1",
                 )
         if not told and _answers(url):

@@ -226,8 +226,8 @@ def of_another_site(page: Page, window: Window, site: str, day: date, configured
 def of_no_point(stranger: str, site: str, day: date, configured: str | None) -> ContractError:
     """The error of a day whose rows all have names that belong to no point of the site."""
     return ContractError(
-        f"site {site!r}, {day}: no row has the name of a point of this site, {_points(configured)}; "
-        f"one row is of {quoted(stranger)}",
+        f"site {site!r}, {day}: no row has the name of a point of this site, {_points(configured)}. "
+        f"One row is of {quoted(stranger)}",
         hint="Compare the names with the site's points (`backfill points`), and ask ACE",
         site=site,
         day=day,
@@ -250,7 +250,7 @@ def judge_rows(counts: Counts, example: Example | None, site: str, day: date) ->
     if counts.unreadable <= MAX_UNREADABLE * counts.fetched:
         return None
     return ContractError(
-        f"site {site!r}, {day}: {unreadable_rows(counts, example)}; at most {MAX_UNREADABLE:.0%} of a day may be so",
+        f"site {site!r}, {day}: {unreadable_rows(counts, example)}, more than {MAX_UNREADABLE:.0%} of the day",
         hint=_SHOW_ACE,
         site=site,
         day=day,
@@ -262,7 +262,7 @@ def unreadable_rows(counts: Counts, example: Example | None) -> str:
     return f"{counts.unreadable:,} of {counts.fetched:,} rows cannot be read{_such_as(example)}"
 
 
-_SHOW_ACE = "Ask ACE about this example; `backfill probe-api` shows whether other answers differ too"
+_SHOW_ACE = "Report this example to ACE. `backfill probe-api` shows whether other answers of the API differ too"
 
 
 def _such_as(example: Example | None) -> str:

@@ -185,7 +185,7 @@ class Walk:
         if page.has_more:
             if self.idle > MOST_IDLE_PAGES:
                 raise ContractError(
-                    f"{self.idle} pages in a row held only rows received before, at {self._at_text()}", hint=_HINT
+                    f"{self.idle} pages in a row contained only rows received before, at {self._at_text()}", hint=_HINT
                 )
             self._doubting = False
         elif self._doubting and not new:
@@ -217,7 +217,8 @@ class Walk:
             self._unkept = self._unkept if self._before else 0
         if self.idle > MOST_IDLE_PAGES:
             raise ContractError(
-                f"{self.idle} pages in a row held no new rows, but `has_more` is true, at {self._at_text()}", hint=_HINT
+                f"{self.idle} pages in a row contained no new rows, but `has_more` is true, at {self._at_text()}",
+                hint=_HINT,
             )
 
     def _doubt_promise(self) -> None:

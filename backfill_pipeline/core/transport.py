@@ -73,7 +73,7 @@ _FOUND = {
     FaultKind.RESET: "the connection was closed before an answer",
     FaultKind.CONNECT_TIMEOUT: "no connection in time",
     FaultKind.TIMEOUT: "no answer in time",
-    FaultKind.CUT: "the answer broke off",
+    FaultKind.CUT: "the answer ended before it was complete",
     FaultKind.NOT_HTTP: "the server does not answer in HTTP",
     FaultKind.OTHER: "the transfer failed",
 }

@@ -82,7 +82,9 @@ def timeseries_assets(
         context: dg.OpExecutionContext, ace: AceResource, objects: dg.ResourceParam[DayIOManager]
     ) -> Iterator[object]:
         if not context.selected_asset_keys:
-            context.log.info("checks without assets: `has_samples` compares recorded days with the store")
+            context.log.info(
+                "only checks were selected: `has_samples` compares recorded days with the store, and no day is fetched"
+            )
             yield from stored_evaluations(context, settings, objects.store)
             return
         try:
@@ -210,7 +212,7 @@ class _Run:
             if since is not None:
                 self.context.log.warning(f"the API has not answered since {since:%Y-%m-%d %H:%M:%S} UTC; the run waits")
         except Exception as error:  # noqa: BLE001 - a tag that cannot be written must not end the wait
-            self.context.log.warning(f"the run cannot be tagged with the outage of the API: {error}")
+            self.context.log.warning(f"the outage of the API cannot be shown as a tag of the run: {error}")
 
     def _describe(self, points: PointList) -> None:
         """Update the points' catalogue; derived data, so that a store that refuses it costs no day."""
@@ -218,7 +220,7 @@ class _Run:
             spans = self.objects.describe(points)
             if spans is not None:
                 self.context.log.info(
-                    f"{printable(points.site)}: the catalogue of its {len(points.names):,} points is updated"
+                    f"{printable(points.site)}: updated the catalogue of its {len(points.names):,} points"
                 )
                 self.catalogues.append(
                     dg.AssetMaterialization(

@@ -41,8 +41,8 @@ Figures = dict[str, Any]
 """An evaluation's figures by name: Dagster plots them by partition."""
 
 CHECKS = {
-    "has_samples": "The stored object has rows. Does not pass when the API, requested twice, returned no samples for "
-    "the day, or none that can be stored. Executed alone, it compares the recorded days with a listing of the store.",
+    "has_samples": "The stored object has rows. Does not pass when two requests returned no samples for the "
+    "day, or none that can be stored. Executed alone, it compares the recorded days with a listing of the store.",
     "complete": f"At least {MIN_COVERAGE:.0%} of the configured points speak, no silence lasts longer than "
     f"{MAX_GAP_MIN} minutes, and there are at least {MIN_ROWS_SHARE:.0%} of the median rows of the {DAYS_AROUND} days "
     "before and after, as far as they are stored.",

@@ -73,7 +73,11 @@ class Failures:
             self._stopped_by = self._stopped_by or error
         about = getattr(error, "day", None) or failed.days[0]
         for day in failed.days:
-            text = said if day == about else f"not fetched, since fetching this site ended at {about}: {said}"
+            text = (
+                said
+                if day == about
+                else f"not fetched, because fetching this site ended with the error of {about}: {said}"
+            )
             self._failed.append(DayError(failed.site, day.isoformat(), text, type(error).__name__))
             yield _observation(failed.site, day, text, type(error).__name__)
 

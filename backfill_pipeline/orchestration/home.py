@@ -193,5 +193,6 @@ class HomeRunLauncher(DefaultRunLauncher):
         if alive:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(
-            WorkerStatus.FAILED, f"process {pid} is gone: killed, or the machine went down; days it stored stay stored"
+            WorkerStatus.FAILED,
+            f"process {pid} ended: it was killed, or the machine stopped. Its stored days stay stored",
         )

@@ -69,9 +69,7 @@ def point_catalogue_assets(
             if spans:
                 yield dg.AssetMaterialization(points_asset_key(site), metadata=catalogue_metadata(objects, site, spans))
             else:
-                failed.append(
-                    f"{site}: the store has no day that names its points; a run that stores a day writes the catalogue"
-                )
+                failed.append(f"{site}: no stored day names its points. A run that stores a day writes the catalogue")
         if failed:
             raise dg.Failure(printable("; ".join(failed)), allow_retries=False)
 
@@ -92,8 +90,8 @@ def _spec(site: str, settings: Settings) -> dg.AssetSpec:
         group_name=PREFIX,
         kinds={"parquet"},
         description=f"What each point of site `{printable(site)}` is, and since when: names, units, descriptions, tags "
-        "and devices, as the API lists them. Each run that stores a day updates it. Materialise it to add what the "
-        "stored days say of points that were configured earlier.",
+        "and devices, as the API lists them. Each run that stores a day updates it. Materialise it to add "
+        "points that were configured earlier, from the footers of stored days.",
         metadata={
             "site": site,
             "store": settings.store,

@@ -103,7 +103,7 @@ def finite_or_none(context: click.Context, param: click.Parameter, value: float 
     type=click.FloatRange(0.1, 1e6),
     callback=finite_or_none,
     metavar="SECONDS",
-    help="Change the lists of points so often: a device renamed, a unit changed, a point gone, and back.",
+    help="Change the lists of points at this interval: rename a device, change a unit, remove a point, restore it.",
 )
 def simulate(
     port: int,
@@ -174,7 +174,7 @@ def _require_sites(world: World, options: Mapping[str, Sequence[tuple[str, date]
     for option, site_days in options.items():
         unknown = next((site for site, _ in site_days if site not in names), None)
         if unknown is not None:
-            raise click.UsageError(f"{option}: there is no site {quoted(unknown)}; choose from {', '.join(names)}")
+            raise click.UsageError(f"{option}: unknown site {quoted(unknown)}. The sites are {', '.join(names)}")
 
 
 def _scheduled(world: World, empty: Sequence[tuple[str, date]], starts: Sequence[tuple[str, date]]) -> World:

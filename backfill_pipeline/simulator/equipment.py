@@ -56,7 +56,7 @@ _DEVICES = (("CH", "Chiller", _CHILLER), ("AHU", "Air handling unit", _AIR_HANDL
 
 _WEATHER = {
     "temp": ("Outdoor air temperature", "degreesCelsius"),
-    "feels_like": ("Outdoor temperature as felt", "degreesCelsius"),
+    "feels_like": ("Outdoor apparent temperature", "degreesCelsius"),
     "pressure": ("Barometric pressure", "inchesOfMercury"),
     "humidity": ("Outdoor relative humidity", "percentRelativeHumidity"),
     "dew_point": ("Outdoor dew point", "degreesCelsius"),

@@ -112,15 +112,15 @@ def put_day(
     if not put.is_whole:
         if wrong == [] and not encoded.data.endswith(day_end(store, day.site, day.day)):  # another footer: other rows
             raise StoreBusyError(
-                f"{store.url(key)}: another run stored this day at the same moment, with other rows; its object is "
-                "whole: start again to know which rows the API has now"
+                f"{store.url(key)}: another run stored this day at the same moment, with other rows",
+                hint="start the backfill again to store the day as the API returns it now",
             )
-        wrong = wrong or ["its size or its hash is another"]
+        wrong = wrong or ["its size or its hash differs"]
     if wrong != []:
-        found = "; ".join(wrong) if wrong else "it is not there"
+        found = "; ".join(wrong) if wrong else "it does not exist"
         raise DamagedObjectError(
-            f"{store.url(key)} is not what was put there a moment ago: {found}; fetch the day again, and ask who runs "
-            "the store if it comes again"
+            f"{store.url(key)} does not match what was written: {found}",
+            hint="fetch the day again; if it happens again, report it to the operator of the store",
         )
     if texts is not None:
         _verify_texts(store, day, texts)  # another run may have put its own texts in the meantime
@@ -145,7 +145,7 @@ def _put_texts(store: Store, day: DayRows, texts: Encoded) -> bool:
     """Put the texts of a day and verify them; whether their object differs from the one that was there before."""
     put = put_verified(store, text_key(day.site, day.day), texts.data)
     if not put.is_whole:
-        _verify_texts(store, day, texts, ("its size or its hash is another",))
+        _verify_texts(store, day, texts, ("its size or its hash differs",))
     return put.changed
 
 
@@ -170,20 +170,20 @@ def _verify_texts(store: Store, day: DayRows, texts: Encoded, known: Sequence[st
         if not wrong and footer.about != read_footer(texts.data, TEXT_SCHEMA).about:
             raise StoreBusyError(
                 f"{store.url(key)}: another run stored the texts of this day at the same moment, and they differ",
-                hint="start again to store the day as the API has it now",
+                hint="start the backfill again to store the day as the API returns it now",
                 site=day.site,
                 day=day.day,
             )
         if not texts.data.endswith(end):
-            wrong.append("its bytes are other bytes")
+            wrong.append("its bytes differ")
     except FileNotFoundError:
-        wrong = ["it is not there"]
+        wrong = ["it does not exist"]
     except DamagedObjectError as error:
         wrong = [str(error)]
     if wrong := [*wrong, *known]:
         raise DamagedObjectError(
-            f"{store.url(key)} is not what was put there a moment ago: {'; '.join(wrong)}",
-            hint="fetch the day again, and ask the operator of the store if it happens again",
+            f"{store.url(key)} does not match what was written: {'; '.join(wrong)}",
+            hint="fetch the day again; if it happens again, report it to the operator of the store",
             site=day.site,
             day=day.day,
         )
@@ -352,7 +352,7 @@ def read_object(
         head = store.head(key)
         sha256 = (head.sha256 or head.named) if head is not None else None
     if sha256 is not None and found != sha256:
-        where = "the SHA-256 of its bytes is not the recorded one"
+        where = "the SHA-256 of its bytes differs from the recorded one"
         try:
             damaged_footer, wrong = _read_whole(data, site, day, size)
         except Exception:  # noqa: BLE001 - bytes of any kind: whatever the reader raises, the hash is the finding

@@ -164,7 +164,7 @@ def footer_bytes(end: bytes) -> int:
         DamagedObjectError: it is no Parquet file, or a cut one.
     """
     if len(end) < _END or end[-4:] != b"PAR1":
-        raise DamagedObjectError("not a whole Parquet file (it does not end with the format's mark)")
+        raise DamagedObjectError("not a complete Parquet file (it does not end with `PAR1`)")
     return int.from_bytes(end[-_END:-4], "little") + _END
 
 
@@ -183,7 +183,7 @@ def read_footer(end: bytes, schema: pa.Schema = SCHEMA) -> Footer:
         meta = pq.read_metadata(pa.BufferReader(end))
         found = meta.schema.to_arrow_schema()
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DamagedObjectError(f"not a whole Parquet file ({str(error).splitlines()[0]})") from error
+        raise DamagedObjectError(f"not a complete Parquet file ({str(error).splitlines()[0]})") from error
     about = {key.decode(): value.decode("utf-8", "surrogatepass") for key, value in (meta.metadata or {}).items()}
     chunks = sum(
         meta.row_group(group).column(column).total_compressed_size

@@ -98,7 +98,9 @@ class S3Store:
         session = botocore.session.Session()
         if bool(access_key) != bool(secret):
             unset = "AWS_SECRET_ACCESS_KEY" if access_key else "AWS_ACCESS_KEY_ID"
-            raise SettingError(f"{unset} is not set, while its counterpart is", hint="set both, or neither")
+            raise SettingError(
+                f"{unset} is not set, but the other half of the key pair is", hint="set both, or neither"
+            )
         try:
             if access_key:
                 session.set_credentials(access_key, secret, token)

@@ -497,7 +497,7 @@ def test_a_day_of_names_that_no_list_has_fails(tmp_path):
     (day,) = fetch(client, tmp_path, max_page_size=500)
     assert isinstance(day.error, ContractError)
     assert day.rows is None
-    assert "configured (such as 'client/site/other') or not; one row is of 'client/site/p0" in str(day.error)
+    assert "configured (such as 'client/site/other') or not. One row is of 'client/site/p0" in str(day.error)
     assert client.lists == 1
     known.append("client/site/p007")  # configured or not
     (day,) = fetch(client, tmp_path, max_page_size=500)

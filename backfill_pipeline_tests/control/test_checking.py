@@ -126,7 +126,7 @@ def test_a_budget_that_is_paused_is_a_warning_and_nothing_waits(tmp_path):
         findings = found(settings)
         assert not simulator.requests
     assert states(findings) == dict.fromkeys(["budget", "key", "clock", "site a", "site b"], "warn")
-    assert "the API asked for a pause" in findings["budget"].found
+    assert "the API requested a pause" in findings["budget"].found
     assert "in 500 s" in findings["budget"].next or "in 499 s" in findings["budget"].next
 
 

@@ -388,7 +388,7 @@ def test_a_daemon_that_cannot_load_the_code_says_why(made):
     cause = SerializableErrorInfo("SettingError: ACE_SITES is not set\n", [], "SettingError")
     error = SerializableErrorInfo("Unable to reach the code server\n", [], "Unreachable", cause=cause)
     made.instance.add_daemon_heartbeat(DaemonHeartbeat(time.time(), "BACKFILL", None, [error]))
-    assert "cannot go on with the backfill: SettingError: ACE_SITES is not set" in made.control.status().message
+    assert "cannot continue the backfill: SettingError: ACE_SITES is not set" in made.control.status().message
     (failure,) = made.control.errors()
     assert "ACE_SITES is not set" in failure.error
     assert (failure.backfill_id, failure.site, failure.day) == (started.backfill_id, None, None)
@@ -405,4 +405,6 @@ def test_a_backfill_of_days_that_are_no_longer_partitions_names_the_setting(made
     made.control.settings = made.settings.model_copy(update={"sites": ("north",), "first_day": date(2025, 1, 3)})
     for text in (made.control.status().message, made.control.errors()[0].error):
         assert "timeseries/a-b existed" in text
-        assert "ACE_SITES no longer has 'a-b' and BACKFILL_FIRST_DAY is 2025-01-03 now, after 2025-01-01" in text
+        assert (
+            "ACE_SITES no longer contains 'a-b' and BACKFILL_FIRST_DAY is now 2025-01-03, later than 2025-01-01" in text
+        )

@@ -135,7 +135,7 @@ def test_pages_that_never_bring_a_row_end_as_a_failure():
     pages = [page_of([], cursor=Cursor.at(START + n, 0).encode(), has_more=True) for n in range(MOST_IDLE_PAGES + 1)]
     for page in pages[:-1]:
         walk.accept(page, 10)
-    with pytest.raises(ContractError, match="held no new rows, but `has_more` is true"):
+    with pytest.raises(ContractError, match="contained no new rows, but `has_more` is true"):
         walk.accept(pages[-1], 10)
     assert not walk.finished
 
@@ -356,7 +356,7 @@ def test_empty_pages_without_end_are_followed_a_bounded_number_of_times(sent):
     for number in range(MOST_IDLE_PAGES):
         walk.accept(page_of([], cursor=sent(number), has_more=True), 1)
     for number in range(MOST_IDLE_PAGES, 12):
-        with pytest.raises(ContractError, match="held no new rows"):
+        with pytest.raises(ContractError, match="contained no new rows"):
             walk.accept(page_of([], cursor=sent(number), has_more=True), 1)
     assert not walk.finished
 

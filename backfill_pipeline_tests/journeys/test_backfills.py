@@ -260,5 +260,5 @@ def test_settings_that_change_in_mid_backfill_are_named(tmp_path, monkeypatch):
         assert status.word == "failed"
         for text in (status.message, made.control.errors()[0].error):
             assert "timeseries" in text
-            assert "ACE_SITES no longer has 'a-b'" in text
+            assert "ACE_SITES no longer contains 'a-b'" in text
             assert "\n" not in text

@@ -103,7 +103,7 @@ def test_when_one_dies_the_other_is_ended_and_it_is_said_which(home):
         _, told = process.communicate()
         assert process.returncode == 1
         assert len(told.strip().splitlines()) == 1
-        assert "daemon ended by itself" in told
+        assert "daemon ended unexpectedly" in told
         assert str(home / ".dagster" / "daemon.log") in told
         assert not at_work(family)
 

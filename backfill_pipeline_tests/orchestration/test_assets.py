@@ -153,7 +153,7 @@ def test_an_error_of_one_day_is_not_the_error_of_the_days_after_it(tmp_path):
     assert told["2025-01-02"] == str(error)
     assert set(told) == {"2025-01-02", "2025-01-03", "2025-01-04"}
     for day in ("2025-01-03", "2025-01-04"):
-        assert told[day].startswith("not fetched, since fetching this site ended at 2025-01-02: ")
+        assert told[day].startswith("not fetched, because fetching this site ended with the error of 2025-01-02: ")
 
 
 def test_an_empty_day_is_stored_and_not_passed(tmp_path):

@@ -74,7 +74,7 @@ def test_an_ambiguous_export_is_served_as_the_options_say(tmp_path):
         (["--encoding", "nonsense"], "'nonsense' is not a text encoding"),
         (["--empty-day", "demo-north"], "SITE:YYYY-MM-DD"),
         (["--failing-day", "demo-north:2025-02-30"], "SITE:YYYY-MM-DD"),
-        (["--site-starts", "nowhere:2025-03-01"], "--site-starts: there is no site 'nowhere'"),
+        (["--site-starts", "nowhere:2025-03-01"], "--site-starts: unknown site 'nowhere'"),
         (["--fault", "message:day=tomorrow"], "YYYY-MM-DD"),
     ],
 )
