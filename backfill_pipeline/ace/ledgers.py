@@ -143,7 +143,7 @@ class _SqlLedger:
         self._run(work)
 
     def used(self, seconds: float) -> int:
-        """Requests that left in so many seconds until now; the caller learns soon when the ledger cannot be read."""
+        """Requests that were sent in the last seconds; raises soon when the ledger cannot be read."""
 
         def work(execute: _Execute, now: float) -> int:
             asked = "SELECT count(*) FROM backfill_slot WHERE key = ? AND at > ? AND at <= ?"

@@ -7,7 +7,7 @@
                         the probe fails:   yes. All requests wait; one thread probes at growing distances
 
 A URL that never answered is not an outage but a wrong setting, and fails at once. Put here: what an outage is, who
-probes, how long is waited. Keep out: the requests themselves (`ace/client.py`), who is told (`orchestration/`).
+probes, how long is waited. Keep out: the requests themselves (`ace/client.py`), and reports (`orchestration/`).
 """
 
 import contextlib
@@ -41,7 +41,7 @@ Once the API has answered, a certificate that expires or a proxy that refuses is
 """
 
 OUTAGE_STATUSES = frozenset({502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 527, 530})
-"""HTTP statuses by which a proxy in front of the API says that it cannot reach it."""
+"""HTTP statuses of a proxy in front of the API that cannot reach the API."""
 
 Report = Callable[[datetime | None], None]
 """Takes the instant since which the API has not answered; None once it answers again."""
@@ -56,7 +56,7 @@ class OutageGate:
         remember: keeps that it has, for later processes.
         stop: once set, waits end with `StoppedError`.
         log: takes a line when an outage begins, at each probe that fails, and when it ends.
-        report: told when an outage begins and when it ends; it raises nothing.
+        report: called when an outage begins and when it ends; it raises nothing.
         now: Unix seconds.
         clock: seconds, monotonic.
     """
@@ -221,7 +221,7 @@ class AnsweredBefore:
             return False
 
     def keep(self) -> None:
-        """Keep that it has; a disk that refuses costs this knowledge only."""
+        """Record that the API has answered; if the disk refuses, only this record is lost."""
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.touch()

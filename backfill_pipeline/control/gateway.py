@@ -68,7 +68,7 @@ appear after another that has a larger number."""
 _LINE, _SAID = 500, 200
 
 _FROM_OUTSIDE = "This run has been marked as failed from outside the execution context."
-"""What Dagster says by default of a run whose process ended: it has no fact in it."""
+"""Dagster's default message for a run whose process ended: it contains no cause."""
 
 _KEPT = (
     "dagster/row_count",
@@ -190,7 +190,7 @@ class DayEvent:
         return value if isinstance(value, int) else 0
 
     def text(self, name: str) -> str | None:
-        """One of its texts; None when it has none of that name."""
+        """One of its texts; None without a text of that name."""
         value = self.about.get(name)
         return value if isinstance(value, str) and value else None
 
@@ -237,7 +237,7 @@ class Gateway:
         return any(beat.timestamp > time.time() - ALIVE_S for beat in beats)
 
     def daemon_error(self) -> tuple[float, str] | None:
-        """Why the daemon could not go on with backfills lately: Unix seconds, and the cause in one line."""
+        """The daemon's last error that stopped backfills: Unix seconds, and the cause in one line."""
         beat = self.instance.get_daemon_heartbeats().get(BackfillDaemon.daemon_type())
         if beat is None or beat.timestamp <= time.time() - ALIVE_S or not beat.errors:
             return None  # the daemon forgets errors after some minutes
@@ -388,7 +388,7 @@ class Gateway:
         return read_records(self.instance, site_days)
 
     def days_stored(self, sites: Sequence[str]) -> dict[str, set[date]]:
-        """The days of each site that are recorded as stored; the store is not asked."""
+        """The days of each site that are recorded as stored; the store is not listed."""
         return {
             site: {parse_day(key) for key in self.instance.get_materialized_partitions(asset_key(site))}
             for site in sites

@@ -1,4 +1,4 @@
-"""Where a command's lines leave: each through `printable`, whatever a name in it holds.
+"""Output of commands: each line passes through `printable`, so that a name cannot forge a line.
 
 Put here: the way to the terminal. Keep out: what is written.
 """

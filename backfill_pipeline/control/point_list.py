@@ -17,7 +17,7 @@ from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import settings_store
 
 WIDTH = 80
-"""Columns of the terminal for which tags are wrapped. Names are not cut, so that they can be copied."""
+"""Width in columns to which tags are wrapped. Names are not cut, so that they can be copied."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ def point_changes(arrived_: Arrived, site: str) -> list[PointChange]:
 
 
 def point_spans(settings: Settings, site: str) -> dict[str, PointSpan]:
-    """What the points of a site are, by name: one request; empty when the site has no catalogue that can be read."""
+    """The points of a site by name, from its catalogue: one request. Empty without a readable catalogue."""
     try:
         return {span.name: span for span in at_instant(read_catalogue(settings_store(settings), site), None)}
     except DamagedObjectError:

@@ -45,7 +45,7 @@ KEPT_FIELDS = frozenset(
 """Fields of a point that are kept: those of the API's own description. A field that is not listed here is dropped."""
 
 OBSERVED = frozenset({"present_value", "updated", "last_seen", "status_flags", "out_of_service", "reliability"})
-"""Members that describe a moment and not the point: a new value of theirs is no change."""
+"""Members that describe a moment and not the point: a new value is not a change of the point."""
 
 _UNIT_NAMES = ("units", "unit", "engineering_units", "unit_of_measure", "uom")
 
@@ -138,11 +138,11 @@ class PointSpan:
 
     @property
     def is_name_only(self) -> bool:
-        """Whether nothing is known of the point but its name and when it was listed, as stored days say it."""
+        """Whether only the point's name and the time of its lists are known, from stored days."""
         return self.means(PointSpan(self.name, self.valid_from))
 
     def means(self, other: "PointSpan") -> bool:
-        """Whether both say the same of the point, whenever they are valid and whatever was observed."""
+        """Whether both describe the point equally, without regard to validity and observations."""
         same = replace(other, valid_from=self.valid_from, valid_to=self.valid_to)
         return self == same and _lasting(self.raw) == _lasting(other.raw)
 
@@ -254,7 +254,7 @@ def merged(known: Sequence[PointSpan], listed: Sequence[PointSpan], at: datetime
 
 
 def _merged(spans: list[PointSpan], now: PointSpan | None, at: datetime) -> list[PointSpan]:
-    """One point's spans, merged with what the list says of it."""
+    """One point's spans, merged with its description in the list."""
     if not spans:
         return [now] if now else []
     *before, last = spans
@@ -339,7 +339,7 @@ def at_instant(spans: Iterable[PointSpan], at: datetime | None) -> list[PointSpa
 
 
 def matches(span: PointSpan, words: str) -> bool:
-    """Whether each of the words occurs somewhere in what the catalogue says of a point, whatever the case."""
+    """Whether each word occurs somewhere in the catalogue's description of a point, in any case."""
     text = _searched(span)
     return all(word in text for word in words.casefold().split())
 

@@ -222,7 +222,7 @@ class Walk:
             )
 
     def _doubt_promise(self) -> None:
-        """Take a page without new rows and without a cursor that says that more follow: the end when it persists."""
+        """Take a page with `has_more` true but no new rows and no cursor: the end when it persists."""
         self.idle += 1
         self._unkept += 1
         if self._unkept < BELIEVED:

@@ -76,7 +76,7 @@ class Device:
 
     @property
     def id(self) -> str:
-        """What tells it from the site's other devices."""
+        """What distinguishes it from the site's other devices."""
         return str(self.number) if self.number is not None else str(self.address or self.name)
 
 

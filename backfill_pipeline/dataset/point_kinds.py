@@ -294,10 +294,10 @@ _UNLIKE = frozenset({
     "adj", "min", "max", "minimum", "maximum", "average", "avg", "integral", "proportional", "pid", "band", "setback",
     "priority", "override", "count", "counter", "trend", "fault", "failure", "test",
 })  # fmt: skip
-"""Words that make a point another thing than the words beside them say: nothing is guessed from such a text."""
+"""Words that change the meaning of the words beside them: nothing is guessed from such a text."""
 
 _MARKED = frozenset({"", "true", "1", "m:", "m", "marker", "✓", "yes"})
-"""Values by which a tag with a value says that it is a marker."""
+"""Values that mark a tag with a value as a marker."""
 
 _BY_UNIT = {
     **dict.fromkeys(("DEG_C", "DEG_F", "K"), "temp"),
@@ -315,7 +315,7 @@ _QUANTITIES = frozenset(_BY_UNIT.values()) | {
     "dewPoint", "enthalpy", "co2", "co", "tvoc", "pm25", "pf", "speed", "occ", "damper", "valve", "run", "enable",
     "mode", "motion", "level", "direction", "irradiance", "cool", "heat", "alarm", "wetBulb", "fan", "pump",
 }  # fmt: skip
-"""Tags without which a text does not say what a point is."""
+"""Tags that a text needs so that it describes a point."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ def compare_records(
 
 
 def recorded(made: dg.AssetMaterialization, at: float) -> Recorded:
-    """What a materialisation says of its object."""
+    """The description of an object in its materialisation."""
     names = ("bytes", "etag", "sha256", "dagster/row_count", "samples_text")
     about = {name: made.metadata[name].value for name in names if name in made.metadata}
     size, rows, texts = (about.get(name) for name in ("bytes", "dagster/row_count", "samples_text"))

@@ -208,7 +208,7 @@ def _points(path: Path, header: Line, lines: Sequence[Line]) -> dict[int, str]:
 
 
 def _decimal_mark(path: Path, lines: Iterable[Line], places: Sequence[int]) -> DecimalMark | None:
-    """The decimal mark of a file's numbers; None when no cell has a comma, or none that belongs to a number.
+    """The decimal mark of a file's numbers; None when no number contains a comma.
 
     Raises:
         UsageError: the cells show both marks, or a comma may be either mark or stand between thousands.

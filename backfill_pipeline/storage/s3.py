@@ -57,7 +57,7 @@ _UNKNOWN_HEADER = (400, 501)
 """HTTP statuses with which stores refuse a header that they do not know."""
 
 _taken: dict[str, int] = {}
-"""By endpoint: the first of `_PROOFS` that the store takes, as this process has learnt it."""
+"""By endpoint: the first of `_PROOFS` that the store accepted in this process."""
 
 
 class S3Store:

@@ -410,6 +410,6 @@ def test_both_ways_of_reading_find_the_same_texts(values):
 
 
 def test_a_page_of_numbers_has_no_texts():
-    """It costs nothing more: there is no column of texts."""
+    """A page without texts costs nothing more: it has no column of texts."""
     page = decode_page(body_of([sample("1.5"), sample(None), sample("NaN")]))
     assert (page.texts, page.text) == ((), None)

@@ -615,7 +615,7 @@ def test_texts_are_fetched_beside_numbers_whatever_the_windows(tmp_path):
 
 
 def test_texts_are_spooled_so_that_a_death_costs_no_request(tmp_path):
-    """A second process goes on with the texts of the windows that the first one finished."""
+    """A second process reuses the texts of the windows that the first process finished."""
     rows = sweeps(20, 300)
     client = WordedClient(rows, script=[None] * 6 + [KeyRefusedError("refused")])
     with pytest.raises(KeyRefusedError):

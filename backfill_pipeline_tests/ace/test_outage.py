@@ -1,4 +1,4 @@
-"""Rules of an outage: it is told from a page that is too large, all requests wait, one thread probes, no day fails."""
+"""Rules of an outage: a page that is too large is not an outage, all requests wait, one thread probes, no day fails."""
 
 import math
 import threading
@@ -69,7 +69,7 @@ def probe_until(time, until):
 
 
 def test_an_outage_is_waited_out_with_probes_at_growing_distances():
-    """While the API is down, it is probed after 5, 10, 20, 40 and then every 60 seconds; then requests go on."""
+    """While the API is down, it is probed after 5, 10, 20, 40 and then every 60 seconds; then requests continue."""
     time = Time()
     gate, told = gate_at(time)
     probe, sent = probe_until(time, 1_000 + 30 * 60)
@@ -248,7 +248,7 @@ def test_a_page_that_is_too_large_still_shrinks(fault, tmp_path):
 
 
 def test_the_sites_of_a_key_are_known_during_an_outage(tmp_path):
-    """The last list of a key's sites is kept; one that cannot be read is no list."""
+    """The last list of a key's sites is kept; a list that cannot be read counts as missing."""
     kept = KnownSites(tmp_path / "home", "http://api key")
     assert kept.read() == ()
     kept.keep(["a", "b"])

@@ -80,7 +80,7 @@ def spent(url: str) -> int:
 
 
 def test_a_redis_budget_and_broker_verify_the_servers_certificate(files):
-    """`rediss://` verifies without being asked to; `ssl_ca_certs` names the certificates that are trusted."""
+    """`rediss://` verifies by default; `ssl_ca_certs` names the trusted certificates."""
     cert, key, other = files
     with redis_over_tls(cert, key) as url:
         assert spent(f"{url}?ssl_ca_certs={cert}") == 1

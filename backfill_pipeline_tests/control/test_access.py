@@ -14,7 +14,7 @@ ALLOWED = ("dagster.example",)
 
 
 async def passed(scope, _receive, send):
-    """An application that answers whatever it is asked."""
+    """An application that answers every request."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.accept"})
         return

@@ -155,7 +155,7 @@ def test_a_store_that_cannot_be_listed_is_said_and_nothing_is_called_missing(mad
 
 
 def test_days_of_a_run_whose_process_ended_are_named(made):
-    """Status and errors list each, say why, and give the command that goes on; days that failed keep their error."""
+    """Status and errors list each day, the reason and the command that resumes; failed days keep their error."""
     started = made.control.start(FIRST, LAST)
     for site in SITES:
         made.store(site, *made.days(1, 3))

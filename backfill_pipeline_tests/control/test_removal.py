@@ -90,7 +90,7 @@ def test_nothing_is_removed_while_a_backfill_or_a_run_is_in_progress(tmp_path, m
 
 
 def test_an_object_that_cannot_be_deleted_keeps_its_record(tmp_path, monkeypatch):
-    """The same command goes on once the cause is gone."""
+    """The same command resumes after the cause is removed."""
     made = Installation(tmp_path / "home", monkeypatch)
     made.store("north", *made.days(1, 2))
     path = made.object("north", FIRST)

@@ -112,7 +112,7 @@ def test_without_a_record_the_hash_that_the_bucket_keeps_is_compared(bucket):
 
 @pytest.mark.skipif(os.name == "nt", reason="shlex reads the line as POSIX shells do")
 def test_the_repair_is_a_line_that_a_shell_reads_back():
-    """The command names range, sites and `--deep`, whatever letters a name has; of all sites it names none."""
+    """The command names range, sites and `--deep`, with any letters in a name; for all sites it has no `--site`."""
     one = ("it's a `site`; $HOME", DAYS[1])
     report = Report(damaged={one: ["cut"]}, missing=[("b", DAYS[0])], deep=True, all_sites=("b", one[0], "c"))
     assert shlex.split(report.repair) == [

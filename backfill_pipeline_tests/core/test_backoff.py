@@ -104,7 +104,7 @@ def test_no_header_makes_a_wait_beyond_the_ceiling(value, date):
 
 @pytest.mark.parametrize("requested", [1e12, math.inf, math.nan, -1.0])
 def test_a_retry_waits_no_longer_than_the_ceiling(requested):
-    """The ceiling holds for whatever error says how long to wait."""
+    """The ceiling applies to every error that states a wait."""
     assert 2 <= Backoff().delay(1, requested, lambda: 0.0) <= CEILING_S
 
 

@@ -1,4 +1,4 @@
-"""What is shown is one line, says what the text holds, and commands no terminal."""
+"""Shown text is one line, keeps its content, and contains no terminal command."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -88,7 +88,7 @@ def test_a_store_without_a_list_takes_what_the_next_list_says_for_its_history(st
 
 
 def test_a_rebuilt_point_that_is_listed_again_has_a_row_of_its_own(store):
-    """A point that left, as stored days say, and that a list names later has two rows that do not overlap."""
+    """A point that left (by the stored days) and is listed again later has two rows that do not overlap."""
     rebuild_catalogue(store, "north", [(day, ["a", "b"] if day < DAYS[3] else ["b"]) for day in DAYS])
     update_catalogue(store, "north", listed("a", "b"), AT)
     rebuild_catalogue(store, "north", [(day, ["a", "b"]) for day in DAYS])

@@ -49,7 +49,7 @@ OUTAGE = "outage"
 """In place of a kill: the API answers no request for some seconds, which fails no day."""
 
 SECOND_UP = "second up"
-"""In place of a kill: `backfill up` is started on the home once more; it has to refuse, and to change nothing."""
+"""Instead of a kill: `backfill up` is started again with the same `DAGSTER_HOME`; it must refuse and change nothing."""
 
 TARGETS = ("run worker", "daemon", "code server", "webserver", LOCK, OUTAGE, SECOND_UP, "all")
 

@@ -100,7 +100,7 @@ def test_an_odd_list_fails_no_day_and_every_point_of_it_is_kept(site, journey, t
 
 
 def test_a_run_records_its_update_as_a_materialisation_of_the_catalogue(site, journey):
-    """The first run of a site records the catalogue with its figures; a run whose list says the same records none."""
+    """The first run of a site records the catalogue with its figures; a run with an equal list records nothing."""
     settings, instance, _ = journey
     assert materialised(settings, instance, DAY, DAY + timedelta(days=1)).success
     assert materialised(settings, instance, DAY + timedelta(days=2)).success

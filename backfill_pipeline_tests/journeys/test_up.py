@@ -121,7 +121,7 @@ def test_a_port_that_is_taken_and_a_home_without_dagster_yaml_are_refused(home, 
 
 
 def test_a_second_up_is_refused_and_a_killed_one_does_not_block_the_next(home):
-    """The first goes on, and its log is whole. After kill -9 of everything the next start keeps its logs."""
+    """The first continues, and its log is complete. After kill -9 of everything the next start keeps its logs."""
     log = home / ".dagster" / "daemon.log"
     with up(home, free_port()) as (process, family):
         line = refused(home, "--port", str(free_port()))

@@ -146,7 +146,7 @@ def test_a_disk_that_fills_in_the_middle_loses_nothing(tmp_path):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux") or os.geteuid() != 0, reason="mounts a small disk")
 def test_a_disk_that_is_full_under_the_spool_loses_nothing(tmp_path):
-    """The home on a real disk of one megabyte: the run ends with what to do, and goes on once there is room."""
+    """`DAGSTER_HOME` on a real disk of one megabyte: the run ends with a hint, and resumes when there is space."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False).returncode:  # noqa: S607 - the system's own

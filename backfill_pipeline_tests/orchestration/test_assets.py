@@ -144,7 +144,7 @@ def test_one_partition_and_one_asset_can_be_asked_for(tmp_path):
 
 
 def test_an_error_of_one_day_is_not_the_error_of_the_days_after_it(tmp_path):
-    """Days that were not reached say so, and name the day at which fetching the site ended."""
+    """The errors of days that were not fetched name the day at which fetching the site ended."""
     error = StoreRefusedError("cannot store 2025-01-02: the disk is full")
     with Runs(tmp_path, FakeFetcher({("north", date(2025, 1, 2)): error}), "north") as runs:
         runs.run("2025-01-01", "2025-01-04")
@@ -178,7 +178,7 @@ def test_an_empty_day_is_stored_and_not_passed(tmp_path):
     ],
 )
 def test_a_run_without_a_row_says_so_in_its_last_line(tmp_path, dropped, line):
-    """It succeeds, since honestly empty days exist; its days are empty, whatever was left out of them."""
+    """The run succeeds, since really empty days exist; its days are empty, even if rows were left out."""
     fetcher = FakeFetcher(make=lambda site, day: day_rows(site, day, points=0, dropped=dropped))
     with Runs(tmp_path, fetcher, "north") as runs:
         result = runs.run("2025-01-01", "2025-01-02")

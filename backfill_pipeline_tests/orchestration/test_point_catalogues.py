@@ -39,7 +39,7 @@ def rebuilt(settings, *sites):
 
 
 def test_each_site_has_an_asset_downstream_of_its_days_alone(settings):
-    """Every site has one catalogue asset, whatever its name, in the group `points`, downstream of its own days."""
+    """Every site has one catalogue asset, for any name, in the group `points`, downstream of its own days."""
     graph = build_defs(settings).resolve_asset_graph()
     for site in SITES:
         node = graph.get(points_asset_key(site))

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 
 class ForwardProxy(BaseHTTPRequestHandler):
-    """A proxy that forwards to any address, and lists what it was asked for in `seen`."""
+    """A proxy that forwards to any address, and lists the requests in `seen`."""
 
     protocol_version = "HTTP/1.1"
     seen: list[str]

@@ -245,7 +245,7 @@ def test_duckdb_gets_the_same_access(network):
 
 
 def test_duckdb_reads_the_bucket_where_its_extension_is_available(network, monkeypatch):
-    """`read.duckdb_connection` counts the rows of a day; without the extension it says so, and shows no secret."""
+    """`read.duckdb_connection` counts the rows of a day; without the extension its error shows no secret."""
     variables = KEYS | {"AWS_ENDPOINT_URL": network.http, "BACKFILL_STORE": f"s3://{BUCKET}/p"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

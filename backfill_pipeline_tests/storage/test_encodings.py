@@ -84,7 +84,7 @@ def test_the_choice_depends_on_the_rows_alone(shape, codec):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", BOTH)
 def test_every_reader_reads_both_encodings(tmp_path, shape, kind):
-    """DuckDB, polars and pyarrow read the same rows, and `verify` finds nothing, whatever the encoding."""
+    """DuckDB, polars and pyarrow read the same rows, and `verify` finds nothing, with each encoding."""
     times, _ = SHAPES[shape]
     day = day_of(times)
     path = tmp_path / "day.parquet"

@@ -126,7 +126,7 @@ def test_a_store_that_loses_what_it_was_given_is_found_out(tmp_path):
         def put(self, key, data, sha256):
             return super().put(key, data[:-1], sha256)
 
-    with pytest.raises(DamagedObjectError, match="not what was put there"):
+    with pytest.raises(DamagedObjectError, match="does not match what was written"):
         put_day(Forgetful(tmp_path), day_with(1.0))
 
 

@@ -85,7 +85,7 @@ def test_without_a_hash_another_days_content_of_the_same_size_is_not_taken_for_t
 def test_a_byte_that_a_store_without_any_hash_changed_is_found_at_once(proxy):
     """Where the store reports no hash, the object is read back whole and compared."""
     proxy.always = damages
-    with pytest.raises(DamagedObjectError, match="not what was put there"):
+    with pytest.raises(DamagedObjectError, match="does not match what was written"):
         put_day(store_at(proxy.url), day_with(1))
 
 

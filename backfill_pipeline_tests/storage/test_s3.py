@@ -159,7 +159,7 @@ def test_a_put_that_is_damaged_on_the_way_is_put_again(proxy):
 def test_a_lost_part_is_found_out(proxy):
     """A store that kept half of what it was given is caught by the read-back: size first."""
     proxy.faults.extend([None, None, lost])
-    with pytest.raises(DamagedObjectError, match="not what was put there"):
+    with pytest.raises(DamagedObjectError, match="does not match what was written"):
         put_day(store_at(proxy.url), day_with(1))
     assert wrong_object(store_at(proxy.direct), SITE, DAY)
     assert put_day(store_at(proxy.direct), day_with(1)).changed

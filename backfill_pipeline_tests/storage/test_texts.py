@@ -158,7 +158,7 @@ class Flipping(LocalStore):
 def test_texts_that_are_not_what_was_put_keep_the_day_from_being_stored(tmp_path):
     """They are verified before the day is put."""
     store = Flipping(tmp_path)
-    with pytest.raises(DamagedObjectError, match="not what was put"):
+    with pytest.raises(DamagedObjectError, match="does not match what was written"):
         put_day(store, worded({(0, 5): "on"}, []))
     assert store.head(object_key(SITE, DAY)) is None
 
@@ -177,7 +177,7 @@ def test_damaged_texts_are_an_error_of_their_day(tmp_path):
 
 @given(st.text(min_size=1, max_size=30), st.dates(date(1970, 1, 1)))
 def test_the_key_of_texts_leads_back_to_its_day(site, day):
-    """Site and day are read back from the key, and the two kinds of keys are told apart."""
+    """Site and day are read back from the key, and the two kinds of keys are distinguished."""
     key = text_key(site, day)
     assert parse_key(key, TEXT_ROOT) == (site, day)
     with pytest.raises(UsageError):
