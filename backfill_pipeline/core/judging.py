@@ -50,7 +50,7 @@ class SiteNames:
     def __init__(self, configured: Iterable[str]) -> None:
         self._codes = {name: code for code, name in enumerate(configured)}
         self._known = frozenset(self._codes)
-        self._forms = frozenset(map(_form, self._known))
+        self._forms = Counter(map(_form, self._known))
         self._alike: Mapping[str, int] = {}
         self._places = {_place_of(name) for name in self._known} - {None}
         self._is_available = True
@@ -61,7 +61,7 @@ class SiteNames:
         known = self._known | frozenset(names)
         points = Counter(map(_form, known))
         self._alike = {form: code for name, code in self._codes.items() if points[form := _form(name)] == 1}
-        self._forms = frozenset(points)
+        self._forms = points
         self._known = known
         self.lists += 1
 
@@ -86,14 +86,19 @@ class SiteNames:
         return len(unknown) == len(page.names) or any(_form(name) in self._forms for name in unknown)
 
     def have(self, page: Page) -> bool:
-        """Whether a page has a row of any point of the site, configured or not; True if that cannot be known."""
+        """Whether a page has a row of any point of the site, configured or not; True if that cannot be known.
+
+        A name that may be of two points belongs to neither: a day of such names alone fails, since none is stored.
+        """
         if not (self._is_available and page.names) or not self._known.isdisjoint(page.names):
             return True
-        return not self._forms.isdisjoint(map(_form, page.names))
+        return any(self._forms[_form(name)] == 1 for name in page.names)
 
     def are_strange_to(self, page: Page) -> bool:
         """Whether a page has no point of the site, and none whose name begins as the names of the site do."""
-        return not self.have(page) and self._places.isdisjoint(map(_place_of, page.names))
+        if self.have(page) or any(_form(name) in self._forms for name in page.names):
+            return False
+        return self._places.isdisjoint(map(_place_of, page.names))
 
     def example(self) -> str | None:
         """The name of a configured point; None if there is none."""

@@ -542,6 +542,16 @@ def test_a_name_that_may_be_of_two_points_is_not_guessed(tmp_path, known):
     assert day.rows.counts.dropped["not_configured"] == 3 * len(rows) // 4
 
 
+@pytest.mark.parametrize("prefix", ["", "acme/north/"])
+def test_a_day_whose_names_may_all_be_of_two_points_fails(tmp_path, prefix):
+    """None of its rows can be stored, so the day is not stored with 0 rows; the message shows one of the names."""
+    names = [f"{prefix}Büro", unicodedata.normalize("NFD", f"{prefix}Büro")]
+    rows = [(time, f"{names[1]} ", value) for time, _, value in sweeps(1, 3_601)]
+    (day,) = fetch(_site_of(FakeClient(rows, configured=names), names), tmp_path)
+    assert isinstance(day.error, ContractError)
+    assert "no row has the name of a point of this site" in str(day.error)
+
+
 def test_without_the_list_of_all_points_a_name_is_not_guessed(tmp_path):
     """Another point may be spelled so: the row is left out."""
     rows = [(time, "p001 " if name == "p001" else name, value) for time, name, value in sweeps(4, 3_601)]
