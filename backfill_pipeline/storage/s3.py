@@ -94,6 +94,7 @@ class S3Store:
         self.bucket = bucket
         self.prefix = f"{prefix}/" if prefix else ""
         self._tries = tries
+        self._has_answered = False  # then an endpoint that cannot be reached is an outage, not a wrong setting
         self._conditional = True  # until the store says that it does not know conditional puts
         session = botocore.session.Session()
         if bool(access_key) != bool(secret):
@@ -319,10 +320,18 @@ class S3Store:
     def _told(self, what: str, right: Right) -> Iterator[None]:
         try:
             yield
+            self._has_answered = True
         except UNDERSTOOD as error:
             if right == "read" and isinstance(error, ClientError) and code_of(error) in DENIED and self._may_not_list():
                 right = "list"
-            raise store_error(error, what, endpoint=self._endpoint, right=right, secrets=self._secrets()) from error
+            raise store_error(
+                error,
+                what,
+                endpoint=self._endpoint,
+                right=right,
+                secrets=self._secrets(),
+                has_answered=self._has_answered,
+            ) from error
 
     def _may_not_list(self) -> bool:
         """Whether listing is refused: without this right, S3 answers 403 for each object that is absent."""

@@ -85,7 +85,13 @@ def is_known(code: str) -> bool:
 
 
 def store_error(
-    error: Exception, what: str, *, endpoint: str, right: Right, secrets: Collection[str] = ()
+    error: Exception,
+    what: str,
+    *,
+    endpoint: str,
+    right: Right,
+    secrets: Collection[str] = (),
+    has_answered: bool = False,
 ) -> BackfillError:
     """Translate an exception of botocore.
 
@@ -95,6 +101,8 @@ def store_error(
         endpoint: the address that the request was sent to.
         right: the right that the request needs.
         secrets: texts that must not be shown.
+        has_answered: whether the store has answered this process before. If so, an endpoint that cannot be reached is
+            an outage and not a wrong setting.
 
     Returns:
         `StoreBusyError` where trying again may help, `StoreRefusedError` where it cannot.
@@ -110,7 +118,7 @@ def store_error(
     if isinstance(error, ParamValidationError):
         return StoreRefusedError(f"{what}: {_NAME[0]}", hint=_NAME[1])
     if isinstance(error, BotoCoreError):
-        return _transfer(_fault(error), what, endpoint)
+        return _transfer(_fault(error), what, endpoint, has_answered=has_answered)
     return StoreRefusedError(
         f"{what}: {endpoint} answers, but not as S3 does", hint="check AWS_ENDPOINT_URL_S3"
     )  # ResponseParserError
@@ -170,8 +178,10 @@ def _fault(error: BotoCoreError) -> TransportFault:
     return cut if cut is not None and cut.kind in _PASSING else classify(error)
 
 
-def _transfer(fault: TransportFault, what: str, endpoint: str) -> BackfillError:
+def _transfer(fault: TransportFault, what: str, endpoint: str, *, has_answered: bool = False) -> BackfillError:
     hint = fault.hint(url="AWS_ENDPOINT_URL_S3", ca="AWS_CA_BUNDLE", http=endpoint.startswith("http://"))
+    if fault.kind in _UNREACHED and has_answered:
+        return StoreBusyError(f"{what}: no connection to {endpoint}: {fault.found}", hint="start again later")
     if fault.kind in SETTINGS_FAULTS | _UNREACHED:
         return StoreRefusedError(f"{what}: no connection to {endpoint}: {fault.found}", hint=hint)
     return StoreBusyError(f"{what}: the transfer failed: {fault.found}", hint=hint or "start again later")

@@ -303,3 +303,15 @@ def test_of_two_runs_at_once_one_whole_object_remains(proxy):
     assert wrong_object(store, SITE, DAY) == []
     assert store.head(next(iter(store.list(""))).key).named in hashes
     assert get_day(store, SITE, DAY).num_rows == 20_000
+
+
+def test_a_store_that_answered_before_is_only_busy_when_it_cannot_be_reached():
+    """An endpoint that never answered is a wrong setting; one that has answered is away for a while."""
+    with bucket_server() as proxy:
+        store = S3Store(BUCKET, access_key=KEY, secret=SECRET, endpoint=proxy.url, region="auto", tries=1)
+        never = S3Store(BUCKET, access_key=KEY, secret=SECRET, endpoint=proxy.url, region="auto", tries=1)
+        assert store.head("x") is None
+    with pytest.raises(StoreBusyError, match="no connection"):
+        store.head("x")
+    with pytest.raises(StoreRefusedError, match="no connection"):
+        never.head("x")
