@@ -124,7 +124,7 @@ def put_day(
         )
     if texts is not None:
         _verify_texts(store, day, texts)  # another run may have put its own texts in the meantime
-    elif store.head(text_key(day.site, day.day)) is not None:
+    elif _exists(store, text_key(day.site, day.day)):
         store.delete(text_key(day.site, day.day))
         texts_changed = True
     return StoredDay(
@@ -243,6 +243,15 @@ def _holds(store: Store, stat: Stat, data: bytes, sha256: str) -> bool:
         return store.get(stat.key) == data
     except FileNotFoundError:
         return False
+
+
+def _exists(store: Store, key: str) -> bool:
+    """Whether there is an object, by one request: to look an absent one up takes two."""
+    try:
+        store.get(key, last=1)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def day_footer(store: Store, site: str, day: date) -> Footer:
