@@ -305,13 +305,14 @@ def test_of_two_runs_at_once_one_whole_object_remains(proxy):
     assert get_day(store, SITE, DAY).num_rows == 20_000
 
 
-def test_a_store_that_answered_before_is_only_busy_when_it_cannot_be_reached():
+def test_a_store_that_answered_before_is_only_busy_when_it_cannot_be_reached(proxy):
     """An endpoint that never answered is a wrong setting; one that has answered is away for a while."""
-    with bucket_server() as proxy:
-        store = S3Store(BUCKET, access_key=KEY, secret=SECRET, endpoint=proxy.url, region="auto", tries=1)
-        never = S3Store(BUCKET, access_key=KEY, secret=SECRET, endpoint=proxy.url, region="auto", tries=1)
-        assert store.head("x") is None
-    with pytest.raises(StoreBusyError, match="no connection"):
-        store.head("x")
+    place = {"endpoint": f"http://127.0.0.1:{free_port()}", "tries": 1}
+    never, before = store_at("", **place), store_at("", **place, timeout_s=4)
     with pytest.raises(StoreRefusedError, match="no connection"):
         never.head("x")
+    before._client = store_at(proxy.url)._client
+    assert before.head("x") is None
+    before._client = never._client
+    with pytest.raises(StoreBusyError, match="no connection"):
+        before.head("x")
