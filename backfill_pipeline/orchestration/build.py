@@ -4,6 +4,7 @@ Put here: which assets, jobs and resources there are. Keep out: what they do.
 """
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +14,7 @@ import dagster as dg
 from backfill_pipeline.ace.client import key_id, open_client
 from backfill_pipeline.ace.known_sites import KnownSites
 from backfill_pipeline.core.backoff import Backoff
-from backfill_pipeline.errors import BackfillError, SettingError, TransientError
+from backfill_pipeline.errors import BackfillError, SettingError, TransientError, WaitTooLongError
 from backfill_pipeline.orchestration.alerts import failed_run_sensor
 from backfill_pipeline.orchestration.assets import OBJECTS, timeseries_assets
 from backfill_pipeline.orchestration.coverage import COVERAGE_JOB, coverage_asset, coverage_sensor
@@ -29,6 +30,12 @@ from backfill_pipeline.settings import Settings
 JOB = "backfill_job"
 
 _LOG = logging.getLogger(__name__)
+
+LOOK_S = 10.0
+"""How long the list of sites is waited for when an earlier list is known, in seconds.
+
+Dagster waits only a few minutes for the definitions to load.
+"""
 
 
 def build_defs(
@@ -91,7 +98,7 @@ def build_defs(
 def sites_of(settings: Settings) -> tuple[str, ...]:
     """The sites to backfill: `ACE_SITES`, or else every site of the key that is not archived.
 
-    While the API is down they are those that it listed last.
+    While the API is down, or asks for a pause, they are those that it listed last.
 
     Raises:
         SettingError: they are not set, and the API neither lists them nor has listed them before.
@@ -99,10 +106,13 @@ def sites_of(settings: Settings) -> tuple[str, ...]:
     if settings.sites:
         return settings.sites
     kept = KnownSites(settings.private, f"{settings.api_url} {key_id(settings.require_key())}")
+    before = kept.read()
     try:
-        sites = tuple(site.name for site in open_client(settings, backoff=Backoff(tries=2, first_s=1)).sites())
+        longest_s = LOOK_S if before else math.inf
+        client = open_client(settings, backoff=Backoff(tries=2, first_s=1, longest_s=longest_s), longest_s=longest_s)
+        sites = tuple(site.name for site in client.sites())
     except BackfillError as error:
-        if isinstance(error, TransientError) and (before := kept.read()):
+        if before and isinstance(error, TransientError | WaitTooLongError):
             _LOG.warning("the API does not list the sites of the key (%s): the last known list is used", error.message)
             return before
         raise SettingError(

@@ -7,6 +7,8 @@ from datetime import UTC, date, datetime
 import dagster as dg
 import pytest
 
+from backfill_pipeline.ace.budget import open_budget
+from backfill_pipeline.ace.client import key_id
 from backfill_pipeline.control.metrics import metrics_text
 from backfill_pipeline.control.watching import status_facts, status_lines
 from backfill_pipeline.errors import SettingError
@@ -98,6 +100,11 @@ def test_the_sites_of_the_key_are_known_while_the_api_does_not_answer(tmp_path, 
         assert sites_of(settings) == ("a", "b")
         assert "last known list" in caplog.text
         simulator.down_until = 0.0
+        asked = len(simulator.requests)
+        open_budget(settings.limiter_url, key_id=key_id("hush-hush"), per_minute=50).pause(500)
+        assert sites_of(settings) == ("a", "b")  # without waiting for the pause
+        assert len(simulator.requests) == asked
+        settings = settings.model_copy(update={"limiter": f"sqlite:///{(tmp_path / 'other').as_posix()}"})
         simulator.keys = {"another"}
         with pytest.raises(SettingError, match="refused the key"):
             sites_of(settings)
