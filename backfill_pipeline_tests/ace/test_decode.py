@@ -246,7 +246,7 @@ def test_the_fast_reader_and_the_general_one_agree(rows, compact):
     """Whatever the rows hold, the two readers give the same page."""
     body = body_of(rows, cursor="c", more=True, compact=compact)
     fast = decode._together(body)
-    slow = decode.decode._any(body)
+    slow = decode._any(body)
     if fast is None:
         return
     assert [fast.names[c] if c >= 0 else None for c in fast.code] == [
@@ -294,7 +294,7 @@ def test_pages_of_bare_values_take_the_fast_road_too():
 def test_however_it_is_read_a_page_means_what_the_general_reader_says(rows, compact):
     """Any mix of shapes: the whole decoder agrees with reading row by row."""
     body = body_of(rows, compact=compact)
-    page, slow = decode_page(body), decode.decode._any(body)
+    page, slow = decode_page(body), decode._any(body)
     np.testing.assert_array_equal(page.time_us, slow.time_us)
     np.testing.assert_array_equal(page.value, slow.value)
     np.testing.assert_array_equal(page.fault, slow.fault)
@@ -349,7 +349,7 @@ def test_a_damaged_page_is_never_read_as_another(rows, compact, damage):
         return
     if fast is None:
         return
-    slow = decode.decode._any(body)
+    slow = decode._any(body)
     for column in ("time_us", "value", "fault"):
         np.testing.assert_array_equal(getattr(fast, column), getattr(slow, column))
     assert [fast.names[c] for c in fast.code if c >= 0] == [slow.names[c] for c in slow.code if c >= 0]
