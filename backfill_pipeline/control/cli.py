@@ -267,8 +267,12 @@ def serve(host: str, port: int) -> None:
     Example: backfill serve --port 8642
     """
     from backfill_pipeline.control.http import run_server  # noqa: PLC0415 - as below
+    from backfill_pipeline.orchestration.exposed_secrets import exposed_secrets  # noqa: PLC0415 - as below
 
-    run_server(Settings.load(), host, port)
+    settings = Settings.load()
+    for exposure in exposed_secrets(settings):
+        echo(f"warning: {exposure}", err=True)
+    run_server(settings, host, port)
 
 
 @backfill.command()

@@ -55,7 +55,7 @@ class _BodiesOnly:
             await self.app(scope, receive, send)
             return
         if scope["path"].rstrip("/").endswith("/graphql") and _executes_url(scope):
-            message = "a GraphQL query in the URL is not executed. Send it by POST, as application/json"
+            message = "a GraphQL query in the URL or in a form is not executed. Send it by POST, as application/json"
             await JSONResponse({"error": "forbidden", "message": message}, 403)(scope, receive, send)
             return
 

@@ -116,8 +116,8 @@ def sites_of(settings: Settings) -> tuple[str, ...]:
             _LOG.warning("the API does not list the sites of the key (%s): the last known list is used", error.message)
             return before
         raise SettingError(
-            f"ACE_SITES is not set, and the API could not be asked for the sites of the key: {error}. "
-            "Set ACE_SITES=site-one,site-two to load without the API, or put right what is said above"
+            f"ACE_SITES is not set, and the API does not list the sites of the key: {error}",
+            hint="set ACE_SITES=site-one,site-two to load without the API, or fix what the API reports",
         ) from None
     if not sites:
         raise SettingError("ACE_API_KEY has no site that is not archived: set ACE_SITES, or use another key")
