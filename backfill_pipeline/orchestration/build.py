@@ -105,6 +105,11 @@ def sites_of(settings: Settings) -> tuple[str, ...]:
     """
     if settings.sites:
         return settings.sites
+    if settings.api_key is None:
+        raise SettingError(
+            "neither ACE_SITES nor ACE_API_KEY is set, so no site is known",
+            hint="set ACE_SITES=site-one,site-two, or ACE_API_KEY so that the API lists the sites of the key",
+        )
     kept = KnownSites(settings.private, f"{settings.api_url} {key_id(settings.require_key())}")
     before = kept.read()
     try:
