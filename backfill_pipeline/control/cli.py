@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from backfill_pipeline import __version__
-from backfill_pipeline.control.output import echo, page, show
+from backfill_pipeline.control.output import document, echo, page, show
 from backfill_pipeline.control.ranges import checked_days, named_sites
 from backfill_pipeline.core.commands import repair_command
 from backfill_pipeline.core.day import parse_day
@@ -554,7 +554,7 @@ def _exported(site: str, form: str, out: Path | None, *, as_json: bool) -> None:
         )
     export = exported_points(Settings.load(), site, form)
     if out is None:
-        click.echo(export.text.encode("utf-8"))  # on Windows too, whatever encoding the terminal has
+        document(export.text)
     else:
         write_export(export, out)
     facts = json.dumps(export.facts() | {"out": str(out)}) if as_json else None

@@ -19,6 +19,14 @@ def echo(*lines: str, err: bool = False) -> None:
         click.echo(printable(line), err=err)
 
 
+def document(text: str) -> None:
+    """Write a document as UTF-8 to standard output as it is, whatever encoding the terminal has.
+
+    Its format, such as Turtle or JSON, escapes what a name could forge.
+    """
+    click.echo(text.encode("utf-8"))
+
+
 def page(lines: Iterable[str]) -> None:
     """Write lines to standard output; through the user's pager when they are more than the terminal shows at once."""
     texts = [printable(line) for line in lines]

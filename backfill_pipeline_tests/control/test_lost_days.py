@@ -163,7 +163,7 @@ def test_days_of_a_run_whose_process_ended_are_named(made):
     made.failed_run(started.backfill_id, None, made.days(1, 6))
     status = made.control.status()
     assert (status.word, status.failed, status.lost, status.current) == ("in_progress", 6, 5, date(2025, 1, 7))
-    assert "run's process ended: a-b 2025-01-04 to 2025-01-06, north 2025-01-05 to 2025-01-06" in status.message
+    assert "process of their run ended: a-b 2025-01-04 to 2025-01-06, north 2025-01-05 to 2025-01-06" in status.message
     for site in SITES:
         made.store(site, *made.days(7, 10))
     made.mark(started.backfill_id, BulkActionStatus.COMPLETED_FAILED)
