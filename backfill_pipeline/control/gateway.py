@@ -78,6 +78,7 @@ _KEPT = (
     "state",
     "thin",
     "samples_fetched",
+    "samples_text",
     "requests",
     "retries",
     "throttled",

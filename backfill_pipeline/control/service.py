@@ -136,6 +136,7 @@ class Status:
         own_todo: site-days that it was to fetch.
         forecast: what was foreseen, as JSON.
         samples: samples that the API returned for the site-days that are stored.
+        texts: how many of them are stored as texts.
         without_rows: site-days that are stored without a row.
         lost: site-days of `failed` that were not stored because their run's process ended.
         missing: site-days that were stored, and whose object is now missing or changed.
@@ -166,6 +167,7 @@ class Status:
     own_todo: int = 0
     forecast: str | None = None
     samples: int = 0
+    texts: int = 0
     without_rows: int = 0
     lost: int = 0
     missing: int = 0
@@ -186,7 +188,7 @@ class Status:
         if self.word == "not_started":
             return "no backfill was started yet"
         if self.word == "completed" and not self.rows:
-            return no_rows(self.samples)
+            return no_rows(self.samples, texts=self.texts)
         without = f" ({self.without_rows:,} of them without rows)" if self.without_rows else ""
         stored = f"{self.rows:,} rows: {self.parts_done:,} of {self.parts:,} site-days are stored{without}"
         return f"{stored}, {self.failed:,} failed" if self.failed else stored
@@ -650,6 +652,7 @@ class Control:
             own_todo=sum(map(len, backfill.todo.values())),
             forecast=backfill.forecast,
             samples=sum(event.number("samples_fetched") for event in stored),
+            texts=sum(event.number("samples_text") for event in stored),
             without_rows=sum(not event.rows for event in stored),
             lost=len(lost),
             notes=tuple(notes),

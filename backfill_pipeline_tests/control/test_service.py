@@ -63,18 +63,19 @@ def test_a_start_with_nothing_left_to_do_is_over_at_once(made):
 
 
 @pytest.mark.parametrize(
-    ("samples", "line"),
+    ("samples", "texts", "line"),
     [
-        (0, "0 rows: the API returned no samples for any of these days"),
-        (3, "0 rows: none of the 60 samples that the API returned for these days can be stored"),
+        (0, 0, "0 rows: the API returned no samples for any of these days"),
+        (3, 0, "0 rows: none of the 60 samples that the API returned for these days can be stored"),
+        (3, 2, "0 rows: the API returned 60 samples for these days, 40 texts and no number for a row"),
     ],
 )
-def test_a_backfill_without_a_row_is_complete_and_says_so(made, samples, line):
+def test_a_backfill_without_a_row_is_complete_and_says_so(made, samples, texts, line):
     """Its message and the last line of its status; also of days that an earlier version stored."""
     backfill_id = made.control.start(FIRST, LAST).backfill_id
     assert made.control.status(backfill_id).message is None
     for site in SITES:
-        made.store(site, *made.days(1, 10), rows=0, samples_fetched=samples)
+        made.store(site, *made.days(1, 10), rows=0, samples_fetched=samples, samples_text=texts)
     status = made.control.status(backfill_id)
     assert (status.word, status.percent, status.message) == ("completed", 100.0, line)
     assert list(status_lines(status))[-1].strip() == line
