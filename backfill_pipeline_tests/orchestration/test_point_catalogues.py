@@ -75,4 +75,4 @@ def test_a_site_without_stored_days_fails_alone(settings):
     assert not result.success
     assert (len(shown["Büro 1"]), len(shown["a_b"])) == (0, 1)
     (failed,) = [event for event in result.all_events if event.is_step_failure]
-    assert "Büro 1: the store has no day" in failed.step_failure_data.user_failure_data.description
+    assert "Büro 1: no stored day names its points" in failed.step_failure_data.user_failure_data.description
