@@ -24,15 +24,11 @@ from backfill_pipeline.storage.parquet import (
     decode,
     encode,
     findings,
-    footer_bytes,
     read_footer,
     row_findings,
 )
 from backfill_pipeline.storage.store import Stat, Store, open_store
-from backfill_pipeline.storage.texts import encode_texts, texts_end
-
-_END = 64 << 10
-"""Bytes at an object's end that hold nearly every footer: one request reads it."""
+from backfill_pipeline.storage.texts import encode_texts, object_end, texts_end
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,9 +267,7 @@ def day_end(store: Store, site: str, day: date) -> bytes:
         FileNotFoundError: the day is not stored.
         DamagedObjectError: its object is no Parquet file.
     """
-    key = object_key(site, day)
-    end = store.get(key, last=_END)
-    return store.get(key, last=footer_bytes(end)) if footer_bytes(end) > len(end) else end
+    return object_end(store, object_key(site, day))
 
 
 def wrong_object(store: Store, site: str, day: date, size: int | None = None) -> list[str] | None:

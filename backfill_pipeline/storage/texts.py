@@ -118,7 +118,16 @@ def texts_end(store: Store, site: str, day: date) -> bytes:
         FileNotFoundError: the day has no such object.
         DamagedObjectError: the object is not a Parquet file.
     """
-    key = text_key(site, day)
+    return object_end(store, text_key(site, day))
+
+
+def object_end(store: Store, key: str) -> bytes:
+    """The end of a Parquet object, with its whole footer: one request, or two for a longer footer.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+        DamagedObjectError: the object is not a Parquet file.
+    """
     end = store.get(key, last=_END)
     return store.get(key, last=footer_bytes(end)) if footer_bytes(end) > len(end) else end
 
