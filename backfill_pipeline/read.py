@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from backfill_pipeline.core.catalogue import PointSpan, at_instant, matches, to_table
 from backfill_pipeline.core.day import days_between
-from backfill_pipeline.core.layout import TEXT_ROOT, text_key
-from backfill_pipeline.core.points import PointDays
-from backfill_pipeline.core.states import StateNumbers
-from backfill_pipeline.dataset.points import read_catalogue
+from backfill_pipeline.core.object_keys import TEXT_ROOT, text_key
+from backfill_pipeline.core.point_catalogue import PointSpan, at_instant, matches, to_table
+from backfill_pipeline.core.point_states import StateNumbers
+from backfill_pipeline.core.point_summaries import PointDays
+from backfill_pipeline.dataset.point_catalogue import read_catalogue
 from backfill_pipeline.errors import DamagedObjectError, SettingError, StoreRefusedError, UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.comparison import list_days

@@ -19,8 +19,8 @@ from dagster_k8s.job import DagsterK8sJobConfig, UserDefinedDagsterK8sConfig, co
 from kubernetes.client import ApiClient
 from packaging.requirements import Requirement
 
-from backfill_pipeline.control.access import HEALTH_PATH
-from backfill_pipeline.orchestration.workers import WorkersRunLauncher
+from backfill_pipeline.control.host_check import HEALTH_PATH
+from backfill_pipeline.orchestration.celery_launcher import WorkersRunLauncher
 from backfill_pipeline.settings import Settings
 from backfill_pipeline_tests.test_architecture import ROOT
 

@@ -11,9 +11,9 @@ from datetime import UTC, date, datetime, timedelta
 import duckdb
 import pytest
 
-from backfill_pipeline.core.catalogue import described
+from backfill_pipeline.core.point_catalogue import described
 from backfill_pipeline.core.rows import Counts, DayRows
-from backfill_pipeline.dataset.points import update_catalogue
+from backfill_pipeline.dataset.point_catalogue import update_catalogue
 from backfill_pipeline.orchestration.alerts import Alerts
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import put_day, settings_store

@@ -13,10 +13,10 @@ from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 
 from backfill_pipeline import read
-from backfill_pipeline.core.catalogue import described
-from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.core.object_keys import object_key
+from backfill_pipeline.core.point_catalogue import described
 from backfill_pipeline.core.rows import Chunk, Counts, DayRows
-from backfill_pipeline.dataset.points import learn_states, update_catalogue
+from backfill_pipeline.dataset.point_catalogue import learn_states, update_catalogue
 from backfill_pipeline.errors import DamagedObjectError, SettingError, UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import put_day, settings_store

@@ -22,7 +22,7 @@ from pathlib import Path
 from backfill_pipeline.ace.budget import MARGIN_S, SPAN_S, open_budget
 from backfill_pipeline.ace.client import AceClient
 from backfill_pipeline.ace.fetch import Fetcher
-from backfill_pipeline.orchestration.work import Stored, Work
+from backfill_pipeline.orchestration.site_runner import Stored, Work
 from backfill_pipeline.simulator.app import DEFAULT_KEY, Simulator
 from backfill_pipeline.simulator.faults import Fault
 from backfill_pipeline.simulator.world import demo_world

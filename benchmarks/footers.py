@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from backfill_pipeline.core.day import days_between
-from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.core.object_keys import object_key
 from backfill_pipeline.coverage.footers import read_footers
 from backfill_pipeline.coverage.table import coverage, points_of
 from backfill_pipeline.storage.local import LocalStore

@@ -48,7 +48,7 @@ def work_alone(days: int) -> None:
     """The same work without Dagster, in this process; prints its CPU seconds, imports left out."""
     from backfill_pipeline.ace.client import open_client  # noqa: PLC0415
     from backfill_pipeline.ace.fetch import Fetcher  # noqa: PLC0415
-    from backfill_pipeline.orchestration.work import Stored, Work  # noqa: PLC0415
+    from backfill_pipeline.orchestration.site_runner import Stored, Work  # noqa: PLC0415
     from backfill_pipeline.settings import Settings  # noqa: PLC0415
     from backfill_pipeline.storage.days import put_day, settings_store  # noqa: PLC0415
 
@@ -157,7 +157,7 @@ def measured(days: int, sites: list[str], per_run: int, url: str) -> dict[str, f
             "PYTHONPATH": str(TOP),
         }
     )  # fmt: skip
-    from backfill_pipeline.control.gateway import Gateway  # noqa: PLC0415 - reads the environment that was set
+    from backfill_pipeline.control.dagster_instance import Gateway  # noqa: PLC0415 - reads the environment that was set
     from backfill_pipeline.orchestration.partitions import asset_key  # noqa: PLC0415
     from backfill_pipeline.settings import Settings  # noqa: PLC0415
     from backfill_pipeline.simulator.app import DEFAULT_KEY  # noqa: PLC0415

@@ -28,15 +28,15 @@ import requests
 import sqlalchemy as sa
 from dagster._core.remote_representation.external_data import RepositorySnap
 
-from backfill_pipeline.control.gateway import Gateway
+from backfill_pipeline.control.dagster_instance import Gateway
 from backfill_pipeline.control.metrics import metrics_text
 from backfill_pipeline.control.service import Control
 from backfill_pipeline.orchestration.adopt import adopt
 from backfill_pipeline.orchestration.build import build_defs
 from backfill_pipeline.orchestration.checks import CHECKS
-from backfill_pipeline.orchestration.home import postgres_storage
+from backfill_pipeline.orchestration.history import read_asked
+from backfill_pipeline.orchestration.instance_storages import postgres_storage
 from backfill_pipeline.orchestration.partitions import asset_key
-from backfill_pipeline.orchestration.past import read_asked
 from backfill_pipeline.orchestration.sensors import HEALING, SENSOR
 from backfill_pipeline.settings import Settings
 from backfill_pipeline_tests.journeys.stack import TOP, kill

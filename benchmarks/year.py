@@ -86,7 +86,7 @@ def run(days: int, per_run: int) -> Course:
                 "BACKFILL_STORE": str(home / "data"), "DAGSTER_HOME": str(home), "PYTHONPATH": str(TOP),
             }
         )  # fmt: skip
-        from backfill_pipeline.control.gateway import Gateway  # noqa: PLC0415 - reads the environment that was set
+        from backfill_pipeline.control.dagster_instance import Gateway  # noqa: PLC0415 - reads the environment that was set
         from backfill_pipeline.settings import Settings  # noqa: PLC0415 - as above
 
         gateway = Gateway(Settings.load(folder=home))

@@ -1,12 +1,12 @@
 """The request budget of one key, shared by every thread, process and machine that uses it.
 
-A ledger (`ace/ledgers.py`) holds the slot of each request; at most N lie in any span of a minute. Whoever wants to
-send reserves the next free slot, sleeps until then, and writes down that it left: slots go out in the order of asking
-and nobody polls. A process reserves one slot at a time, so processes take turns however many threads each has, and one
-that dies leaves at most one slot unused.
+A ledger (`ace/budget_storage.py`) holds the slot of each request; at most N lie in any span of a minute. Whoever wants
+to send reserves the next free slot, sleeps until then, and writes down that it left: slots go out in the order of
+asking and nobody polls. A process reserves one slot at a time, so processes take turns however many threads each has,
+and one that dies leaves at most one slot unused.
 
-Put here: when a request may leave. Keep out: where that is written down (`ace/ledgers.py`), and which requests there
-are.
+Put here: when a request may leave. Keep out: where that is written down (`ace/budget_storage.py`), and which requests
+there are.
 """
 
 import math
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from backfill_pipeline.ace.ledgers import Ledger, PostgresLedger, RedisLedger, SqliteLedger
+from backfill_pipeline.ace.budget_storage import Ledger, PostgresLedger, RedisLedger, SqliteLedger
 from backfill_pipeline.core.backoff import bounded
 from backfill_pipeline.errors import SettingError, StoppedError, WaitTooLongError
 

@@ -31,11 +31,11 @@ from backfill_pipeline.ace.decode import Body, decode_page, parsed
 from backfill_pipeline.ace.outage import OUTAGE_FAULTS, OUTAGE_STATUSES, AnsweredBefore, OutageGate, Report
 from backfill_pipeline.ace.retry import Retries
 from backfill_pipeline.core.backoff import Backoff, retry_after_s
-from backfill_pipeline.core.catalogue import PointSpan, described, packed, unpacked
 from backfill_pipeline.core.day import DAY_S, Window, iso
+from backfill_pipeline.core.point_catalogue import PointSpan, described, packed, unpacked
 from backfill_pipeline.core.rows import Page
 from backfill_pipeline.core.text import printable
-from backfill_pipeline.core.transport import SETTINGS_FAULTS, FaultKind, TransportFault, classify, status_fault
+from backfill_pipeline.core.transport_faults import SETTINGS_FAULTS, FaultKind, TransportFault, classify, status_fault
 from backfill_pipeline.errors import (
     ContractError,
     KeyRefusedError,

@@ -1,11 +1,12 @@
 """Decoding: the bytes of an answer -> a `Page` of columns.
 
-The vendor writes each row alike, so one compiled pass reads them without a Python object per sample (`ace/scan.py`),
-and what it only finds - values, times and rows that are written otherwise - is read here, different tokens once each
-(`_together`). A page that is no list of rows as a whole is read row by row (`_any`). One set of rules for values and
-times (`ace-api.md` section 5) is behind both: how a page is written decides how fast it is read, never what it says.
+The vendor writes each row alike, so one compiled pass reads them without a Python object per sample
+(`ace/json_scanner.py`), and what it only finds - values, times and rows that are written otherwise - is read here,
+different tokens once each (`_together`). A page that is no list of rows as a whole is read row by row (`_any`). One set
+of rules for values and times (`ace-api.md` section 5) is behind both: how a page is written decides how fast it is
+read, never what it says.
 
-Put here: what an answer's text means. Keep out: loops over bytes (`ace/scan.py`), whether a page makes progress
+Put here: what an answer's text means. Keep out: loops over bytes (`ace/json_scanner.py`), whether a page makes progress
 (`core/paging.py`) and which of its rows are kept (`core/clean.py`).
 """
 
@@ -187,7 +188,7 @@ def _together(body: Body, rows: int = _MOST) -> Page | None:
         return None
     if len(body) - end > _SHORT:  # too long for what it should say
         return None
-    from backfill_pipeline.ace.scan import scan  # noqa: PLC0415 - a compiler, which only who decodes should load
+    from backfill_pipeline.ace.json_scanner import scan  # noqa: PLC0415 - a compiler, which only who decodes should load
 
     try:
         answer = json.loads(body[:begin] + body[end:])

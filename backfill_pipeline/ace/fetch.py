@@ -5,10 +5,10 @@
     days() <- queue <- conductor thread: DayPlan hands out windows, SitePace says how many at once
                         `- worker threads: Walk asks page after page -> kept rows -> spool
 
-The conductor looks one day ahead, so that the budget is in use while a day's last windows arrive and while the
-caller encodes the day before. Put here: threads and their order. Keep out: what to ask for (`core/windows.py`,
-`core/paging.py`), what a page shows of itself (`core/judging.py`), which rows count (`core/clean.py`), what an answer
-means (`ace/client.py`).
+The conductor looks one day ahead, so that the budget is in use while a day's last windows arrive and while the caller
+encodes the day before. Put here: threads and their order. Keep out: what to ask for (`core/windows.py`,
+`core/paging.py`), what a page shows of itself (`core/page_identity.py`), which rows count (`core/clean.py`), what an
+answer means (`ace/client.py`).
 """
 
 import math
@@ -24,14 +24,14 @@ from pathlib import Path
 
 import numpy as np
 
-from backfill_pipeline.ace import learnt
+from backfill_pipeline.ace import pace_cache
 from backfill_pipeline.ace.client import AceClient, PointList
 from backfill_pipeline.ace.decode import get_ready
-from backfill_pipeline.ace.heap import give_back_large_buffers
+from backfill_pipeline.ace.malloc import give_back_large_buffers
 from backfill_pipeline.ace.spool import DaySpool, Kept, sweep
 from backfill_pipeline.core.clean import counts_of, kept, merged
 from backfill_pipeline.core.day import Window, day_window
-from backfill_pipeline.core.judging import (
+from backfill_pipeline.core.page_identity import (
     Part,
     SiteNames,
     burst,
@@ -184,7 +184,7 @@ class Fetcher:
         source = f"{self.client.url} {site}"
         if (pace := self._paces.get(site)) is None:
             pace = self._paces[site] = SitePace(self.sizes, self.max_windows, rate=self._rate)
-            learnt.recall(self.spool, source, pace, self.now())
+            pace_cache.recall(self.spool, source, pace, self.now())
             pace.expect(points.rows_a_day, len(points.names))
         run = _SiteRun(self, points, pace, deque(days), stop)
         conductor = threading.Thread(target=run.conduct, name=f"fetch-{site}", daemon=True)
@@ -196,7 +196,7 @@ class Fetcher:
                     raise item
                 with run.lock:
                     known = pace.learnt()
-                learnt.keep(self.spool, source, known, self.now())
+                pace_cache.keep(self.spool, source, known, self.now())
                 yield item
                 del item  # the caller may let go of the day while the next one is waited for
         finally:

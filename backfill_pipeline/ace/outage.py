@@ -18,7 +18,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backfill_pipeline.core.transport import SETTINGS_FAULTS, FaultKind
+from backfill_pipeline.core.transport_faults import SETTINGS_FAULTS, FaultKind
 from backfill_pipeline.errors import ApiDownError, StoppedError, TransientError
 
 FIRST_PROBE_S, LONGEST_PROBE_S = 5.0, 60.0

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from backfill_pipeline import __version__
+from backfill_pipeline.control.day_ranges import checked_days, named_sites
 from backfill_pipeline.control.output import document, echo, page, show
-from backfill_pipeline.control.ranges import checked_days, named_sites
-from backfill_pipeline.core.commands import repair_command
+from backfill_pipeline.core.command_lines import repair_command
 from backfill_pipeline.core.day import parse_day
 from backfill_pipeline.errors import (
     BackfillError,
@@ -132,7 +132,7 @@ def start(first: date, last: date, sites: tuple[str, ...], *, force: bool, wait:
 
     Example: backfill start --from 2025-03-01 --to 2025-03-31 --site ses_falls_city --wait
     """
-    from backfill_pipeline.control.planning import foreseen  # noqa: PLC0415 - Arrow takes long to import
+    from backfill_pipeline.control.estimate import foreseen  # noqa: PLC0415 - Arrow takes long to import
     from backfill_pipeline.orchestration.exposed_secrets import exposed_secrets  # noqa: PLC0415 - only here
 
     control = _control()
@@ -155,7 +155,7 @@ def status(backfill_id: str | None, *, is_watched: bool, as_json: bool) -> None:
 
     Example: backfill status --watch
     """
-    from backfill_pipeline.control.watching import status_facts, status_lines  # noqa: PLC0415 - as below
+    from backfill_pipeline.control.progress import status_facts, status_lines  # noqa: PLC0415 - as below
 
     control = _control()
     found = control.status(backfill_id)
@@ -252,7 +252,7 @@ def move(*, as_json: bool) -> None:
 
     Example: backfill move
     """
-    from backfill_pipeline.orchestration.move import move_storage  # noqa: PLC0415 - Dagster takes long to import
+    from backfill_pipeline.orchestration.migrate_storage import move_storage  # noqa: PLC0415 - Dagster takes long to import
 
     counts = move_storage(Settings.load())
     echo(json.dumps(counts) if as_json else ", ".join(f"{count} {what}" for what, count in counts.items()))
@@ -311,7 +311,7 @@ def verify(first: date, last: date, sites: tuple[str, ...], *, deep: bool, repai
 
     Example: backfill verify --from 2025-03-01 --to 2025-03-31 --site ses_falls_city
     """
-    from backfill_pipeline.control.verifying import verified  # noqa: PLC0415 - Arrow takes long to import
+    from backfill_pipeline.control.verify import verified  # noqa: PLC0415 - Arrow takes long to import
 
     settings = Settings.load()
     days = checked_days(settings, first, last, datetime.now(UTC))
@@ -342,7 +342,7 @@ def report(first: date, last: date, sites: tuple[str, ...], *, points: str | Non
 
     Example: backfill report --from 2025-01-01 --to 2025-12-31 --points ses_falls_city --out report
     """
-    from backfill_pipeline.control.reporting import write_report  # noqa: PLC0415 - Arrow takes long to import
+    from backfill_pipeline.control.report import write_report  # noqa: PLC0415 - Arrow takes long to import
 
     written = write_report(Settings.load(), first, last, sites, points=points, out=out)
     echo(*([json.dumps([str(path) for path in written])] if as_json else map(str, written)))
@@ -430,7 +430,7 @@ def points(
         return
     if first is None or last is None:
         raise click.UsageError("backfill points needs --list, --rebuild, --export, or --from and --to.")
-    from backfill_pipeline.control.reporting import arrived, filling, point_changes, point_spans  # noqa: PLC0415 - as above
+    from backfill_pipeline.control.report import arrived, filling, point_changes, point_spans  # noqa: PLC0415 - as above
     from backfill_pipeline.coverage.report import about  # noqa: PLC0415
 
     if lacking:
@@ -478,7 +478,7 @@ def plan(first: date, last: date, sites: tuple[str, ...], *, price: float, as_js
 
     Example: backfill plan --from 2025-03-01 --to 2025-03-31 --site ses_falls_city
     """
-    from backfill_pipeline.control.planning import run_plan  # noqa: PLC0415 - Arrow takes long to import
+    from backfill_pipeline.control.estimate import run_plan  # noqa: PLC0415 - Arrow takes long to import
 
     run_plan(Settings.load(), first, last, sites, price=price, as_json=as_json)
 
@@ -490,7 +490,7 @@ def check(*, as_json: bool) -> None:
 
     Example: backfill check
     """
-    from backfill_pipeline.control.checking import run_check  # noqa: PLC0415 - Arrow takes long to import
+    from backfill_pipeline.control.check import run_check  # noqa: PLC0415 - Arrow takes long to import
 
     sys.exit(run_check(Settings.load(), as_json=as_json))
 
@@ -507,7 +507,7 @@ def probe_api(site: str | None, day: date | None, out: Path | None, *, as_json: 
 
     Example: backfill probe-api --out facts.json
     """
-    from backfill_pipeline.control.asking import run_probe  # noqa: PLC0415 - takes long to import
+    from backfill_pipeline.control.probe_api import run_probe  # noqa: PLC0415 - takes long to import
 
     run_probe(Settings.load(), site, day, out=out, as_json=as_json)
 
@@ -532,7 +532,7 @@ def worker(runs: int, *, alive: bool) -> None:
 
     Example: backfill worker --runs 2
     """
-    from backfill_pipeline.orchestration.workers import run_worker, workers_here  # noqa: PLC0415 - Dagster takes long
+    from backfill_pipeline.orchestration.celery_launcher import run_worker, workers_here  # noqa: PLC0415 - Dagster takes long
 
     if alive:
         found = workers_here(Settings.load())
@@ -572,7 +572,7 @@ def _watched(control: "Control", backfill_id: str, message: str | None, *, as_js
     from rich.console import Console  # noqa: PLC0415 - as above
 
     from backfill_pipeline.control.processes import interrupts  # noqa: PLC0415
-    from backfill_pipeline.control.watching import status_facts, status_lines, watch  # noqa: PLC0415
+    from backfill_pipeline.control.progress import status_facts, status_lines, watch  # noqa: PLC0415
 
     console = Console(stderr=True, highlight=False)
     if message:

@@ -24,7 +24,7 @@ from backfill_pipeline.simulator.app import DEFAULT_KEY, Simulator
 from backfill_pipeline.simulator.world import demo_world
 
 if TYPE_CHECKING:
-    from backfill_pipeline.control.gateway import DayEvent
+    from backfill_pipeline.control.dagster_instance import DayEvent
 
 SITES = ("demo-north", "demo_south")
 FIRST = date(2025, 3, 1)
@@ -33,9 +33,9 @@ LONGEST_S = 300.0
 _INSTANCE = """\
 # The demo's Dagster: the project's own storages, and runs that start at once.
 storage:
-  custom: {module: backfill_pipeline.orchestration.home, class: HomeStorage, config: {}}
-local_artifact_storage: {module: backfill_pipeline.orchestration.home, class: HomeArtifacts, config: {}}
-compute_logs: {module: backfill_pipeline.orchestration.home, class: HomeComputeLogs, config: {}}
+  custom: {module: backfill_pipeline.orchestration.instance_storages, class: HomeStorage, config: {}}
+local_artifact_storage: {module: backfill_pipeline.orchestration.instance_storages, class: HomeArtifacts, config: {}}
+compute_logs: {module: backfill_pipeline.orchestration.instance_storages, class: HomeComputeLogs, config: {}}
 run_coordinator: {module: dagster._core.run_coordinator, class: DefaultRunCoordinator}
 telemetry: {enabled: false}
 """
@@ -68,8 +68,8 @@ def run_demo(folder: Path | None, *, days: int, points: int) -> int:
 
 
 def _backfilled(console: Console, home: Path, days: int, *, keep: bool) -> int:
+    from backfill_pipeline.control.progress import watch  # noqa: PLC0415
     from backfill_pipeline.control.service import open_control  # noqa: PLC0415 - Dagster takes long to import
-    from backfill_pipeline.control.watching import watch  # noqa: PLC0415
 
     wanted = list(days_between(FIRST, date.fromordinal(FIRST.toordinal() + days - 1)))
     control = open_control(Settings.load(folder=home))

@@ -23,10 +23,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from backfill_pipeline import __version__
-from backfill_pipeline.control.access import OwnOriginOnly
+from backfill_pipeline.control.estimate import foreseen
+from backfill_pipeline.control.host_check import OwnOriginOnly
 from backfill_pipeline.control.metrics import BudgetMeter, metrics_text
 from backfill_pipeline.control.openapi import openapi
-from backfill_pipeline.control.planning import foreseen
 from backfill_pipeline.control.request_limits import BodyRefusedError, OpenRequests, read_body
 from backfill_pipeline.control.service import Control, open_control
 from backfill_pipeline.core.day import parse_day
@@ -40,7 +40,7 @@ from backfill_pipeline.errors import (
     UsageError,
     quoted,
 )
-from backfill_pipeline.orchestration.logs import log_as_set
+from backfill_pipeline.orchestration.json_logs import log_as_set
 from backfill_pipeline.settings import Settings
 
 SERVICE = "backfill_pipeline"
@@ -85,7 +85,7 @@ def build_app(control: Control, *, token: str | None) -> Starlette:
 
     Args:
         control: answers the requests.
-        token: what `Authorization: Bearer` has to carry; None: nothing, and the check of `access.py` is in front, so
+        token: what `Authorization: Bearer` has to carry; None: nothing, and `host_check.py` is in front, so
             that no page of a browser on this machine can command it.
     """
     meter = BudgetMeter(control.settings)

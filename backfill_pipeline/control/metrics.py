@@ -1,6 +1,6 @@
 """Figures for Prometheus, made of Dagster's events and the budget's ledger at the moment of asking.
 
-Put here: which figures there are, and what they mean. Keep out: how events are read (`gateway.py`).
+Put here: which figures there are, and what they mean. Keep out: how events are read (`dagster_instance.py`).
 """
 
 import logging
@@ -14,10 +14,10 @@ from prometheus_client.registry import Collector
 
 from backfill_pipeline.ace.budget import SharedBudget, open_budget
 from backfill_pipeline.ace.client import key_id
-from backfill_pipeline.control.ranges import checked_sites
+from backfill_pipeline.control.day_ranges import checked_sites
 from backfill_pipeline.control.service import Control
 from backfill_pipeline.core.day import days_between
-from backfill_pipeline.core.newdays import newest_ready
+from backfill_pipeline.core.new_days import newest_ready
 from backfill_pipeline.errors import BackfillError
 from backfill_pipeline.settings import Settings
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from backfill_pipeline.core.catalogue import PointSpan, at_instant
-from backfill_pipeline.core.layout import ROOT, file_name
+from backfill_pipeline.core.object_keys import ROOT, file_name
+from backfill_pipeline.core.point_catalogue import PointSpan, at_instant
+from backfill_pipeline.dataset.point_catalogue import read_catalogue
 from backfill_pipeline.dataset.point_kinds import UNKNOWN_KIND, kind_of
-from backfill_pipeline.dataset.points import read_catalogue
 from backfill_pipeline.dataset.units import has_no_unit, unit_of
 from backfill_pipeline.errors import SettingError, UsageError
 from backfill_pipeline.settings import Settings

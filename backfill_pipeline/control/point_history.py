@@ -1,6 +1,6 @@
 """`backfill points --rebuild`: the catalogue of a site, with what its stored days say of earlier points.
 
-Put here: which days are read and what is reported. Keep out: how a catalogue is rebuilt (`dataset/points.py`).
+Put here: which days are read and what is reported. Keep out: how a catalogue is rebuilt (`dataset/point_catalogue.py`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-from backfill_pipeline.control.ranges import named_sites
-from backfill_pipeline.core.catalogue import PointSpan
+from backfill_pipeline.control.day_ranges import named_sites
 from backfill_pipeline.core.day import days_between
-from backfill_pipeline.core.layout import points_key
-from backfill_pipeline.coverage.configured import configured_names
-from backfill_pipeline.dataset.points import read_catalogue, rebuild_catalogue
+from backfill_pipeline.core.object_keys import points_key
+from backfill_pipeline.core.point_catalogue import PointSpan
+from backfill_pipeline.coverage.configured_points import configured_names
+from backfill_pipeline.dataset.point_catalogue import read_catalogue, rebuild_catalogue
 from backfill_pipeline.errors import UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import settings_store

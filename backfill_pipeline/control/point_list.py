@@ -1,7 +1,7 @@
 """`backfill points --list`: points found by words in their names, descriptions, units, tags or devices.
 
 Put here: which points are listed, and how a line of them looks. Keep out: what is known of a point
-(`core/catalogue.py`) and where it is stored (`dataset/points.py`).
+(`core/point_catalogue.py`) and where it is stored (`dataset/point_catalogue.py`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
 
-from backfill_pipeline.control.ranges import named_sites
-from backfill_pipeline.core.catalogue import PointSpan, at_instant, fields_of, matches
+from backfill_pipeline.control.day_ranges import named_sites
+from backfill_pipeline.core.point_catalogue import PointSpan, at_instant, fields_of, matches
 from backfill_pipeline.core.text import printable
-from backfill_pipeline.dataset.points import read_catalogue
+from backfill_pipeline.dataset.point_catalogue import read_catalogue
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import settings_store
 

@@ -1,7 +1,7 @@
 """`backfill remove`: days of a site deleted from the store and from Dagster's record together.
 
 Put here: what is removed, when it is refused, and what the command prints. Keep out: how a record is removed
-(`orchestration/records.py`).
+(`orchestration/stored_records.py`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from backfill_pipeline.control.gateway import Gateway
-from backfill_pipeline.core.commands import range_words, shell_line
+from backfill_pipeline.control.dagster_instance import Gateway
+from backfill_pipeline.core.command_lines import range_words, shell_line
 from backfill_pipeline.core.day import days_between
-from backfill_pipeline.core.layout import TEXT_ROOT, object_key, text_key
+from backfill_pipeline.core.object_keys import TEXT_ROOT, object_key, text_key
 from backfill_pipeline.errors import AlreadyRunningError, UsageError
 from backfill_pipeline.storage.comparison import list_days
 

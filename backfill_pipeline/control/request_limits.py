@@ -1,6 +1,6 @@
 """Limits of the HTTP control API: how large a body may be, how long it may take, how many requests are open at once.
 
-Put here: what keeps one client from using up the server. Keep out: who may send requests (`access.py`), and what a
+Put here: what keeps one client from using up the server. Keep out: who may send requests (`host_check.py`), and what a
 body has to contain (`http.py`).
 """
 

@@ -5,7 +5,8 @@
     cli.py, http.py -> Control -> gateway.py -> the Dagster instance
 
 Nothing is remembered here: what was asked stands in Dagster's backfill, what came of it in Dagster's events. Put here:
-what a request means, and how events become figures. Keep out: Dagster's API (`gateway.py`), and words for one skin.
+what a request means, and how events become figures. Keep out: Dagster's API (`dagster_instance.py`), and words for one
+skin.
 """
 
 import math
@@ -17,9 +18,9 @@ from itertools import pairwise
 from threading import Lock
 from typing import Any, Literal
 
-from backfill_pipeline.control.gateway import Backfill, DayEvent, FailedRun, Gateway, State
-from backfill_pipeline.control.ranges import checked_days, checked_sites
-from backfill_pipeline.core.commands import named_days, repair_command, start_command
+from backfill_pipeline.control.dagster_instance import Backfill, DayEvent, FailedRun, Gateway, State
+from backfill_pipeline.control.day_ranges import checked_days, checked_sites
+from backfill_pipeline.core.command_lines import named_days, repair_command, start_command
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.core.quality import no_rows
 from backfill_pipeline.errors import (

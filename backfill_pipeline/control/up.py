@@ -40,7 +40,7 @@ def run_up(settings: Settings, port: int) -> None:
     home = settings.require_home()
 
     def daemon_is_alive() -> bool:
-        from backfill_pipeline.control.gateway import Gateway  # noqa: PLC0415 - Dagster takes long to import
+        from backfill_pipeline.control.dagster_instance import Gateway  # noqa: PLC0415 - Dagster takes long to import
 
         return Gateway(settings).daemon_is_alive()
 

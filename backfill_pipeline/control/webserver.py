@@ -3,7 +3,8 @@
 It takes the options of `dagster-webserver`. In our image it stands in the place of that command, so that containers and
 pods run it as well.
 
-Put here: how Dagster's application is wrapped. Keep out: which requests are refused by Host and Origin (`access.py`).
+Put here: how Dagster's application is wrapped. Keep out: which requests are refused by Host and Origin
+(`host_check.py`).
 """
 
 from collections.abc import Collection
@@ -13,7 +14,7 @@ from dagster_webserver import cli
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 
-from backfill_pipeline.control.access import OwnOriginOnly
+from backfill_pipeline.control.host_check import OwnOriginOnly
 from backfill_pipeline.settings import Settings
 
 

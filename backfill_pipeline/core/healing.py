@@ -3,7 +3,7 @@
 A day is *settled* once it is stored and neither empty nor thin, or once the back-off has ended. Until then it is asked
 for again, at growing distances, for a fixed share of the budget: once days were asked for that take so many requests,
 nothing is until that share has yielded as many. Put here: the back-off and the share. Keep out: days that nobody asked
-for yet (`core/newdays.py`), where a day's past is read from (`orchestration/past.py`).
+for yet (`core/new_days.py`), where a day's past is read from (`orchestration/history.py`).
 """
 
 from collections import defaultdict
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from backfill_pipeline.core.day import days_between
-from backfill_pipeline.core.newdays import Ask, asks_of
+from backfill_pipeline.core.new_days import Ask, asks_of
 
 THIN_AGAIN_H = (12, 24, 48, 96, 192)
 """Hours until an empty or thin day is asked for again, after its first ask, its second ...: two weeks in all."""

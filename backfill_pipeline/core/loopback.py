@@ -1,6 +1,7 @@
 """Whether a host name can only mean this machine.
 
-Put here: that question alone. Keep out: what follows from it (`control/access.py`, `orchestration/exposed_secrets.py`).
+Put here: that question alone. Keep out: what follows from it (`control/host_check.py`,
+`orchestration/exposed_secrets.py`).
 """
 
 import ipaddress

@@ -3,7 +3,7 @@
 The catalogue of points and the snapshots store what the API says of points, sites and gateways. A list of allowed
 fields decides first what is stored. This filter then removes members whose name or text looks like a secret.
 
-Put here: which names and texts look like a secret. Keep out: the lists of allowed fields (`core/catalogue.py`,
+Put here: which names and texts look like a secret. Keep out: the lists of allowed fields (`core/point_catalogue.py`,
 `core/snapshots.py`).
 """
 

@@ -1,6 +1,6 @@
 """A canvas of a few shapes that becomes SVG or PNG alike: one drawing, two files.
 
-Put here: shapes and their two forms. Keep out: what is drawn (`picture.py`).
+Put here: shapes and their two forms. Keep out: what is drawn (`pictures.py`).
 """
 
 import base64

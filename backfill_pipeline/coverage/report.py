@@ -1,6 +1,6 @@
 """The report: one HTML file that needs nothing else, and the same as a PNG.
 
-Put here: what the page says around the pictures. Keep out: pictures (`picture.py`), where figures come from.
+Put here: what the page says around the pictures. Keep out: pictures (`pictures.py`), where figures come from.
 """
 
 from collections import Counter
@@ -13,12 +13,12 @@ from itertools import groupby
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from backfill_pipeline.core.catalogue import PointSpan
-from backfill_pipeline.core.points import PointDays
+from backfill_pipeline.core.point_catalogue import PointSpan
+from backfill_pipeline.core.point_summaries import PointDays
 from backfill_pipeline.core.text import printable
 from backfill_pipeline.coverage.canvas import Canvas, png_of
-from backfill_pipeline.coverage.changes import PointChange
-from backfill_pipeline.coverage.picture import calendar, points_map
+from backfill_pipeline.coverage.pictures import calendar, points_map
+from backfill_pipeline.coverage.point_changes import PointChange
 from backfill_pipeline.coverage.table import SiteDay, State, to_arrow
 
 MOST_REPLACED = 200

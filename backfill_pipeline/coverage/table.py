@@ -1,7 +1,7 @@
 """Coverage: what is there of each site-day, as one row each.
 
 Put here: the states, and what a footer and a recorded failure make of a day. Keep out: reading footers (`footers.py`),
-pictures (`picture.py`).
+pictures (`pictures.py`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from backfill_pipeline.core.points import PointDays
+from backfill_pipeline.core.point_summaries import PointDays
 from backfill_pipeline.core.quality import is_thin, usual_rows
 from backfill_pipeline.storage.parquet import Footer
 

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from rdflib import OWL, RDF, RDFS, Graph, Literal, Namespace, URIRef
 
-from backfill_pipeline.core.catalogue import PointSpan
+from backfill_pipeline.core.point_catalogue import PointSpan
 from backfill_pipeline.core.text import printable
 from backfill_pipeline.dataset.equipment import (
     Device,

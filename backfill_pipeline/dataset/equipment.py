@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backfill_pipeline.core.catalogue import PointSpan
+from backfill_pipeline.core.point_catalogue import PointSpan
 
 _AIR_HANDLER, _SERVED, _PART, _ANY = 1, 2, 3, 4
 

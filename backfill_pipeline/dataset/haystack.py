@@ -13,7 +13,7 @@ from typing import Any
 from phable.io.ph_json import ph_to_json
 from phable.kinds import Grid, Marker, Number, Ref
 
-from backfill_pipeline.core.catalogue import PointSpan
+from backfill_pipeline.core.point_catalogue import PointSpan
 from backfill_pipeline.core.text import printable
 from backfill_pipeline.dataset.equipment import (
     Device,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from backfill_pipeline.core.catalogue import PointSpan
+from backfill_pipeline.core.point_catalogue import PointSpan
 from backfill_pipeline.dataset.units import unit_of
 
 _KINDS = """

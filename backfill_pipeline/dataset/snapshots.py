@@ -5,7 +5,7 @@ Put here: how a snapshot is stored and found. Keep out: what a document contains
 
 from datetime import date
 
-from backfill_pipeline.core.layout import snapshot_key
+from backfill_pipeline.core.object_keys import snapshot_key
 from backfill_pipeline.core.snapshots import Kind, State, state_of
 from backfill_pipeline.errors import DamagedObjectError
 from backfill_pipeline.storage.days import put_verified

@@ -14,11 +14,11 @@ from typing import Literal
 import dagster as dg
 
 from backfill_pipeline.core.day import partition_key
-from backfill_pipeline.core.layout import object_key, text_key
+from backfill_pipeline.core.object_keys import object_key, text_key
 from backfill_pipeline.core.rows import Counts
 from backfill_pipeline.orchestration.checks import samples_verdict, severity
 from backfill_pipeline.orchestration.partitions import asset_key
-from backfill_pipeline.orchestration.records import ComparedPart, compare_records
+from backfill_pipeline.orchestration.stored_records import ComparedPart, compare_records
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.comparison import Comparison, Recorded, SiteDay
 from backfill_pipeline.storage.days import read_object, settings_store

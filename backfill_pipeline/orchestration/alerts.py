@@ -17,7 +17,7 @@ from requests.utils import get_auth_from_url
 from backfill_pipeline.core.healing import FAILED_AGAIN_H
 from backfill_pipeline.core.text import printable
 from backfill_pipeline.orchestration.failures import STOPPED_ALL
-from backfill_pipeline.orchestration.past import ATTEMPT_TAG
+from backfill_pipeline.orchestration.history import ATTEMPT_TAG
 from backfill_pipeline.settings import Settings
 
 AGAIN_S = 24 * 3600

@@ -1,7 +1,8 @@
 """The assets: one per site, day by day.
 
-Put here: how Dagster's run becomes work, and what is told of each day. Keep out: threads (`work.py`), what a good day
-is (`checks.py`), how a failed one is told (`failures.py`), how a day is fetched (`ace/`) and stored (`storage/`).
+Put here: how Dagster's run becomes work, and what is told of each day. Keep out: threads (`site_runner.py`), what a
+good day is (`checks.py`), how a failed one is told (`failures.py`), how a day is fetched (`ace/`) and stored
+(`storage/`).
 
 One op stands for the assets of all sites: a run pays for a process and a step once, whatever the number of sites
 (`docs/decisions/0001-one-op-for-all-sites.md`). It is a generator that gives out each day's events while the next days
@@ -19,15 +20,15 @@ from dagster._core.storage.tags import BACKFILL_ID_TAG, RETRY_NUMBER_TAG
 
 from backfill_pipeline.ace.client import PointList
 from backfill_pipeline.core.day import days_between, partition_key
+from backfill_pipeline.core.point_states import States
 from backfill_pipeline.core.quality import DAYS_AROUND, no_rows
-from backfill_pipeline.core.states import States
 from backfill_pipeline.core.text import printable
 from backfill_pipeline.errors import BackfillError, UsageError
 from backfill_pipeline.orchestration.checks import Judge, Verdict, check_specs, severity, share
 from backfill_pipeline.orchestration.exposed_secrets import exposed_secrets
 from backfill_pipeline.orchestration.failures import Failures
 from backfill_pipeline.orchestration.io_manager import DayIOManager
-from backfill_pipeline.orchestration.logs import about
+from backfill_pipeline.orchestration.json_logs import about
 from backfill_pipeline.orchestration.partitions import (
     API_DOWN_TAG,
     asset_key,
@@ -37,10 +38,10 @@ from backfill_pipeline.orchestration.partitions import (
     site_of,
 )
 from backfill_pipeline.orchestration.point_catalogues import catalogue_metadata, points_asset_key
-from backfill_pipeline.orchestration.records import newest_record
 from backfill_pipeline.orchestration.resources import AceResource
+from backfill_pipeline.orchestration.site_runner import Failed, Stored, Work
 from backfill_pipeline.orchestration.stored_check import stored_evaluations
-from backfill_pipeline.orchestration.work import Failed, Stored, Work
+from backfill_pipeline.orchestration.stored_records import newest_record
 from backfill_pipeline.settings import Settings
 
 GROUP = "timeseries"

@@ -19,7 +19,7 @@ from backfill_pipeline.orchestration.alerts import failed_run_sensor
 from backfill_pipeline.orchestration.assets import OBJECTS, timeseries_assets
 from backfill_pipeline.orchestration.coverage import COVERAGE_JOB, coverage_asset, coverage_sensor
 from backfill_pipeline.orchestration.io_manager import DayIOManager
-from backfill_pipeline.orchestration.logs import log_as_set
+from backfill_pipeline.orchestration.json_logs import log_as_set
 from backfill_pipeline.orchestration.partitions import SNAPSHOTS_JOB
 from backfill_pipeline.orchestration.point_catalogues import point_catalogue_assets
 from backfill_pipeline.orchestration.resources import AceResource

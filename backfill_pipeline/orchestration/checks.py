@@ -15,7 +15,7 @@ import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
 from backfill_pipeline.core.day import DAY_MS, partition_key
-from backfill_pipeline.core.judging import unreadable_rows
+from backfill_pipeline.core.page_identity import unreadable_rows
 from backfill_pipeline.core.quality import (
     DAYS_AROUND,
     MAX_GAP_MIN,
@@ -26,7 +26,7 @@ from backfill_pipeline.core.quality import (
     usual_rows,
 )
 from backfill_pipeline.orchestration.partitions import asset_key
-from backfill_pipeline.orchestration.work import Stored
+from backfill_pipeline.orchestration.site_runner import Stored
 from backfill_pipeline.settings import Settings
 
 _UNUSABLE = ("no_name", "bad_time", "null_value", "not_numeric", "not_finite")

@@ -13,12 +13,12 @@ from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 from dagster._core.storage.tags import PRIORITY_TAG
 
 from backfill_pipeline.core.day import days_between, partition_key
-from backfill_pipeline.core.newdays import newest_ready
+from backfill_pipeline.core.new_days import newest_ready
 from backfill_pipeline.core.text import printable
 from backfill_pipeline.coverage.canvas import png_of
 from backfill_pipeline.coverage.findings import findings
 from backfill_pipeline.coverage.footers import read_footers
-from backfill_pipeline.coverage.picture import calendar
+from backfill_pipeline.coverage.pictures import calendar
 from backfill_pipeline.coverage.report import KINDS, Report, rendered
 from backfill_pipeline.coverage.table import SiteDay, State, coverage
 from backfill_pipeline.orchestration.alerts import Alerts

@@ -2,7 +2,7 @@
 
 A failed day has no materialisation, so that Dagster shows it as failed and "Failed and missing" runs it again.
 Its error is kept with it as an observation of the asset's partition: `observed_error` reads it back. Put here: the
-words and the form of failures. Keep out: what counts as one (`work.py`).
+words and the form of failures. Keep out: what counts as one (`site_runner.py`).
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from dagster_shared.error import SerializableErrorInfo
 from backfill_pipeline.core.text import printable
 from backfill_pipeline.errors import BackfillError, with_notes
 from backfill_pipeline.orchestration.partitions import asset_key, site_of
-from backfill_pipeline.orchestration.work import STOPS_ALL, Failed
+from backfill_pipeline.orchestration.site_runner import STOPS_ALL, Failed
 
 SHOWN = 10
 """How many failures the run's last message names; its metadata names all."""

@@ -11,11 +11,11 @@ from typing import Any
 import dagster as dg
 
 from backfill_pipeline.ace.client import PointList
-from backfill_pipeline.core.catalogue import PointSpan
 from backfill_pipeline.core.day import parse_day
+from backfill_pipeline.core.point_catalogue import PointSpan
+from backfill_pipeline.core.point_states import States
 from backfill_pipeline.core.rows import DayRows
-from backfill_pipeline.core.states import States
-from backfill_pipeline.dataset.points import learn_states, update_catalogue
+from backfill_pipeline.dataset.point_catalogue import learn_states, update_catalogue
 from backfill_pipeline.orchestration.partitions import site_of
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import (

@@ -2,7 +2,7 @@
 
 A run that stores days updates the catalogue and records that as a materialisation. Materialising the asset by itself
 rebuilds what stored days say of earlier points. Put here: the assets and what is shown of a catalogue. Keep out: what a
-catalogue contains (`core/catalogue.py`) and where it is stored (`dataset/points.py`).
+catalogue contains (`core/point_catalogue.py`) and where it is stored (`dataset/point_catalogue.py`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +12,12 @@ from typing import Any
 
 import dagster as dg
 
-from backfill_pipeline.core.catalogue import SCHEMA, PointSpan
 from backfill_pipeline.core.day import days_between
-from backfill_pipeline.core.layout import points_key
+from backfill_pipeline.core.object_keys import points_key
+from backfill_pipeline.core.point_catalogue import SCHEMA, PointSpan
 from backfill_pipeline.core.text import printable
-from backfill_pipeline.coverage.configured import configured_names
-from backfill_pipeline.dataset.points import read_catalogue, rebuild_catalogue
+from backfill_pipeline.coverage.configured_points import configured_names
+from backfill_pipeline.dataset.point_catalogue import read_catalogue, rebuild_catalogue
 from backfill_pipeline.errors import BackfillError
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.partitions import asset_key, asset_name, output_name, site_of

@@ -16,9 +16,9 @@ from backfill_pipeline.ace.client import AceClient, PointList, open_client
 from backfill_pipeline.ace.fetch import Fetcher
 from backfill_pipeline.ace.outage import Report
 from backfill_pipeline.core.backoff import Backoff
+from backfill_pipeline.core.point_states import States
 from backfill_pipeline.core.rows import DayRows
-from backfill_pipeline.core.states import States
-from backfill_pipeline.orchestration.work import Failed, Fetches, Stored, Work
+from backfill_pipeline.orchestration.site_runner import Failed, Fetches, Stored, Work
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import StoredDay
 

@@ -2,7 +2,7 @@
 
 What became of a day is read from Dagster's own events and runs at each tick, so that nothing is asked for twice whoever
 asked first; a cursor holds a date, or a site and an instant. Put here: how an ask becomes a run, and how much a tick
-looks at. Keep out: what is due (`core/`), how a day's past is read (`past.py`).
+looks at. Keep out: what is due (`core/`), how a day's past is read (`history.py`).
 """
 
 import hashlib
@@ -17,10 +17,10 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG, PRIORITY_TAG
 
 from backfill_pipeline.core.day import parse_day, partition_key
 from backfill_pipeline.core.healing import SHARE, Again, most_at_once, pause, plan_healing
-from backfill_pipeline.core.newdays import Ask, NewDays, newest_ready, plan_new_days
+from backfill_pipeline.core.new_days import Ask, NewDays, newest_ready, plan_new_days
 from backfill_pipeline.errors import UsageError
+from backfill_pipeline.orchestration.history import ATTEMPT_TAG, REMEMBERED, read_asked, read_asks, read_due
 from backfill_pipeline.orchestration.partitions import asset_key
-from backfill_pipeline.orchestration.past import ATTEMPT_TAG, REMEMBERED, read_asked, read_asks, read_due
 from backfill_pipeline.settings import Settings
 
 SENSOR = "new_days"

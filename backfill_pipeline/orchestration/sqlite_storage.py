@@ -3,7 +3,7 @@
 Dagster creates its files without a lock between processes, so that several processes on a fresh home fail. It waits 5 s
 for a locked file of runs or schedules, 30 s for one of events. Neither can be configured.
 
-Put here: what is added to Dagster's storage. Keep out: where the files are (`home.py`).
+Put here: what is added to Dagster's storage. Keep out: where the files are (`instance_storages.py`).
 
 Of Dagster, this relies on `DagsterSqliteStorage` setting `_event_log_storage`, and on `SqliteEventLogStorage._initdb`,
 which creates the file of a run. The waiting uses SQLAlchemy's public events alone.
@@ -23,7 +23,7 @@ from dagster._serdes import ConfigurableClassData
 from filelock import FileLock, Timeout
 from sqlalchemy.engine.interfaces import ExceptionContext
 
-from backfill_pipeline.ace.ledgers import LOCK_WAIT_S, is_locked
+from backfill_pipeline.ace.budget_storage import LOCK_WAIT_S, is_locked
 from backfill_pipeline.errors import DatabaseLockedError
 
 LOCK_FILE = "storage.lock"

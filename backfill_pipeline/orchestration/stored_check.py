@@ -8,11 +8,11 @@ from datetime import date
 
 import dagster as dg
 
-from backfill_pipeline.core.commands import named_days, repair_command
+from backfill_pipeline.core.command_lines import named_days, repair_command
 from backfill_pipeline.core.day import parse_day
 from backfill_pipeline.orchestration.checks import Verdict, severity
 from backfill_pipeline.orchestration.partitions import asset_key, days_of, site_of
-from backfill_pipeline.orchestration.records import compare_records, newest_record
+from backfill_pipeline.orchestration.stored_records import compare_records, newest_record
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.comparison import SiteDay
 from backfill_pipeline.storage.store import Store

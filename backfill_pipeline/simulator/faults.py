@@ -215,12 +215,14 @@ def _reshaped(kind: str, row: dict[str, Any]) -> dict[str, Any]:
         return row | {"name": f"{row['name']} "}
     if not isinstance(row["time"], str) or row["time"].endswith(("Z", "+00:00")):
         return row
-    if kind in ("rfc822", "bad_time"):
+    try:
         instant = datetime.fromisoformat(row["time"]).replace(tzinfo=UTC)
+    except ValueError:  # another fault has reshaped it already
+        return row
+    if kind in ("rfc822", "bad_time"):
         return row | {
             "time": format_datetime(instant, usegmt=True) if kind == "rfc822" else f"{instant:%d/%m/%Y %H:%M}"
         }
     if kind == "epoch_ms":
-        since = datetime.fromisoformat(row["time"]) - datetime(1970, 1, 1)  # noqa: DTZ001 - both naive, both UTC
-        return row | {"time": since // timedelta(milliseconds=1)}
+        return row | {"time": (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)}
     return row | {"time": row["time"] + ("Z" if kind == "zulu" else "+00:00")}

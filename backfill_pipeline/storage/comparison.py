@@ -1,7 +1,7 @@
 """Recorded days compared with the store: what a listing shows, and a request only where the listing leaves doubt.
 
-Put here: when an object is the one that was recorded. Keep out: where records are kept (`orchestration/records.py`),
-and what an object contains (`parquet.py`).
+Put here: when an object is the one that was recorded. Keep out: where records are kept
+(`orchestration/stored_records.py`), and what an object contains (`parquet.py`).
 
 A listing reports size and ETag. Another size is another object. The same ETag is the same object. Another ETag leaves
 doubt: in a bucket an object was replaced, copied or encrypted again; in a folder the file was written or copied. Then
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from backfill_pipeline.core.day import days_between
-from backfill_pipeline.core.layout import ROOT, day_prefix, object_key, range_prefix
+from backfill_pipeline.core.object_keys import ROOT, day_prefix, object_key, range_prefix
 from backfill_pipeline.storage.store import Stat, Store
 
 SiteDay = tuple[str, date]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from backfill_pipeline.core.commands import repair_command
-from backfill_pipeline.core.layout import object_key, text_key
+from backfill_pipeline.core.command_lines import repair_command
+from backfill_pipeline.core.object_keys import object_key, text_key
 from backfill_pipeline.core.rows import DayRows
 from backfill_pipeline.core.schema import TEXT_SCHEMA
 from backfill_pipeline.errors import DamagedObjectError, StoreBusyError, quoted

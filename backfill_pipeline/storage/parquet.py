@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from backfill_pipeline import __version__
 from backfill_pipeline.core.day import DAY_MS, day_window
-from backfill_pipeline.core.points import PointSummary
+from backfill_pipeline.core.point_summaries import PointSummary
 from backfill_pipeline.core.quality import quality
 from backfill_pipeline.core.rows import Chunk, DayRows
 from backfill_pipeline.core.schema import SCHEMA, SCHEMA_VERSION

@@ -1,7 +1,7 @@
 """Errors of a bucket: from botocore's exceptions to the errors of this project.
 
 Put here: what each refusal and each failed transfer means, and what to do. Keep out: requests (`s3.py`), and why a
-connection failed (`core/transport.py`).
+connection failed (`core/transport_faults.py`).
 """
 
 from collections.abc import Collection
@@ -19,7 +19,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from backfill_pipeline.core.transport import SETTINGS_FAULTS, FaultKind, TransportFault, classify, redirect_fault
+from backfill_pipeline.core.transport_faults import SETTINGS_FAULTS, FaultKind, TransportFault, classify, redirect_fault
 from backfill_pipeline.errors import BackfillError, StoreBusyError, StoreRefusedError
 
 Right = Literal["list", "read", "write", "delete"]

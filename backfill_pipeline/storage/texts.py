@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from backfill_pipeline import __version__
 from backfill_pipeline.core.clean import joined
 from backfill_pipeline.core.day import day_window
-from backfill_pipeline.core.layout import text_key
+from backfill_pipeline.core.object_keys import text_key
 from backfill_pipeline.core.rows import DayRows
 from backfill_pipeline.core.schema import SCHEMA_VERSION, TEXT_SCHEMA
 from backfill_pipeline.errors import DamagedObjectError, quoted

@@ -10,9 +10,9 @@ from itertools import pairwise
 
 import pytest
 
-from backfill_pipeline.ace import ledgers
+from backfill_pipeline.ace import budget_storage
 from backfill_pipeline.ace.budget import SharedBudget, open_budget
-from backfill_pipeline.ace.ledgers import SqliteLedger
+from backfill_pipeline.ace.budget_storage import SqliteLedger
 from backfill_pipeline.core.backoff import CEILING_S
 from backfill_pipeline.errors import BudgetLostError, SettingError, StoppedError, WaitTooLongError
 from backfill_pipeline_tests.services import postgres_server, received, redis_server, until
@@ -296,7 +296,7 @@ def test_a_server_that_cannot_be_used_is_named_without_its_password(wrong):
 @pytest.mark.parametrize("server", [postgres_server, redis_server])
 def test_a_server_that_goes_away_is_waited_for_and_then_named(server, monkeypatch):
     """A cut is bridged; a server that stays away ends the work with what to do, never with a request unbudgeted."""
-    monkeypatch.setattr(ledgers, "TRIES", 2)
+    monkeypatch.setattr(budget_storage, "TRIES", 2)
     with server() as place:
         own = budget(place)
         own.acquire()
@@ -370,8 +370,8 @@ def test_a_locked_file_is_waited_for(tmp_path, caplog):
 
 def test_a_file_that_stays_locked_is_named(tmp_path, monkeypatch):
     """After the wait, which is two minutes at least, each step fails with the file's path and what to do."""
-    assert ledgers.LOCK_WAIT_S >= 120
-    monkeypatch.setattr(ledgers, "LOCK_WAIT_S", 0.2)
+    assert budget_storage.LOCK_WAIT_S >= 120
+    monkeypatch.setattr(budget_storage, "LOCK_WAIT_S", 0.2)
     url = f"sqlite:///{(tmp_path / 'b.sqlite').as_posix()}"
     own = budget(url)
     with locked(tmp_path / "b.sqlite"):

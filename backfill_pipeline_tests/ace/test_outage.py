@@ -18,7 +18,7 @@ from backfill_pipeline.ace.retry import Retries
 from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.core.day import Window
 from backfill_pipeline.errors import ApiDownError, PageFailedError, StoppedError, UnreachableError
-from backfill_pipeline.orchestration.work import Work
+from backfill_pipeline.orchestration.site_runner import Work
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.faults import Fault
 from backfill_pipeline.simulator.world import SiteSpec, World

@@ -17,8 +17,8 @@ from cryptography.x509.oid import NameOID
 
 from backfill_pipeline.ace.budget import open_budget
 from backfill_pipeline.errors import SettingError
-from backfill_pipeline.orchestration.home import postgres_storage, see_postgres
-from backfill_pipeline.orchestration.workers import WorkersRunLauncher
+from backfill_pipeline.orchestration.celery_launcher import WorkersRunLauncher
+from backfill_pipeline.orchestration.instance_storages import postgres_storage, see_postgres
 from backfill_pipeline.settings import Settings
 from backfill_pipeline_tests.services import ended, free_port, postgres_server, program, wait_for
 

@@ -26,9 +26,9 @@ from dagster._core.utils import make_new_run_id
 from dagster._daemon.types import DaemonHeartbeat
 
 import backfill_pipeline
-from backfill_pipeline.control.gateway import Gateway
+from backfill_pipeline.control.dagster_instance import Gateway
 from backfill_pipeline.control.service import Control
-from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.core.object_keys import object_key
 from backfill_pipeline.orchestration.build import JOB
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.settings import Settings

@@ -29,10 +29,10 @@ from backfill_pipeline import __version__
 from backfill_pipeline.ace.budget import open_budget
 from backfill_pipeline.ace.client import key_id
 from backfill_pipeline.control import request_limits
+from backfill_pipeline.control.estimate import _FILE
 from backfill_pipeline.control.http import CLIENT_GONE, build_app, run_server
 from backfill_pipeline.control.openapi import openapi
-from backfill_pipeline.control.planning import _FILE
-from backfill_pipeline.core.newdays import newest_ready
+from backfill_pipeline.core.new_days import newest_ready
 from backfill_pipeline.errors import SettingError
 from backfill_pipeline_tests.control.installation import SITES, TOP, Installation
 from backfill_pipeline_tests.control.serving import served

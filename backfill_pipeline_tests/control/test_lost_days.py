@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from dagster._core.execution.backfill import BulkActionStatus
 
 from backfill_pipeline.control.cli import backfill
-from backfill_pipeline.control.watching import status_lines
+from backfill_pipeline.control.progress import status_lines
 from backfill_pipeline.errors import AlreadyRunningError
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.storage.days import put_day

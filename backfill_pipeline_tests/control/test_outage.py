@@ -10,7 +10,7 @@ import pytest
 from backfill_pipeline.ace.budget import open_budget
 from backfill_pipeline.ace.client import key_id
 from backfill_pipeline.control.metrics import metrics_text
-from backfill_pipeline.control.watching import status_facts, status_lines
+from backfill_pipeline.control.progress import status_facts, status_lines
 from backfill_pipeline.errors import SettingError
 from backfill_pipeline.orchestration.assets import backfill_has_succeeded
 from backfill_pipeline.orchestration.build import sites_of

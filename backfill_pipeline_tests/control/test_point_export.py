@@ -8,7 +8,7 @@ from phable import ph_from_json
 from rdflib import Graph
 
 from backfill_pipeline.control.cli import main
-from backfill_pipeline.dataset.points import update_catalogue
+from backfill_pipeline.dataset.point_catalogue import update_catalogue
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import settings_store
 from backfill_pipeline_tests.dataset.catalogue import AT, spans

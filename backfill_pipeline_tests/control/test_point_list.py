@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from backfill_pipeline.control.cli import backfill, main
 from backfill_pipeline.control.output import page
-from backfill_pipeline.core.catalogue import described
-from backfill_pipeline.dataset.points import update_catalogue
+from backfill_pipeline.core.point_catalogue import described
+from backfill_pipeline.dataset.point_catalogue import update_catalogue
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import put_day, settings_store
 from backfill_pipeline_tests.orchestration.fakes import day_rows

@@ -9,12 +9,12 @@ from click.testing import CliRunner
 from dagster._core.execution.backfill import BulkActionStatus
 
 from backfill_pipeline.control.cli import backfill
-from backfill_pipeline.control.gateway import Gateway
+from backfill_pipeline.control.dagster_instance import Gateway
 from backfill_pipeline.control.removal import remove_days
-from backfill_pipeline.core.layout import text_key
+from backfill_pipeline.core.object_keys import text_key
 from backfill_pipeline.errors import AlreadyRunningError, StoreRefusedError, UsageError
+from backfill_pipeline.orchestration.history import Asks, read_asked, read_due
 from backfill_pipeline.orchestration.partitions import asset_key
-from backfill_pipeline.orchestration.past import Asks, read_asked, read_due
 from backfill_pipeline_tests.control.installation import SITES, Installation
 from backfill_pipeline_tests.services import postgres_server
 

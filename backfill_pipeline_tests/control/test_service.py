@@ -11,8 +11,8 @@ from dagster._core.execution.backfill import BulkActionStatus
 from dagster._daemon.types import DaemonHeartbeat
 from dagster_shared.error import SerializableErrorInfo
 
-from backfill_pipeline.control.gateway import Gateway
-from backfill_pipeline.control.watching import status_facts, status_lines
+from backfill_pipeline.control.dagster_instance import Gateway
+from backfill_pipeline.control.progress import status_facts, status_lines
 from backfill_pipeline.errors import (
     AlreadyRunningError,
     DaemonDownError,

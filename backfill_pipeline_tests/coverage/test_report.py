@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backfill_pipeline.core.points import PointDays
+from backfill_pipeline.core.point_summaries import PointDays
 from backfill_pipeline.coverage.canvas import SCALE
-from backfill_pipeline.coverage.changes import Change, PointChange
-from backfill_pipeline.coverage.picture import calendar, fill_of, grid, points_map, shared_folder
+from backfill_pipeline.coverage.pictures import calendar, fill_of, grid, points_map, shared_folder
+from backfill_pipeline.coverage.point_changes import Change, PointChange
 from backfill_pipeline.coverage.report import Report, html, png
 from backfill_pipeline.coverage.table import SiteDay, State
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.core.object_keys import object_key
 from backfill_pipeline.core.rows import Counts, DayRows
 from backfill_pipeline.coverage.footers import read_footers
 from backfill_pipeline.coverage.table import State, coverage, points_of, to_arrow

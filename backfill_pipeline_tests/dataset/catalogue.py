@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from itertools import combinations
 
-from backfill_pipeline.core.catalogue import described
+from backfill_pipeline.core.point_catalogue import described
 from backfill_pipeline.dataset import equipment, point_kinds, units
 
 AT = datetime(2025, 6, 1, tzinfo=UTC)

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from rdflib import OWL, RDF, RDFS, XSD, Graph, Literal, URIRef
 
 from backfill_pipeline.control.point_export import exported_points, stored_at, write_export
-from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.core.object_keys import object_key
 from backfill_pipeline.core.rows import Counts, DayRows
 from backfill_pipeline.dataset import equipment, point_kinds
 from backfill_pipeline.dataset.brick import BACNET, BRICK, REF, UNIT, VOCABULARY, brick_model, site_iri
-from backfill_pipeline.dataset.points import update_catalogue
+from backfill_pipeline.dataset.point_catalogue import update_catalogue
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import put_day, settings_store
 from backfill_pipeline.storage.local import LocalStore

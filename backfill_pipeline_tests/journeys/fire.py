@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
-from backfill_pipeline.core.layout import ROOT, object_key, parse_key
+from backfill_pipeline.core.object_keys import ROOT, object_key, parse_key
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World
 from backfill_pipeline_tests.builders import listed

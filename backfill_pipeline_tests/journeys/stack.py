@@ -18,7 +18,7 @@ import psutil
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 
 import backfill_pipeline
-from backfill_pipeline.control.gateway import Gateway
+from backfill_pipeline.control.dagster_instance import Gateway
 from backfill_pipeline.control.service import Control
 from backfill_pipeline.orchestration.checks import CHECKS
 from backfill_pipeline.orchestration.partitions import asset_key

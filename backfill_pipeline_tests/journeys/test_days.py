@@ -6,7 +6,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.core.object_keys import object_key
 from backfill_pipeline.orchestration.build import build_defs
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.settings import Settings

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 
-from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.core.object_keys import object_key
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World
 from backfill_pipeline_tests.builders import listed

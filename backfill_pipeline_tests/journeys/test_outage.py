@@ -5,7 +5,7 @@ from datetime import date
 
 import pyarrow.parquet as pq
 
-from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.core.object_keys import object_key
 from backfill_pipeline.orchestration.build import sites_of
 from backfill_pipeline.orchestration.partitions import API_DOWN_TAG
 from backfill_pipeline.settings import Settings

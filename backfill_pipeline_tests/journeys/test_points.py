@@ -12,7 +12,7 @@ import pytest
 
 from backfill_pipeline import read
 from backfill_pipeline.ace.client import AceClient, open_client
-from backfill_pipeline.dataset.points import read_catalogue, update_catalogue
+from backfill_pipeline.dataset.point_catalogue import read_catalogue, update_catalogue
 from backfill_pipeline.orchestration.point_catalogues import points_asset_key
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.world import Sample, SiteSpec, World, midnight_us

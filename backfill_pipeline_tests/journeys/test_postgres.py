@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from backfill_pipeline.errors import SettingError, UsageError
-from backfill_pipeline.orchestration.move import move_storage
+from backfill_pipeline.orchestration.migrate_storage import move_storage
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World

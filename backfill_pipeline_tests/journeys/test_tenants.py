@@ -8,7 +8,7 @@ from datetime import date
 import psycopg2
 import pyarrow.parquet as pq
 
-from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.core.object_keys import object_key
 from backfill_pipeline.simulator.app import DEFAULT_KEY, Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World
 from backfill_pipeline_tests.builders import listed

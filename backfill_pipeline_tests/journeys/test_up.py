@@ -11,7 +11,7 @@ import psutil
 import pytest
 import requests
 
-from backfill_pipeline.control.gateway import Gateway
+from backfill_pipeline.control.dagster_instance import Gateway
 from backfill_pipeline.settings import Settings
 from backfill_pipeline_tests.journeys.stack import TOP
 from backfill_pipeline_tests.services import HANGS_S, free_port, until

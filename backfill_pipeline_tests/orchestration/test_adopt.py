@@ -6,7 +6,7 @@ from datetime import date, timedelta
 import dagster as dg
 import pytest
 
-from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.core.object_keys import object_key
 from backfill_pipeline.orchestration.adopt import adopt
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline_tests.orchestration.fakes import FakeFetcher, Runs, day_rows

@@ -10,7 +10,7 @@ from backfill_pipeline.ace.fetch import FetchedDay
 from backfill_pipeline.core.quality import quality
 from backfill_pipeline.core.rows import Counts
 from backfill_pipeline.orchestration.checks import Judge
-from backfill_pipeline.orchestration.work import Stored
+from backfill_pipeline.orchestration.site_runner import Stored
 from backfill_pipeline.storage.days import StoredDay
 from backfill_pipeline_tests.orchestration.fakes import FakeFetcher, Runs, day_rows
 

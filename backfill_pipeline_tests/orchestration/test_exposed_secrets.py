@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from backfill_pipeline.ace.budget import open_budget
 from backfill_pipeline.ace.client import open_client
-from backfill_pipeline.control.checking import checked
+from backfill_pipeline.control.check import checked
 from backfill_pipeline.control.cli import backfill
 from backfill_pipeline.orchestration.exposed_secrets import exposed_secrets
 from backfill_pipeline.settings import Settings

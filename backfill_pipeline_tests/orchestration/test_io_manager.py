@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.core.object_keys import object_key
 from backfill_pipeline.errors import DamagedObjectError
 from backfill_pipeline.orchestration.assets import OBJECTS
 from backfill_pipeline.orchestration.io_manager import DayIOManager

@@ -5,9 +5,9 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import pytest
 
-from backfill_pipeline.core.catalogue import described
-from backfill_pipeline.core.layout import object_key
-from backfill_pipeline.dataset.points import read_catalogue, update_catalogue
+from backfill_pipeline.core.object_keys import object_key
+from backfill_pipeline.core.point_catalogue import described
+from backfill_pipeline.dataset.point_catalogue import read_catalogue, update_catalogue
 from backfill_pipeline.orchestration.build import build_defs
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.orchestration.point_catalogues import points_asset_key

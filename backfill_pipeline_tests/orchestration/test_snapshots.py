@@ -11,8 +11,8 @@ import pytest
 
 from backfill_pipeline.core.snapshots import KINDS, document
 from backfill_pipeline.orchestration.build import build_defs
+from backfill_pipeline.orchestration.history import read_asks
 from backfill_pipeline.orchestration.partitions import SNAPSHOTS_JOB
-from backfill_pipeline.orchestration.past import read_asks
 from backfill_pipeline.orchestration.snapshots import snapshot_key_of, snapshots_sensor
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.simulator.app import Simulator

@@ -5,7 +5,7 @@ from datetime import date
 import dagster as dg
 import pytest
 
-from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.core.object_keys import object_key
 from backfill_pipeline.orchestration.build import JOB
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline_tests.orchestration.fakes import RANGE, FakeFetcher, Runs, day_rows

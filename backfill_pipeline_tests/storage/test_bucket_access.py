@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from backfill_pipeline import read
-from backfill_pipeline.control.checking import checked
+from backfill_pipeline.control.check import checked
 from backfill_pipeline.errors import SettingError, StoreBusyError, StoreRefusedError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.bucket_access import BucketAccess

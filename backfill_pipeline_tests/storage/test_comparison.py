@@ -4,7 +4,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from backfill_pipeline.core.layout import object_key
+from backfill_pipeline.core.object_keys import object_key
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.comparison import Recorded, compare_range, list_days
 from backfill_pipeline.storage.days import put_day, settings_store

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backfill_pipeline.core.day import DAY_MS, day_window
-from backfill_pipeline.core.layout import object_key, parse_key
+from backfill_pipeline.core.object_keys import object_key, parse_key
 from backfill_pipeline.core.rows import Chunk, Counts, DayRows
 from backfill_pipeline.core.schema import SCHEMA
 from backfill_pipeline.errors import DamagedObjectError, UsageError

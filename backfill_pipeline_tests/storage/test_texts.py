@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backfill_pipeline.core.day import DAY_MS, day_window
-from backfill_pipeline.core.layout import TEXT_ROOT, object_key, parse_key, text_key
+from backfill_pipeline.core.object_keys import TEXT_ROOT, object_key, parse_key, text_key
 from backfill_pipeline.core.rows import Counts, DayRows, TextRows
 from backfill_pipeline.core.schema import TEXT_SCHEMA
 from backfill_pipeline.errors import DamagedObjectError, StoreBusyError, UsageError

@@ -1,0 +1,588 @@
+"""The Dagster instance, as the rest of `control` sees it.
+
+Put here: every call of Dagster's own API that a command needs. Keep out: what commands decide (`service.py`) or print.
+Dagster is the only memory: what was asked stands in the backfill's tags and target, what came of it in asset events.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from functools import cached_property
+from threading import Lock
+
+import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+from dagster._core.execution.asset_backfill import AssetBackfillData
+from dagster._core.execution.backfill import (
+    BulkActionsFilter,
+    BulkActionStatus,
+    PartitionBackfill,
+    cancel_backfill_runs_and_cancellation_complete,
+)
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import BACKFILL_ID_TAG, WILL_RETRY_TAG
+from dagster._daemon.daemon import BackfillDaemon
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from yaml import YAMLError  # type: ignore[import-untyped]  # its error alone; Dagster reads the file
+
+from backfill_pipeline.core.day import days_between, parse_day, partition_key
+from backfill_pipeline.core.object_keys import object_key, text_key
+from backfill_pipeline.errors import AlreadyRunningError, SettingError
+from backfill_pipeline.orchestration.adopt import Adopted, adopt
+from backfill_pipeline.orchestration.failures import observed_error
+from backfill_pipeline.orchestration.history import covered
+from backfill_pipeline.orchestration.instance_storages import see_postgres
+from backfill_pipeline.orchestration.partitions import (
+    API_DOWN_TAG,
+    PREFIX,
+    SNAPSHOTS_JOB,
+    asset_key,
+    day_partitions,
+    site_of,
+)
+from backfill_pipeline.orchestration.stored_records import compare_records, read_records, remove_records, removed_day
+from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.comparison import Comparison, Recorded, SiteDay, compare_range
+from backfill_pipeline.storage.days import settings_store
+from backfill_pipeline.storage.store import Store
+
+ALIVE_S = 75.0
+"""A daemon whose newest heartbeat is older than this is taken for dead; it sends one every 30 s."""
+
+ASKED_TAG, FORECAST_TAG = "backfill/asked", "backfill/forecast"
+
+_BATCH = 1000
+
+_DELETED_AT_ONCE = 16
+
+_LATE = 200
+"""Events that are looked at once more: a database gives them their numbers before others can see them, so that one may
+appear after another that has a larger number."""
+
+_LINE, _SAID = 500, 200
+
+_FROM_OUTSIDE = "This run has been marked as failed from outside the execution context."
+"""Dagster's default message for a run whose process ended: it contains no cause."""
+
+_KEPT = (
+    "dagster/row_count",
+    "path",
+    "bytes",
+    "etag",
+    "state",
+    "thin",
+    "samples_fetched",
+    "samples_text",
+    "requests",
+    "retries",
+    "throttled",
+    "duration_s",
+    "put_s",
+    "replaced",
+    "rows_before",
+)
+"""What is kept in memory of a materialisation: millions of them may be."""
+
+
+class State(StrEnum):
+    """What Dagster says of a backfill."""
+
+    ASKED = "asked"
+    """Waiting, or at work."""
+    ENDING = "ending"
+    """Cancelled, while days at work complete."""
+    CANCELLED = "cancelled"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+_STATES = {
+    BulkActionStatus.REQUESTED: State.ASKED,
+    BulkActionStatus.CANCELING: State.ENDING,
+    BulkActionStatus.CANCELED: State.CANCELLED,
+    BulkActionStatus.COMPLETED: State.SUCCEEDED,
+    BulkActionStatus.COMPLETED_SUCCESS: State.SUCCEEDED,
+    BulkActionStatus.COMPLETED_FAILED: State.FAILED,
+    BulkActionStatus.FAILED: State.FAILED,
+    BulkActionStatus.FAILING: State.FAILED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """A partition backfill, whoever launched it.
+
+    Attributes:
+        id: Dagster's.
+        state: Dagster's word.
+        first: first day that was asked for.
+        last: last day, included.
+        todo: the days that it fetches, by site.
+        asked: the days that were asked for, by site: those that were stored when it began as well.
+        started: Unix seconds.
+        ended: Unix seconds; None while it is not over.
+        error: why Dagster gave it up, in one line; None otherwise.
+        forecast: what was foreseen of it, as JSON; None when nobody asked.
+    """
+
+    id: str
+    state: State
+    first: date
+    last: date
+    todo: Mapping[str, frozenset[date]]
+    asked: Mapping[str, frozenset[date]]
+    started: float
+    ended: float | None = None
+    error: str | None = None
+    forecast: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRun:
+    """A run of a backfill that failed.
+
+    Attributes:
+        id: Dagster's.
+        at: when it ended, in Unix seconds.
+        days: the days that it was to fetch, by site.
+        left: those of them that no other run of the backfill fetches; empty when Dagster runs it again.
+    """
+
+    id: str
+    at: float
+    days: Mapping[str, frozenset[date]]
+    left: Mapping[str, frozenset[date]]
+
+
+@dataclass(frozen=True, slots=True)
+class DayEvent:
+    """What became of a site-day at one time.
+
+    Attributes:
+        site: its site.
+        day: its day.
+        at: Unix seconds.
+        run_id: of the run that told it; empty when none did.
+        error: why it failed; None when it was stored.
+        about: the figures of its materialisation, by name; empty for a failed one.
+    """
+
+    site: str
+    day: date
+    at: float
+    run_id: str
+    error: str | None = None
+    about: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Rows that were stored."""
+        return self.number("dagster/row_count")
+
+    def number(self, name: str) -> int:
+        """One of its whole numbers; 0 when it has none of that name."""
+        value = self.about.get(name)
+        return value if isinstance(value, int) else 0
+
+    def text(self, name: str) -> str | None:
+        """One of its texts; None without a text of that name."""
+        value = self.about.get(name)
+        return value if isinstance(value, str) and value else None
+
+
+class Gateway:
+    """One Dagster instance.
+
+    Args:
+        settings: their `home` holds `dagster.yaml`; the process's `DAGSTER_HOME` must name the same folder.
+
+    Raises:
+        SettingError: no installation can work there, or the database of `BACKFILL_RUN_STORAGE` does not answer.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        settings.require_home()
+        see_postgres(settings)
+        self.settings = settings
+        try:
+            self.instance = dg.DagsterInstance.from_config(str(settings.home))
+        except (OSError, SQLAlchemyError) as error:
+            raise SettingError(
+                f"DAGSTER_HOME holds {str(settings.home)!r}, where Dagster's storage cannot be opened "
+                f"({_line(str(getattr(error, 'orig', error)))}); see that the disk has room, and let this user read "
+                "and write all of .dagster there"
+            ) from None
+        except (YAMLError, dg.DagsterInvalidConfigError) as error:
+            raise SettingError(
+                f"{settings.home / 'dagster.yaml'} cannot be used: {_line(str(error))[:_SAID]}; take the project's "
+                "own, or put that right"
+            ) from None
+        self._events: dict[str, _Events] = {}
+        self._why: dict[str, tuple[str, bool]] = {}
+        self._lock = Lock()
+
+    @cached_property
+    def store(self) -> Store:
+        """The store that the settings name, opened when it is first needed."""
+        return settings_store(self.settings)
+
+    def daemon_is_alive(self) -> bool:
+        """Whether a daemon, which begins and watches all runs, has lately given a sign of life."""
+        beats = self.instance.get_daemon_heartbeats().values()
+        return any(beat.timestamp > time.time() - ALIVE_S for beat in beats)
+
+    def daemon_error(self) -> tuple[float, str] | None:
+        """The daemon's last error that stopped backfills: Unix seconds, and the cause in one line."""
+        beat = self.instance.get_daemon_heartbeats().get(BackfillDaemon.daemon_type())
+        if beat is None or beat.timestamp <= time.time() - ALIVE_S or not beat.errors:
+            return None  # the daemon forgets errors after some minutes
+        error = beat.errors[0]
+        while error.cause is not None:
+            error = error.cause
+        return beat.timestamp, _line(error.message)
+
+    def launch(
+        self,
+        sites: Sequence[str],
+        days: Sequence[date],
+        *,
+        skip: Mapping[str, Collection[date]] | None = None,
+        forecast: str | None = None,
+        after: str | None = None,
+        is_repair: bool = False,
+    ) -> str:
+        """Ask for a partition backfill; the daemon takes it on. Its id.
+
+        Args:
+            sites: site names.
+            days: ascending.
+            skip: by site, days to leave out. With nothing left, the backfill is over at once.
+            forecast: what was foreseen, as JSON.
+            after: id of the newest backfill that the caller knows of; the new id follows from it, so that of two who
+                launch at the same instant, on whatever machine, the storage takes one. None: any id.
+            is_repair: the days that are left out are not counted as days of the backfill.
+
+        Raises:
+            AlreadyRunningError: another launch with the same `after` came first.
+        """
+        skip = skip or {}
+        definition = day_partitions(self.settings)
+        subsets = {
+            asset_key(site): definition.subset_with_partition_keys(
+                [partition_key(day) for day in days if day not in skip.get(site, ())]
+            )
+            for site in sites
+        }
+        target = AssetGraphSubset({k: v for k, v in subsets.items() if not v.is_empty}, set())  # type: ignore[call-arg]  # it has defaults
+        now = time.time()
+        backfill_id = _id_after(after or str(now))
+        named = f"{len(sites)} sites" if len(sites) > 1 else sites[0][:40]
+        backfill = PartitionBackfill(
+            backfill_id=backfill_id,
+            status=BulkActionStatus.COMPLETED_SUCCESS if target.is_empty else BulkActionStatus.REQUESTED,
+            from_failure=False,
+            tags={
+                **({} if is_repair else {ASKED_TAG: _asked(sites, days)}),
+                **({FORECAST_TAG: forecast} if forecast else {}),
+            },
+            backfill_timestamp=now,
+            asset_selection=[asset_key(site) for site in sites],
+            asset_backfill_data=AssetBackfillData.empty(target, now, self.instance),
+            title=_title(f"{days[0]} to {days[-1]} of {named}"),
+            backfill_end_timestamp=now if target.is_empty else None,
+        )
+        try:
+            self.instance.add_backfill(backfill)
+        except IntegrityError:
+            raise AlreadyRunningError("another start came first, at the same instant") from None
+        return backfill_id
+
+    def backfill(self, backfill_id: str) -> Backfill | None:
+        """The backfill of this id; None when there is none."""
+        found = self.instance.get_backfill(backfill_id)
+        return self._seen(found) if found else None
+
+    def newest(self) -> Backfill | None:
+        """The backfill that was launched last; None when there was none."""
+        return next(self._of_ours(self.instance.get_backfills(limit=20)), None)
+
+    def running(self) -> list[Backfill]:
+        """Backfills that are not over, newest first."""
+        wanted = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
+        found = {
+            one.backfill_id: one for one in self.instance.get_backfills(filters=BulkActionsFilter(statuses=wanted))
+        }
+        for run in self.instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
+            backfill_id = run.tags.get(BACKFILL_ID_TAG)  # of `dagster job backfill`, which Dagster calls complete
+            if backfill_id and backfill_id not in found and (one := self.instance.get_backfill(backfill_id)):
+                found[backfill_id] = one
+        return list(self._of_ours(sorted(found.values(), key=lambda one: one.backfill_timestamp, reverse=True)))
+
+    def cancel(self, backfill_id: str) -> None:
+        """Ask a backfill to end: no further run begins, runs at work complete the day they are at."""
+        found = self.instance.get_backfill(backfill_id)
+        if found is None or (found.status is not BulkActionStatus.REQUESTED and found.is_asset_backfill):
+            return
+        if found.status is BulkActionStatus.REQUESTED:
+            self.instance.update_backfill(found.with_status(BulkActionStatus.CANCELING))  # type: ignore[no-untyped-call]
+        # The daemon does the same at its next turn, and marks the end; asked here, runs hear of it at once.
+        cancel_backfill_runs_and_cancellation_complete(self.instance, backfill_id, logging.getLogger(__name__))
+
+    def api_down_since(self, backfill_id: str | None = None) -> datetime | None:
+        """Since when the API has not answered a run that waits for it, aware; None when no run waits.
+
+        Args:
+            backfill_id: look at the runs of this backfill; None: at every run.
+        """
+        tags = {BACKFILL_ID_TAG: backfill_id} if backfill_id else None
+        runs = self.instance.get_runs(dg.RunsFilter(tags=tags, statuses=[dg.DagsterRunStatus.STARTED]))
+        since = [text for run in runs if (text := run.tags.get(API_DOWN_TAG))]
+        return min(map(datetime.fromisoformat, since), default=None)
+
+    def failed_runs(self, backfill: Backfill) -> list[FailedRun]:
+        """The runs of a backfill that failed, newest first; days that another run of it still fetches are left out."""
+        tags, keys = {BACKFILL_ID_TAG: backfill.id}, {asset_key(site): site for site in backfill.todo}
+        failed = self.instance.get_run_records(dg.RunsFilter(tags=tags, statuses=[dg.DagsterRunStatus.FAILURE]))
+        if not failed:
+            return []
+        again: dict[str, set[date]] = {}
+        for run in self.instance.get_runs(dg.RunsFilter(tags=tags, statuses=NOT_FINISHED_STATUSES)):
+            for site, days in covered(run, keys):
+                again.setdefault(site, set()).update(days)
+        found = []
+        for record in failed:
+            run = record.dagster_run
+            days_of_run = {site: frozenset(days) for site, days in covered(run, keys)}
+            retried = run.tags.get(WILL_RETRY_TAG) == "true"
+            left = {site: days - again.get(site, set()) for site, days in days_of_run.items()}
+            at = record.end_time or record.update_timestamp.timestamp()
+            found.append(FailedRun(run.run_id, at, days_of_run, {} if retried else left))
+        return found
+
+    def why_failed(self, run_id: str) -> tuple[str, bool]:
+        """Why a run failed, in one line; and whether its process ended before it could report an error itself."""
+        if run_id not in self._why:
+            self._why[run_id] = self._why_failed(run_id)
+        return self._why[run_id]
+
+    def _why_failed(self, run_id: str) -> tuple[str, bool]:
+        for logged in self.instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
+            event = logged.dagster_event
+            if event is not None:
+                failure = event.step_failure_data
+                told = failure.user_failure_data.description if failure.user_failure_data else None
+                cause = failure.error.cause or failure.error if failure.error else None
+                return _line(told or (cause.message if cause else "") or logged.user_message), False
+        for logged in self.instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE):
+            said = _line((logged.dagster_event.message if logged.dagster_event else None) or logged.user_message)
+            return "" if said == _FROM_OUTSIDE else said, True
+        return "", True
+
+    def records(self, site_days: Iterable[SiteDay]) -> dict[SiteDay, Recorded]:
+        """The latest record of each of some site-days, read from Dagster's storage."""
+        return read_records(self.instance, site_days)
+
+    def days_stored(self, sites: Sequence[str]) -> dict[str, set[date]]:
+        """The days of each site that are recorded as stored; the store is not listed."""
+        return {
+            site: {parse_day(key) for key in self.instance.get_materialized_partitions(asset_key(site))}
+            for site in sites
+        }
+
+    def stored(self, sites: Sequence[str], days: Sequence[date]) -> tuple[dict[str, set[date]], Comparison]:
+        """The days that are recorded and in the store, by site; and the recorded days that are not.
+
+        Raises:
+            StoreRefusedError, StoreBusyError: the store cannot be read.
+        """
+        kept: dict[str, set[date]] = {site: set() for site in sites}
+        lost = Comparison()
+        for part in compare_records(self.instance, self.store, sites, days):
+            for site, day in part.records:
+                if (site, day) not in part.lost:
+                    kept[site].add(day)
+            lost.missing |= part.lost.missing
+            lost.different |= part.lost.different
+        return kept, lost
+
+    def active_run(self) -> str | None:
+        """The id of a run that is not finished; None when there is none."""
+        runs = self.instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES), limit=1)
+        return runs[0].run_id if runs else None
+
+    def remove(self, site: str, days: Collection[date]) -> None:
+        """Delete the objects of some days of a site, then their records.
+
+        Raises:
+            StoreRefusedError, StoreBusyError: an object cannot be deleted; the records stay.
+        """
+        with ThreadPoolExecutor(_DELETED_AT_ONCE) as pool:
+            keys = [key for day in sorted(days) for key in (text_key(site, day), object_key(site, day))]
+            list(pool.map(self.store.delete, keys))
+        remove_records(self.instance, site, days)
+
+    def lost(self, recorded: Mapping[SiteDay, Recorded]) -> Comparison:
+        """Those of some recorded days that the store does not have as they were recorded.
+
+        Args:
+            recorded: size and ETag, by site and day; the hash is read from Dagster's storage where it is needed.
+
+        Raises:
+            StoreRefusedError, StoreBusyError: the store cannot be read.
+        """
+        first = compare_range(self.store, recorded)
+        # A few of many: their hashes, and what was recorded meanwhile, are read now.
+        return compare_range(self.store, self.records(list(first))) if first else first
+
+    def adopt(self, sites: Sequence[str], days: Sequence[date], *, deep: bool) -> Iterator[Adopted]:
+        """Record days that the store holds and this instance knows nothing of."""
+        return adopt(self.instance, self.settings, sites, days, deep=deep)
+
+    def sites(self) -> list[str]:
+        """The sites of which Dagster has recorded anything."""
+        return sorted(site_of(key.path[-1]) for key in self.instance.get_asset_keys(prefix=[PREFIX]))
+
+    def events(self, site: str) -> "list[DayEvent]":
+        """All that became of a site's days, oldest first. What was read once is kept; new events are read each time."""
+        with self._lock:
+            kept = self._events.setdefault(site, _Events())
+            kept.refresh(self.instance, site)
+            return list(kept.events)
+
+    def _seen(self, found: PartitionBackfill) -> Backfill | None:
+        """A backfill in our words; None when it is of other assets."""
+        todo: dict[str, frozenset[date]] = {}
+        if found.asset_backfill_data is not None:
+            for key, subset in found.asset_backfill_data.target_subset.partitions_subsets_by_asset_key.items():
+                if key.path[0] == PREFIX:
+                    todo[site_of(key.path[-1])] = frozenset(map(parse_day, subset.get_partition_keys()))
+        elif found.partition_names and found.job_name != SNAPSHOTS_JOB:  # `dagster job backfill`: all sites
+            days = frozenset(map(parse_day, found.partition_names))
+            todo = dict.fromkeys(self.settings.sites or self.sites(), days)
+        tags, asked = found.tags, todo
+        if ASKED_TAG in tags:  # launched here
+            about = json.loads(tags[ASKED_TAG])
+            asked = dict.fromkeys(
+                about["sites"], frozenset(days_between(parse_day(about["first"]), parse_day(about["last"])))
+            )
+        if not any(asked.values()):
+            return None
+        days_asked = {day for days in asked.values() for day in days}
+        state, ended = _STATES[found.status], found.backfill_end_timestamp
+        if not found.is_asset_backfill and state is State.SUCCEEDED:
+            state, ended = self._by_runs(found)
+        return Backfill(
+            found.backfill_id,
+            state,
+            min(days_asked),
+            max(days_asked),
+            todo,
+            asked,
+            found.backfill_timestamp,
+            ended,
+            _line(found.error.message) if found.error else None,
+            tags.get(FORECAST_TAG),
+        )
+
+    def _by_runs(self, found: PartitionBackfill) -> tuple[State, float | None]:
+        """The state and end of a backfill that was complete, for Dagster, once its runs were handed out."""
+        records = self.instance.get_run_records(dg.RunsFilter(tags={BACKFILL_ID_TAG: found.backfill_id}))
+        statuses = {record.dagster_run.status for record in records}
+        if dg.DagsterRunStatus.CANCELED in statuses or dg.DagsterRunStatus.CANCELING in statuses:
+            state, over = State.ENDING, State.CANCELLED
+        else:
+            state, over = State.ASKED, State.FAILED if dg.DagsterRunStatus.FAILURE in statuses else State.SUCCEEDED
+        if statuses & set(NOT_FINISHED_STATUSES):
+            return state, None
+        ends = [record.end_time or record.update_timestamp.timestamp() for record in records]
+        return over, max(ends, default=found.backfill_end_timestamp)
+
+    def _of_ours(self, backfills: Sequence[PartitionBackfill]) -> Iterator[Backfill]:
+        for found in backfills:
+            seen = self._seen(found)
+            if seen is not None:
+                yield seen
+
+
+class _Events:
+    """What was read of one site's events."""
+
+    def __init__(self) -> None:
+        self.events: list[DayEvent] = []
+        self._stored, self._failed = _Feed(), _Feed()
+
+    def refresh(self, instance: dg.DagsterInstance, site: str) -> None:
+        """Read what is new."""
+        fresh: list[DayEvent] = []
+        for record in self._stored.new(instance.fetch_materializations, site):
+            made = record.asset_materialization
+            if made is not None and made.partition is not None:
+                about = {name: made.metadata[name].value for name in _KEPT if name in made.metadata}
+                fresh.append(DayEvent(site, parse_day(made.partition), record.timestamp, record.run_id, None, about))
+        removed: dict[date, float] = {}
+        for record in self._failed.new(instance.fetch_observations, site):
+            seen = record.asset_observation
+            gone = removed_day(seen)
+            if gone is not None:
+                removed[gone[1]] = record.timestamp
+            failure = observed_error(seen) if seen is not None else None
+            if failure is not None:
+                error = failure.error
+                fresh.append(DayEvent(site, parse_day(failure.day), record.timestamp, record.run_id, error))
+        if fresh or removed:
+            kept = (one for one in [*self.events, *fresh] if one.error or one.at > removed.get(one.day, 0.0))
+            self.events = sorted(kept, key=lambda event: event.at)
+
+
+class _Feed:
+    """Events of one kind and site, each given out once."""
+
+    def __init__(self) -> None:
+        self._newest = 0
+        self._late: set[int] = set()
+
+    def new(self, fetch: Callable[..., dg.EventRecordsResult], site: str) -> Iterator[dg.EventLogRecord]:
+        """Those that were not given out yet, in batches."""
+        after = max(0, self._newest - _LATE)
+        while True:
+            filters = dg.AssetRecordsFilter(asset_key=asset_key(site), after_storage_id=after)
+            records = fetch(filters, limit=_BATCH, ascending=True).records
+            for record in records:
+                after = record.storage_id
+                if after not in self._late:
+                    self._late.add(after)
+                    self._newest = max(self._newest, after)
+                    yield record
+            if len(records) < _BATCH:
+                break
+        self._late = {number for number in self._late if number > self._newest - _LATE}
+
+
+def _id_after(text: str) -> str:
+    """Eight letters, as Dagster's own ids have."""
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    letters = []
+    for _ in range(8):
+        number, letter = divmod(number, 26)
+        letters.append(chr(ord("a") + letter))
+    return "".join(letters)
+
+
+def _asked(sites: Sequence[str], days: Sequence[date]) -> str:
+    return json.dumps({"first": str(days[0]), "last": str(days[-1]), "sites": list(sites)})
+
+
+def _title(text: str) -> str:
+    """What Dagster takes as a title."""
+    return "".join(c for c in text if c not in '%*"')[:100]
+
+
+def _line(text: str) -> str:
+    """One line, without the traceback that may follow, and not a long one."""
+    return " ".join(text.split("Stack Trace:", maxsplit=1)[0].split())[:_LINE]

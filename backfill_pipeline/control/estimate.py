@@ -1,0 +1,508 @@
+"""`backfill plan`: what a backfill would take, judged by a few requests.
+
+Put here: what the probes of a site mean for days, requests, hours, bytes and price, and how that is told and kept.
+Keep out: what is asked of the API (`site_sampling.py`), and how windows are planned (`core/windows.py`).
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from backfill_pipeline.ace.client import AceClient, open_client
+from backfill_pipeline.ace.fetch import AHEAD
+from backfill_pipeline.control.day_ranges import checked_days, checked_sites
+from backfill_pipeline.control.output import show
+from backfill_pipeline.control.site_sampling import Meter, Probe, Span, Survey, surveyed
+from backfill_pipeline.core.object_keys import object_key
+from backfill_pipeline.core.request_estimate import EMPTY, Profile, rehearsed
+from backfill_pipeline.core.text import printable
+from backfill_pipeline.core.windows import SitePace
+from backfill_pipeline.errors import DamagedObjectError, StoreRefusedError
+from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.days import day_footer, settings_store
+from backfill_pipeline.storage.store import Store
+
+PRICE = 0.015
+"""USD for a GB and month, unless another rate is given: what R2 asks for (standard storage, beyond what is free)."""
+
+GB = 1e9
+
+_LOOKED_AT = 5
+"""Stored days of a site whose objects tell what a row takes."""
+
+_FEW, _DAYS_DIFFER = 3, 0.15
+"""Where fewer days than this tell what a row takes, it may be so much less or more: so far alike days were seen apart,
+since codecs find more or less to share by chance."""
+
+_PAGES = 20_000
+"""Pages that are rehearsed, about; what is beyond them follows from them."""
+
+_NONE = Span(0, 0, 0)
+_FILE = "plan.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SiteForecast:
+    """What one site would take.
+
+    Attributes:
+        site: its name.
+        days: days to do.
+        done: days of the range that are stored already.
+        empty: days to do of which the API has no samples, as far as the probes show.
+        samples: that the API would send.
+        rows: that the objects would hold.
+        requests: samples' pages and lists of points.
+        bytes: of the objects.
+        seconds: that the answers take, side by side as far as they may be, at any budget.
+        probes: days that it stands on.
+        whole: how many of them were seen whole.
+        declared: how many of them showed too little, so that the points' own intervals were believed.
+        looked_at: stored objects that told what a row takes.
+    """
+
+    site: str
+    days: int
+    done: int
+    empty: int = 0
+    samples: Span = _NONE
+    rows: Span = _NONE
+    requests: Span = _NONE
+    bytes: Span = _NONE
+    seconds: Span = _NONE
+    probes: int = 0
+    whole: int = 0
+    declared: int = 0
+    looked_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a backfill would take.
+
+    Attributes:
+        first: first day.
+        last: last day, included.
+        made_at: when it was made, aware, UTC.
+        sites: by site.
+        per_minute: the budget.
+        sites_at_once: sites of a run that are fetched side by side.
+        price: USD for a GB and month.
+        asked: requests that it took to make it.
+    """
+
+    first: date
+    last: date
+    made_at: datetime
+    sites: Sequence[SiteForecast]
+    per_minute: int
+    sites_at_once: int
+    price: float
+    asked: int
+
+    @property
+    def hours(self) -> Span:
+        """At this budget, or as the answers let it if they are slower."""
+        requests, seconds = self._sum("requests"), [site.seconds for site in self.sites]
+        waiting = {
+            name: max(
+                getattr(requests, name) / self.per_minute / 60,
+                max((getattr(one, name) for one in seconds), default=0.0) / 3600,
+                sum(getattr(one, name) for one in seconds) / self.sites_at_once / 3600,
+            )
+            for name in ("low", "likely", "high")
+        }
+        return Span(**waiting)
+
+    @property
+    def figures(self) -> dict[str, Span]:
+        """All that is uncertain, by name."""
+        size = self._sum("bytes")
+        price = Span(self.price, self.price, self.price)
+        month = Span(size.low / GB, size.likely / GB, size.high / GB).times(price)
+        whole = {name: self._sum(name) for name in ("samples", "rows", "requests", "bytes")}
+        return {**whole, "hours": self.hours, "usd_per_month": month}
+
+    def facts(self) -> dict[str, Any]:
+        """The forecast for scripts; each figure as it is likely, and its bounds beside it."""
+        figures = self.figures
+
+        def told(bound: str) -> dict[str, float]:
+            return {name: _number(name, getattr(span, bound)) for name, span in figures.items()}
+
+        return {
+            "first": self.first.isoformat(),
+            "last": self.last.isoformat(),
+            "sites": [site.site for site in self.sites],
+            "made_at": self.made_at.isoformat(timespec="seconds"),
+            "site_days": sum(site.days for site in self.sites),
+            "site_days_done": sum(site.done for site in self.sites),
+            "site_days_empty": sum(site.empty for site in self.sites),
+            **told("likely"),
+            "low": told("low"),
+            "high": told("high"),
+            "requests_per_minute": self.per_minute,
+            "usd_per_gb_month": self.price,
+            "probes": sum(site.probes for site in self.sites),
+            "probes_whole": sum(site.whole for site in self.sites),
+            "requests_asked": self.asked,
+            "by_site": [
+                {
+                    "site": site.site,
+                    "site_days": site.days,
+                    "site_days_done": site.done,
+                    "site_days_empty": site.empty,
+                    **{
+                        name: _number(name, getattr(site, name).likely)
+                        for name in ("samples", "rows", "requests", "bytes")
+                    },
+                    "probes": site.probes,
+                }
+                for site in self.sites
+            ],
+        }
+
+    def cells(self) -> Iterator[tuple[str, str, str]]:
+        """The forecast for people: what, how much, and from what to what."""
+        figures, todo = self.figures, sum(site.days for site in self.sites)
+        done, empty = sum(site.done for site in self.sites), sum(site.empty for site in self.sites)
+        without = f", {empty:,} of them without samples" if empty else ""
+        yield "site-days", f"{todo:,} to do{without}", f"{done:,} stored already"
+        shown: dict[str, tuple[str, Callable[[float], str]]] = {
+            "samples": ("samples", _count),
+            "rows": ("rows", _count),
+            "requests": ("requests", _count),
+            "hours": (f"time at {self.per_minute} requests a minute", _duration),
+            "bytes": ("bytes in the store", _size),
+            "usd_per_month": (f"price at {self.price:g} USD per GB and month", lambda usd: f"{usd:,.4f} USD a month"),
+        }
+        for name, (label, form) in shown.items():
+            span = figures[name]
+            low, high = form(span.low), form(span.high)
+            yield label, form(span.likely), f"{low} .. {high}" if low != high else ""
+
+    def ground(self) -> str:
+        """What it stands on, in one line."""
+        probes, whole = sum(site.probes for site in self.sites), sum(site.whole for site in self.sites)
+        if not any(site.days for site in self.sites):
+            return "nothing to do: all of these days are stored"
+        looked = sum(site.looked_at for site in self.sites)
+        stored = f" and {looked} stored objects" if looked else ""
+        told = (
+            f"it stands on {probes} probed days, {whole} of them seen whole{stored}, for {self.asked} requests; its "
+            "bounds are what it would take if all days were like the thinnest, or like the fullest, that was probed; "
+            "gaps between probes are seen in short ranges alone, a far fuller day between them is not seen"
+        )
+        declared = [site.site for site in self.sites if site.declared]
+        if declared:
+            told += f"; pages are too small to judge {', '.join(declared)}, so its points' own intervals were believed"
+        return told
+
+    def lines(self) -> Iterator[str]:
+        """The forecast as plain lines."""
+        yield f"{self.first} to {self.last}, {_sites(self.sites)}"
+        for what, likely, bounds in self.cells():
+            yield f"{what:42} {likely}{f'   ({bounds})' if bounds else ''}"
+        yield self.ground()
+
+    def table(self) -> Table:
+        """The forecast as a table."""
+        table = Table(
+            "", "likely", "from .. to", title=Text(printable(f"{self.first} to {self.last}, {_sites(self.sites)}"))
+        )
+        for cells in self.cells():
+            table.add_row(*cells)
+        return table
+
+    def _sum(self, name: str) -> Span:
+        return sum((getattr(site, name) for site in self.sites), _NONE)
+
+
+def planned(
+    settings: Settings,
+    client: AceClient,
+    store: Store,
+    sites: Sequence[str],
+    days: Sequence[date],
+    stored: Mapping[str, Collection[date]],
+    *,
+    price: float = PRICE,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    clock: Callable[[], float] = time.monotonic,
+) -> Forecast:
+    """Forecast a backfill of the days that are not stored.
+
+    Args:
+        settings: budget, page size, windows and sites at once, days a run, how objects are encoded.
+        client: the API; its budget and its retries are kept to.
+        store: where the days that are stored lie.
+        sites: site names.
+        days: the range, ascending.
+        stored: the days of each site that are stored, those outside of the range included.
+        price: USD for a GB and month.
+        now: the instant, aware.
+        clock: seconds, monotonic.
+
+    Raises:
+        BackfillError: the API or the store refuses, or does not answer.
+    """
+    budget = client.budget
+    meter = client.budget = Meter(budget)
+    try:
+        with ThreadPoolExecutor(settings.sites_at_once, thread_name_prefix="plan") as pool:
+
+            def one(site: str) -> SiteForecast:
+                return _site(settings, client, meter, store, site, days, stored.get(site, ()), clock)
+
+            found = list(pool.map(one, sites))
+    finally:
+        client.budget = budget
+    at_once = min(settings.sites_at_once, max(1, sum(site.days > 0 for site in found)))
+    return Forecast(days[0], days[-1], now(), found, settings.requests_per_minute, at_once, price, meter.requests)
+
+
+def save_plan(settings: Settings, forecast: Forecast) -> None:
+    """Keep a forecast in the private folder, in place of the one before.
+
+    Raises:
+        StoreRefusedError: the disk refuses.
+    """
+    path = settings.private / _FILE
+    part = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(forecast.facts()), encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise StoreRefusedError(f"cannot keep the plan in {path}: {error.strerror}; check DAGSTER_HOME") from None
+
+
+def saved_plan(settings: Settings, sites: Collection[str], first: date, last: date) -> dict[str, Any] | None:
+    """What the newest plan said, if it was for these sites and this range; None otherwise."""
+    try:
+        plan = json.loads((settings.private / _FILE).read_text(encoding="utf-8"))
+        same = (plan["first"], plan["last"]) == (str(first), str(last)) and set(plan["sites"]) == set(sites)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return plan if same else None
+
+
+def foreseen(settings: Settings, first: date, last: date) -> Callable[[Sequence[str]], str | None]:
+    """What a start of this range tells Dagster of its newest plan: for the sites of the start, the plan as JSON."""
+
+    def of_sites(sites: Sequence[str]) -> str | None:
+        plan = saved_plan(settings, sites, first, last)
+        return json.dumps(plan) if plan else None
+
+    return of_sites
+
+
+def run_plan(
+    settings: Settings, first: date, last: date, sites: Sequence[str], *, price: float, as_json: bool
+) -> Forecast:
+    """The command: forecast a range, keep the forecast, print it.
+
+    Raises:
+        UsageError: the range or a site cannot be backfilled.
+        BackfillError: what `planned` raises.
+    """
+    days = checked_days(settings, first, last, datetime.now(UTC))
+    told = Console(stderr=True, highlight=False)
+    client = open_client(settings, log=lambda line: show(told, line))
+    wanted = checked_sites(sites, settings.sites or [site.name for site in client.sites()])
+    with told.status("asking the API"):
+        from backfill_pipeline.control.dagster_instance import Gateway  # noqa: PLC0415 - Dagster takes long to import
+
+        gateway = Gateway(settings)
+        stored = gateway.days_stored(wanted)
+        for site, day in gateway.stored(wanted, days)[1]:
+            stored[site].discard(day)  # `backfill start` fetches it again
+        forecast = planned(settings, client, settings_store(settings), wanted, days, stored, price=price)
+    save_plan(settings, forecast)
+    console = Console(highlight=False)
+    if as_json:
+        console.file.write(json.dumps(forecast.facts()) + "\n")
+    elif console.is_terminal:
+        console.print(forecast.table())
+        console.print(printable(forecast.ground()), markup=False)
+    else:
+        for line in forecast.lines():
+            console.file.write(printable(line) + "\n")
+    return forecast
+
+
+def _site(
+    settings: Settings,
+    client: AceClient,
+    meter: Meter,
+    store: Store,
+    site: str,
+    days: Sequence[date],
+    stored: Collection[date],
+    clock: Callable[[], float],
+) -> SiteForecast:
+    todo = [day for day in days if day not in stored]
+    if not todo:
+        return SiteForecast(site, 0, len(days))
+    sizes = _stored_row_bytes(store, site, sorted(stored))
+    survey = surveyed(client, meter, settings, site, todo, sizes_known=bool(sizes), clock=clock)
+    full = [probe for probe in survey.days if probe is not None]
+    empty = len(todo) - len(full)
+    samples = _bounded([probe.samples for probe in full], [probe.samples for probe in survey.probes])
+    rows = _bounded(
+        [probe.samples * probe.kept for probe in full], [probe.samples * probe.kept for probe in survey.probes]
+    )
+    requests, a_day = _requests(settings, survey, todo)
+    pace = _pace(settings, survey)
+    pace.at_once, pace.page_s = pace.most_at_once, survey.page_s or 0.0
+    side_by_side = max(1.0, min(pace.side_by_side(settings.sites_at_once), AHEAD * a_day))
+    each = (survey.page_s or 0.0) / side_by_side
+    void = empty * survey.empty_bytes
+    return SiteForecast(
+        site,
+        len(todo),
+        len(days) - len(todo),
+        empty,
+        samples,
+        rows,
+        requests,
+        rows.times(_row_bytes(sizes, survey.probes)) + Span(void, void, void),
+        requests.times(Span(each, each, each)),
+        len(survey.probes),
+        sum(probe.whole for probe in survey.probes),
+        sum(probe.declared for probe in survey.probes),
+        len(sizes),
+    )
+
+
+def _bounded(likely: Sequence[float], probes: Sequence[float]) -> Span:
+    """The sum of all days, and what it would be if all were like the least, or the greatest, of the probes."""
+    if not likely:
+        return _NONE
+    return Span(min(probes) * len(likely), sum(likely), max(probes) * len(likely))
+
+
+def _row_bytes(stored: Sequence[tuple[float, int]], probes: Sequence[Probe]) -> Span:
+    """Bytes a row: of what is stored, else of days that were seen whole, else of parts of days.
+
+    Full days have a greater say: a part of what an object takes does not grow with its rows.
+    """
+    seen = [(probe.row_bytes, probe.samples * probe.kept, probe.whole) for probe in probes]
+    told = [(each, rows) for each, rows, whole in seen if each is not None and whole]
+    told = told or [(each, rows) for each, rows, _ in seen if each is not None]
+    if stored:
+        told = [(Span(each, each, each), rows) for each, rows in stored]
+    all_rows = sum(rows for _, rows in told)
+    if not all_rows:
+        return _NONE
+    apart = _DAYS_DIFFER if len(told) < _FEW else 0.0
+    return Span(
+        min(each.low for each, _ in told) * (1 - apart),
+        sum(each.likely * rows for each, rows in told) / all_rows,
+        max(each.high for each, _ in told) * (1 + apart),
+    )
+
+
+def _stored_row_bytes(store: Store, site: str, stored: Sequence[date]) -> list[tuple[float, int]]:
+    """Bytes a row, and rows, of some of the days that are stored."""
+    found = []
+    step = max(1, math.ceil(len(stored) / _LOOKED_AT))
+    for day in stored[step // 2 :: step]:
+        try:
+            rows, stat = day_footer(store, site, day).rows, store.head(object_key(site, day))
+        except (FileNotFoundError, DamagedObjectError):  # `backfill verify` tells of it
+            continue
+        if stat is not None and rows:
+            found.append((stat.bytes / rows, rows))
+    return found
+
+
+def _requests(settings: Settings, survey: Survey, todo: Sequence[date]) -> tuple[Span, float]:
+    """Requests of all days, and those that a day takes which has samples."""
+    runs = list(_runs(todo, settings.days_per_run))
+    by_size = sorted(survey.probes, key=lambda probe: probe.samples)
+    likely, a_day = _rehearsed(settings, runs, survey, None)
+    bounds = (
+        [_rehearsed(settings, runs, survey, probe)[0] for probe in (by_size[0], by_size[-1])]
+        if by_size
+        else [likely] * 2
+    )
+    lists = len(runs) * survey.list_requests
+    return Span(min(*bounds, likely) + lists, likely + lists, max(*bounds, likely) + lists), a_day
+
+
+def _pace(settings: Settings, survey: Survey) -> SitePace:
+    rate = settings.requests_per_minute / 60
+    known = SitePace(survey.pace.sizes, survey.pace.most_at_once, survey.pace.size, rate=rate)
+    known.expect(survey.points.rows_a_day, len(survey.points.names))
+    return known
+
+
+def _rehearsed(settings: Settings, runs: Sequence[slice], survey: Survey, always: Probe | None) -> tuple[float, float]:
+    """Sample requests of all runs, and of a day, if each day is as its probe, or all as one."""
+
+    def profile_of(probe: Probe | None) -> Profile:
+        return EMPTY if probe is None else (always or probe).profile
+
+    def pages(probe: Probe | None) -> float:
+        return 2.0 if probe is None else max(1.0, int(profile_of(probe)[-1]) / survey.pace.size)
+
+    known: dict[tuple[int, ...], list[int]] = {}
+    asked = weight = 0.0
+    last = 1
+    for run in runs:
+        days = survey.days[run]
+        shape = tuple(map(id, days))
+        if shape not in known:
+            pace, page_s = _pace(settings, survey), survey.page_s or 0.0
+            known[shape] = rehearsed(list(map(profile_of, days)), pace, page_s=page_s, ahead=AHEAD)
+        asked += sum(known[shape])
+        weight += sum(map(pages, days))
+        last = max(last, known[shape][-1])
+        if weight > _PAGES:
+            break
+    return asked / weight * sum(map(pages, survey.days)), last
+
+
+def _runs(todo: Sequence[date], most: int) -> Iterator[slice]:
+    """The runs that Dagster makes of days: none with a day missing in its midst, none longer than `most`."""
+    start = 0
+    for end in range(1, len(todo) + 1):
+        apart = end == len(todo) or todo[end] - todo[end - 1] > timedelta(days=1)
+        if apart or end - start == most:
+            yield slice(start, end)
+            start = end
+
+
+def _number(name: str, value: float) -> float:
+    return round(value, 6) if name in ("hours", "usd_per_month") else round(value)
+
+
+def _sites(sites: Sequence[SiteForecast]) -> str:
+    return sites[0].site if len(sites) == 1 else f"{len(sites)} sites"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _duration(hours: float) -> str:
+    minutes = hours * 60
+    return f"{minutes:,.1f} minutes" if minutes < 100 else f"{hours:,.1f} hours"  # noqa: PLR2004 - what reads well
+
+
+def _size(size: float) -> str:
+    for unit, least in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= least:
+            return f"{size / least:,.2f} {unit}"
+    return f"{size:,.0f} bytes"

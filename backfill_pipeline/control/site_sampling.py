@@ -1,0 +1,479 @@
+"""A site probed: what a few pages, spread over the days to do, tell of all of them.
+
+Put here: which requests a probe sends, and what one site's answers show. Keep out: what follows for a backfill
+(`estimate.py`).
+
+A probe is a page (several where pages are small) of one day: all of it where a day fits, a part of it otherwise, each
+probe another part. A day that is empty leads to two more questions: where samples begin again, which one small page
+tells, and where they ended, which small pages find by halving.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backfill_pipeline.ace.budget import Budget
+from backfill_pipeline.ace.client import AceClient, PointList
+from backfill_pipeline.ace.fetch import Fetcher
+from backfill_pipeline.core.clean import kept, merged
+from backfill_pipeline.core.day import DAY_S, Window, day_window
+from backfill_pipeline.core.page_identity import SiteNames, of_another_site, unreadable_page
+from backfill_pipeline.core.paging import BELIEVED, Walk
+from backfill_pipeline.core.request_estimate import Profile, profile
+from backfill_pipeline.core.rows import Chunk, Counts, DayRows, Page
+from backfill_pipeline.core.windows import SitePace
+from backfill_pipeline.errors import ContractError, PageFailedError, RequestRefusedError, SiteRefusedError
+from backfill_pipeline.settings import PAGE_SIZES, Settings
+from backfill_pipeline.storage.days import settings_encoding
+from backfill_pipeline.storage.parquet import encode
+
+PLACES = 5
+"""Days of a site that are probed."""
+
+PART_PAGES = 8
+"""Pages of one probe, at most: where a page holds less than a few samples of each point, one tells nothing."""
+
+ALL_PAGES = 24
+"""Pages of all probes of a site, about."""
+
+WHOLE_PAGES = 32
+"""Pages that may be spent on the one day that is fetched whole, since only a whole day tells what its object takes."""
+
+FEW_PAGES = 16
+"""Pages that may be spent on all days that are fetched whole."""
+
+WHOLE_SHARE, WHOLE_MINUTES = 0.1, 3
+"""More pages may be spent on either if they are no greater share of what the backfill takes, and of so many minutes."""
+
+PART_FACTOR = 3
+"""What a row of a whole day takes lies within this factor of what a row of a part of it takes, more or less: a part
+repeats fewer names and values, yet holds fewer different ones. Nothing that was tried told more, neither the bytes that
+half of the part adds to the other half (30 to 60 % too low) nor the part repeated until it fills the day."""
+
+ENOUGH, TOO_FEW = 4, 2
+"""Samples of each point: so many tell how often they come; fewer than so many do not."""
+
+SMALL_PAGES = 12
+"""Small pages that may be spent on finding gaps: where one that was met began, and, if no more days are left than this,
+whether there is one in any of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A figure, and what it may be at least and at most."""
+
+    low: float
+    likely: float
+    high: float
+
+    def __add__(self, other: "Span") -> "Span":
+        """Add two figures, and their bounds."""
+        return Span(self.low + other.low, self.likely + other.likely, self.high + other.high)
+
+    def times(self, other: "Span") -> "Span":
+        """Multiply two figures, and their bounds."""
+        return Span(self.low * other.low, self.likely * other.likely, self.high * other.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What one day shows.
+
+    Attributes:
+        profile: its samples by second, the part that was seen standing for the rest.
+        kept: share of the samples that an object keeps, 0..1.
+        row_bytes: bytes that its object takes for each row; None when nothing was kept.
+        whole: whether all of the day was seen.
+        declared: whether too little was seen, so that the points' own intervals had to tell how often samples come.
+    """
+
+    profile: Profile
+    kept: float
+    row_bytes: Span | None
+    whole: bool
+    declared: bool = False
+
+    @property
+    def samples(self) -> int:
+        """Samples of the day."""
+        return int(self.profile[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the probes of a site show.
+
+    Attributes:
+        points: the site's points.
+        list_requests: requests that their list took.
+        days: for each day to do the probe that stands for it; None for a day without samples.
+        probes: the probes, by day.
+        empty_bytes: bytes of the object of a day without samples.
+        page_s: seconds that a page takes, without what it waits for the budget; None when no page came.
+        pace: what is known of page sizes: those that the API takes, and the one that arrives.
+    """
+
+    points: PointList
+    list_requests: int
+    days: Sequence[Probe | None]
+    probes: Sequence[Probe]
+    empty_bytes: int
+    page_s: float | None
+    pace: SitePace
+
+
+class Meter:
+    """A budget that counts what is asked of it, so that waiting for it is not taken for a slow answer."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._lock = threading.Lock()
+        self._own = threading.local()
+        self.requests = 0
+
+    @property
+    def waited(self) -> float:
+        """Seconds that this thread has waited."""
+        return getattr(self._own, "waited", 0.0)
+
+    @property
+    def own(self) -> int:
+        """Requests of this thread."""
+        return getattr(self._own, "requests", 0)
+
+    def acquire(self) -> float:
+        """Block until one request may leave; the seconds waited."""
+        waited = self._budget.acquire()
+        self._own.waited = self.waited + waited
+        self._own.requests = self.own + 1
+        with self._lock:
+            self.requests += 1
+        return waited
+
+    def pause(self, seconds: float) -> None:
+        """Let nobody's request leave for so long."""
+        self._budget.pause(seconds)
+
+
+def surveyed(
+    client: AceClient,
+    meter: Meter,
+    settings: Settings,
+    site: str,
+    days: Sequence[date],
+    *,
+    sizes_known: bool,
+    clock: Callable[[], float] = time.monotonic,
+) -> Survey:
+    """Probe a site.
+
+    Args:
+        client: the API.
+        meter: the client's budget.
+        settings: page size, windows at once, how objects are encoded.
+        site: the site's name.
+        days: the days to do, ascending, at least one.
+        sizes_known: whether what rows take in the store is known already.
+        clock: seconds, monotonic.
+
+    Raises:
+        BackfillError: the API refuses the key or the site, or its answers do not arrive.
+    """
+    before = meter.own
+    points = client.configured_points(site)
+    visit = _Visit(client, meter, settings, points, clock)
+    visit.list_requests = meter.own - before
+    return visit.survey(days, sizes_known=sizes_known)
+
+
+@dataclass
+class _Part:
+    """What was read of one day: its pages so far, in order."""
+
+    window: Window
+    finished: bool = False
+    times: list[NDArray[np.int64]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    codes: list[NDArray[np.int64]] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+    number: dict[str, int] = field(default_factory=dict)
+
+    def add(self, page: Page, chunk: Chunk, counts: Counts) -> None:
+        """Take in a page."""
+        start, end = self.window.start * 1_000_000, self.window.end * 1_000_000
+        inside = (page.time_us >= start) & (page.time_us < end)
+        number = self.number
+        ids = np.array([number.setdefault(name, len(number)) for name in page.names] or [0], np.int64)
+        self.times.append(page.time_us[inside])
+        self.codes.append(np.where(page.code >= 0, ids[page.code], -1)[inside])
+        self.chunks.append(chunk)
+        self.counts += counts
+
+    @property
+    def each(self) -> float:
+        """Samples of each point that was seen."""
+        return sum(map(len, self.times)) / max(1, len(self.number))
+
+
+class _Visit:
+    """One site being probed."""
+
+    def __init__(
+        self, client: AceClient, meter: Meter, settings: Settings, points: PointList, clock: Callable[[], float]
+    ) -> None:
+        self.client = client
+        self.meter = meter
+        self.settings = settings
+        self.points = points
+        self.clock = clock
+        self.names = SiteNames(points.names)
+        sizes = [size for size in PAGE_SIZES if size <= settings.max_page_size]
+        self.pace = SitePace(sizes, settings.max_windows)
+        self.encoding = settings_encoding(settings)
+        self.list_requests = 0
+        self.pages = 0
+        self.seconds = 0.0
+        self.small = SMALL_PAGES
+
+    def survey(self, days: Sequence[date], *, sizes_known: bool) -> Survey:
+        """Probe the days that are to tell of all."""
+        probes, empty = self._probes(days)
+        if probes and not sizes_known:
+            half = sorted(probe.samples for probe in probes.values())[len(probes) // 2] / 2
+            # A day far smaller than most tells little: much of its object is what every object takes.
+            if not any(probe.whole and probe.samples >= half for probe in probes.values()):
+                self._see_whole(days, probes)
+        standing: list[Probe | None] = [
+            None if at in empty else probes[min(probes, key=lambda known: abs(known - at))] for at in range(len(days))
+        ]
+        return Survey(
+            self.points,
+            self.list_requests,
+            standing,
+            [probes[at] for at in sorted(probes)],
+            self._empty_bytes(days[0]),
+            self.seconds / self.pages if self.pages else None,
+            self.pace,
+        )
+
+    def _probes(self, days: Sequence[date]) -> tuple[dict[int, Probe], set[int]]:
+        """What the days that were probed show, and which days have no samples, by their places in `days`."""
+        probes: dict[int, Probe] = {}
+        empty: set[int] = set()
+        last, first, places = len(days) - 1, 0, PLACES
+        part = self._read(day_window(days[0]))
+        if part is None:  # most sites begin later than one asks for
+            begins = self._next_day(days, 0)
+            empty |= set(range(begins))
+            if begins > last:
+                return probes, empty
+            first = min(begins + 1, last)  # the day on which they begin is rarely whole
+        else:
+            probes[0] = self._judged(part, days[0])
+            places = max(1, min(PLACES, ALL_PAGES // max(1, len(part.times))))
+        for turn, at in enumerate(_spread(first, last, places)):
+            if at in probes or at in empty or (at == 0 and part is not None):
+                continue
+            part = self._read(self._window(days[at], turn / places, probes))
+            if part is not None:
+                probes[at] = self._judged(part, days[at])
+                continue
+            before = max((known for known in probes if known < at), default=first - 1)
+            begins = self._next_day(days, at)
+            empty |= set(range(self._ended(days, before, at), begins))
+        unseen = [at for at in range(len(days)) if at not in probes and at not in empty]
+        if len(unseen) <= self.small:  # a short range is seen day by day, so that no gap hides in it
+            empty |= {at for at in unseen if not self._has_samples(days[at]) and not self._has_samples(days[at])}
+        return probes, empty
+
+    def _window(self, day: date, share: float, probes: dict[int, Probe]) -> Window:
+        """All of a day where it fits into a page, else what lies after a share of it."""
+        whole = day_window(day)
+        if not probes or max(probe.samples for probe in probes.values()) <= self.pace.size:
+            return whole
+        return Window(whole.start + int(share * DAY_S), whole.end)
+
+    def _read(self, window: Window) -> _Part | None:
+        """Read a window until enough is known; None when it is empty, asked twice."""
+        for _ in range(2):
+            walk, part = Walk(window), _Part(window)
+            day = datetime.fromtimestamp(window.start, UTC).date()
+            while not walk.finished and len(part.times) < PART_PAGES and part.each < ENOUGH:
+                page = self._page(walk, self.pace.size)
+                part.add(page, *kept(page, window, day, self.names.codes(page.names)))
+            part.finished = walk.finished
+            if walk.rows:
+                return part
+        return None
+
+    def _page(self, walk: Walk, size: int, *, measured: bool = True) -> Page:
+        """The walk's next page; asked again, and smaller, as a fetch would."""
+        site, refused = self.points.site, 0
+
+        def attempt(failures: int) -> Page:
+            nonlocal size, refused
+            started, waited = self.clock(), self.meter.waited
+            try:
+                page = self.client.page(site, walk.window, size, walk.cursor)
+                self._check(page, walk.window)
+                walk.accept(page, size)
+            except ContractError as error:
+                refused += 1
+                if refused < BELIEVED:
+                    raise PageFailedError(error.message, size_related=False, hint=error.hint) from error
+                raise
+            except RequestRefusedError as error:
+                smaller = self.pace.size_refused(size) if "page_size" in error.fields else None
+                if smaller is None:
+                    raise
+                size = smaller
+                return attempt(failures)
+            except PageFailedError as error:
+                if error.size_related:
+                    size = self.pace.page_failed(size, failures + 1)
+                raise
+            if measured:
+                self.pages += 1
+                self.seconds += self.clock() - started - (self.meter.waited - waited)
+            return page
+
+        return self.client.retries.run(f"probe of {site} {walk.window}", attempt)
+
+    def _check(self, page: Page, window: Window) -> None:
+        """Refuse a page that no day would be stored from, as a fetch would: a forecast of 0 rows would be wrong.
+
+        Raises:
+            ContractError: no row of it can be read, or it is of another site.
+        """
+        site, day = self.points.site, datetime.fromtimestamp(window.start, UTC).date()
+        if len(page) and not page.readable:
+            raise unreadable_page(page, window, site, day)
+        if self.names.need_list(page):
+            try:
+                self.names.learn(self.client.known_points(site))
+            except (RequestRefusedError, SiteRefusedError, ContractError, PageFailedError):
+                self.names.forget()
+        if self.names.are_strange_to(page):
+            raise of_another_site(page, window, site, day, self.names.example())
+
+    def _next_day(self, days: Sequence[date], at: int) -> int:
+        """The place of the first day with samples after `at`; the number of days when there is none."""
+        if at == len(days) - 1:
+            return len(days)
+        window = Window(day_window(days[at]).end, day_window(days[-1]).end)
+        walk = Walk(window)
+        page = self._page(walk, self.pace.sizes[0], measured=False)
+        times = page.time_us[(page.time_us >= window.start * 1_000_000) & (page.time_us < window.end * 1_000_000)]
+        if not len(times):
+            return len(days)
+        begins = datetime.fromtimestamp(int(times.min()) // 1_000_000, UTC).date()
+        return next(place for place, day in enumerate(days) if day >= begins)
+
+    def _ended(self, days: Sequence[date], full: int, empty: int) -> int:
+        """The place of the first empty day, `full` being one with samples and `empty` one without."""
+        while empty - full > 1 and self.small:
+            self.small -= 1
+            middle = (full + empty) // 2
+            if self._has_samples(days[middle]):
+                full = middle
+            else:
+                empty = middle
+        return empty
+
+    def _has_samples(self, day: date) -> bool:
+        return len(self._page(Walk(day_window(day)), self.pace.sizes[0], measured=False)) > 0
+
+    def _judged(self, part: _Part, day: date) -> Probe:
+        """What a part of a day tells of all of it."""
+        chunk, merging = merged(part.chunks)
+        share = len(chunk) / part.counts.fetched if part.counts.fetched else 0.0
+        whole = part.finished and part.window == day_window(day)
+        row_bytes = self._row_bytes(chunk, part.counts + merging, day, whole=whole)
+        if not part.finished and part.each < TOO_FEW:
+            declared = np.arange(DAY_S + 1, dtype=np.int64) * self.points.rows_a_day // DAY_S
+            return Probe(declared, share, row_bytes, whole, declared=True)
+        times = np.concatenate(part.times)
+        if part.finished:
+            start, length = part.window.start * 1_000_000, part.window.seconds
+        else:
+            start, until = _period(times, np.concatenate(part.codes))
+            times, length = times[times < until], max(1, round((until - start) / 1_000_000))
+        seconds = np.minimum((times - start) // 1_000_000, length - 1)
+        counts = np.bincount(seconds, minlength=length).astype(np.int64)
+        return Probe(profile(counts, start // 1_000_000 - day_window(day).start), share, row_bytes, whole)
+
+    def _row_bytes(self, chunk: Chunk, counts: Counts, day: date, *, whole: bool) -> Span | None:
+        """Bytes a row of a day's object, judged by some of its rows."""
+        if not len(chunk):
+            return None
+        rows = DayRows(self.points.site, day, self.points.names, [chunk], counts)
+        size = len(encode(rows, facts=self._facts(), encoding=self.encoding).data)
+        if whole:
+            return Span(size / len(chunk), size / len(chunk), size / len(chunk))
+        each = max(size - self._empty_bytes(day), 1) / len(chunk)
+        return Span(each / PART_FACTOR, each, each * PART_FACTOR)
+
+    def _empty_bytes(self, day: date) -> int:
+        nothing = DayRows(self.points.site, day, self.points.names, [], Counts())
+        return len(encode(nothing, facts=self._facts(), encoding=self.encoding).data)
+
+    def _facts(self) -> dict[str, str]:
+        return {"points_sha256": self.points.sha256}
+
+    def _see_whole(self, days: Sequence[date], probes: dict[int, Probe]) -> None:
+        """Fetch as many of the probed days whole as may be, one of medium size first."""
+        by_size = sorted(probes, key=lambda known: probes[known].samples)
+        size, middle = self.pace.size, len(by_size) // 2
+        a_day = max(1.0, probes[by_size[middle]].samples / size)
+        share = min(WHOLE_SHARE * a_day * len(days), WHOLE_MINUTES * self.settings.requests_per_minute)
+        spent = 0.0
+        for at in sorted(by_size, key=lambda known: abs(by_size.index(known) - middle)):
+            spent += max(1.0, probes[at].samples / size)
+            if spent > max(FEW_PAGES if any(probe.whole for probe in probes.values()) else WHOLE_PAGES, share):
+                return
+            probes[at] = self._seen_whole(days[at], probes[at])
+
+    def _seen_whole(self, day: date, probe: Probe) -> Probe:
+        with TemporaryDirectory(prefix="backfill-plan-", ignore_cleanup_errors=True) as folder:
+            fetcher = Fetcher(
+                self.client,
+                spool=Path(folder),
+                max_page_size=self.pace.size,
+                max_windows=self.settings.max_windows,
+                requests_per_minute=self.settings.requests_per_minute,
+                accept_marks=self.settings.accept_marks,
+            )
+            (fetched,) = fetcher.days(self.points.site, [day])
+        rows = fetched.rows
+        if rows is None or not rows.counts.kept:
+            return probe
+        each = len(encode(rows, facts=fetched.facts, encoding=self.encoding).data) / rows.counts.kept
+        share = rows.counts.kept / rows.counts.fetched
+        return replace(probe, kept=share, row_bytes=Span(each, each, each), whole=True)
+
+
+def _spread(first: int, last: int, places: int) -> list[int]:
+    """Places from `first` to `last`, about evenly, both among them: on as many days of the week as there are places."""
+    if places == 1:
+        return [(first + last) // 2]
+    chosen = {first, last}
+    for turn in range(1, places - 1):
+        at = first + round(turn * (last - first) / (places - 1))
+        near = sorted(range(max(first, at - 3), min(last, at + 3) + 1), key=lambda place: abs(place - at))
+        chosen.add(next((place for place in near if all((place - other) % 7 for other in chosen)), at))
+    return sorted(chosen)
+
+
+def _period(times: NDArray[np.int64], codes: NDArray[np.int64]) -> tuple[int, int]:
+    """From the first row to where its point was last seen: whole sweeps, whatever else is in between (µs)."""
+    start, end = int(times.min()), int(times.max())
+    again = int(times[codes == codes[int(times.argmin())]].max())
+    return start, again if again - start > (end - start) / 2 else max(end, start + 1)

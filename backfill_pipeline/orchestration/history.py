@@ -1,0 +1,258 @@
+"""The past of site-days: who asked for them, and what came of it, read from Dagster's events, runs and backfills.
+
+Nothing is remembered here, so that it does not matter who asked. Put here: the questions to Dagster's storage, each by
+index and bounded. Keep out: what follows from the answers (`core/new_days.py`, `core/healing.py`).
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from statistics import median
+from typing import Any
+
+import dagster as dg
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
+
+from backfill_pipeline.core.day import days_between, parse_day, partition_key
+from backfill_pipeline.core.healing import Again, Past
+from backfill_pipeline.core.quality import is_thin, usual_rows
+from backfill_pipeline.errors import UsageError
+from backfill_pipeline.orchestration.failures import observed_error
+from backfill_pipeline.orchestration.partitions import SNAPSHOTS_JOB, asset_key
+from backfill_pipeline.orchestration.stored_records import removed_day
+
+ATTEMPT_TAG = "backfill/attempt"
+"""Tag of every run that a sensor asked for: 1, or the how-manieth ask it is."""
+
+REMEMBERED = timedelta(days=30)
+"""A day whose last ask lies further back is let be: twice the back-off, so that a month without a daemon ends it."""
+
+UNKNOWN_REQUESTS = 10
+"""Requests that a day will take of a site of which nothing is stored."""
+
+_UNDER_WAY = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
+_PARTITIONS = 100
+_EVENTS_A_DAY = 20
+_MOST_EVENTS = 10_000
+_MOST_RUNS = 1000
+
+ByRun = dict[str, float]
+"""When each ask ended, in Unix seconds, by the id of its run."""
+
+
+@dataclass
+class Asks:
+    """Asks of the sites' days as their runs and backfills show them.
+
+    Attributes:
+        flying: by site, the days that somebody asks for now.
+        ended: by site and day, runs that failed, and ended runs of our sensors, whatever came of the day.
+        new: runs for new days that are queued or at work.
+        again: runs of the sensor `healing` that are.
+    """
+
+    flying: Mapping[str, set[date]] = field(default_factory=lambda: defaultdict(set))
+    ended: Mapping[str, dict[date, ByRun]] = field(default_factory=lambda: defaultdict(dict))
+    new: int = 0
+    again: int = 0
+
+
+def read_asks(instance: dg.DagsterInstance, sites: Sequence[str], repository: Any, after: datetime) -> Asks:
+    """Who asks for what now, and which runs since `after` left perhaps no event, since they were killed.
+
+    Args:
+        instance: where runs and backfills are.
+        sites: site names.
+        repository: its asset graph tells which days a backfill asks for; None: backfills are not looked at.
+        after: aware; older runs are not looked at.
+    """
+    asks, keys = Asks(), {asset_key(site): site for site in sites}
+    if repository is not None:
+        for site, days in _in_backfills(instance, keys, repository):
+            asks.flying[site].update(days)
+    for run in instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY)):
+        asks.new += run.tags.get(ATTEMPT_TAG) == "1"
+        asks.again += run.tags.get(ATTEMPT_TAG, "1") != "1"
+        for site, days in covered(run, keys):
+            asks.flying[site].update(days)
+    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=after)
+    own = dg.RunsFilter(
+        tags={ATTEMPT_TAG: [str(n) for n in range(1, 10)]}, statuses=FINISHED_STATUSES, created_after=after
+    )
+    for filters in (failed, own):
+        for kept in instance.get_run_records(filters, limit=_MOST_RUNS):
+            at_end = kept.end_time or kept.update_timestamp.timestamp()
+            for site, days in covered(kept.dagster_run, keys):
+                for day in days:
+                    asks.ended[site].setdefault(day, {})[kept.dagster_run.run_id] = at_end
+    return asks
+
+
+def read_asked(instance: dg.DagsterInstance, sites: Sequence[str], first: date, last: date) -> dict[str, set[date]]:
+    """By site, the days of a range that are stored, failed or removed on purpose: an indexed query for each site.
+
+    Args:
+        instance: where events are.
+        sites: site names.
+        first: first day.
+        last: last day, included.
+    """
+    days = list(days_between(first, last))
+    asked: dict[str, set[date]] = defaultdict(set)
+    if not days:
+        return asked
+    wanted, log = set(map(partition_key, days)), instance.event_log_storage
+    for site in sites:
+        stored = log.get_latest_storage_id_by_partition(
+            asset_key(site), dg.DagsterEventType.ASSET_MATERIALIZATION, wanted
+        )
+        asked[site] = {parse_day(key) for key in stored}
+    for at in range(0, len(days), _PARTITIONS):  # few days fail, so all sites are one question
+        part = days[at : at + _PARTITIONS]
+        began = datetime(part[0].year, part[0].month, part[0].day, tzinfo=UTC).timestamp()
+        filters = dg.EventRecordsFilter(
+            dg.DagsterEventType.ASSET_OBSERVATION,
+            asset_partitions=list(map(partition_key, part)),
+            after_timestamp=began,
+        )
+        for record in log.get_event_records(filters):
+            failure = observed_error(record.asset_observation) if record.asset_observation else None
+            if failure is not None:
+                asked[failure.site].add(parse_day(failure.day))
+            gone = removed_day(record.asset_observation)
+            if gone is not None:
+                asked[gone[0]].add(gone[1])
+    return asked
+
+
+def read_due(
+    instance: dg.DagsterInstance, site: str, asks: Asks, now: datetime
+) -> tuple[list[tuple[datetime, Again]], int]:
+    """A site's days that are to be asked for again by now, each with the time since which it is due; and events read.
+
+    Read are the events of the newest month, and all events of the days that these show as empty, thin or failed.
+
+    Args:
+        instance: where events are.
+        site: the site.
+        asks: what its runs and backfills show.
+        now: the instant, aware.
+    """
+    after, flying = (now - REMEMBERED).timestamp(), asks.flying.get(site, set())
+    filters = dg.AssetRecordsFilter(asset_key=asset_key(site), after_timestamp=after)
+    made = instance.fetch_materializations(filters, limit=_MOST_EVENTS).records
+    seen = instance.fetch_observations(filters, limit=_MOST_EVENTS).records
+    newest = _newest(made)
+    rows = {day: _number(one, "dagster/row_count") or 0 for day, one in newest.items()}
+    thin = {day for day, one in newest.items() if _is_thin(one, usual_rows(rows, day))}
+    ended: dict[date, ByRun] = {day: dict(runs) for day, runs in asks.ended.get(site, {}).items()}
+    removed = {one[1] for record in seen if (one := removed_day(record.asset_observation)) is not None}
+    for record in seen:
+        failure = observed_error(record.asset_observation) if record.asset_observation else None
+        if failure is not None:
+            ended.setdefault(parse_day(failure.day), {})[record.run_id] = record.timestamp
+    gone = removed - set(newest)  # removed on purpose, and not stored since: an operator starts them again, or no one
+    open_days = sorted(({*ended, *thin} - (set(newest) - thin)) - flying - gone)
+    before = list(_materializations(instance, site, open_days))
+    for record in before:
+        day = _day(record)
+        newest.setdefault(day, record.asset_materialization)
+        ended.setdefault(day, {})[record.run_id] = record.timestamp
+    costs = [cost for one in newest.values() if (cost := _number(one, "requests"))]
+    usual_cost = round(median(costs)) if costs else UNKNOWN_REQUESTS
+    due = []
+    for day in open_days:
+        stored, runs = newest.get(day), ended[day]
+        past = Past(
+            len(runs),
+            datetime.fromtimestamp(max(runs.values()), UTC),
+            stored is not None,
+            day in thin or (stored is not None and _is_thin(stored, None)),
+        )
+        when = past.due()
+        if when is not None and when <= now:
+            cost = (_number(stored, "requests") if stored is not None else None) or usual_cost
+            due.append((when, Again(site, day, past.asks + 1, cost)))
+    return due, len(made) + len(seen) + len(before)
+
+
+def _materializations(instance: dg.DagsterInstance, site: str, days: Sequence[date]) -> Iterator[dg.EventLogRecord]:
+    """The materialisations of some days of a site, those of a day newest first."""
+    for at in range(0, len(days), _PARTITIONS):
+        keys = [partition_key(day) for day in days[at : at + _PARTITIONS]]
+        filters = dg.AssetRecordsFilter(asset_key=asset_key(site), asset_partitions=keys)
+        yield from instance.fetch_materializations(filters, limit=len(keys) * _EVENTS_A_DAY).records
+
+
+def _newest(records: Iterable[dg.EventLogRecord]) -> dict[date, Any]:
+    """The newest materialisation of each day, of records of which the newest come first."""
+    newest: dict[date, Any] = {}
+    for record in records:
+        if record.partition_key is not None:
+            newest.setdefault(_day(record), record.asset_materialization)
+    return newest
+
+
+def _day(record: dg.EventLogRecord) -> date:
+    return parse_day(record.partition_key or "")
+
+
+def _number(made: dg.AssetMaterialization, name: str) -> Any:
+    kept = made.metadata.get(name)
+    return kept.value if kept is not None else None
+
+
+def _is_thin(made: dg.AssetMaterialization, usual: float | None) -> bool:
+    """Whether a stored day is empty or thin: by the days around it, if they are known, as the report tells it.
+
+    What was found when it was stored is believed otherwise, since some of those days came later.
+    """
+    if not _number(made, "dagster/row_count"):
+        return True
+    if usual is None:
+        return _number(made, "thin") is True
+    gap, heard = _number(made, "longest_gap_min"), _number(made, "coverage")
+    return is_thin(_number(made, "dagster/row_count") or 0, usual, gap, heard)
+
+
+def covered(run: dg.DagsterRun, keys: Mapping[dg.AssetKey, str]) -> Iterator[tuple[str, list[date]]]:
+    """The days that a run fetches, by site."""
+    if run.job_name == SNAPSHOTS_JOB:  # its days are not the sites' days
+        return
+    one = run.tags.get(PARTITION_NAME_TAG)
+    first, last = run.tags.get(ASSET_PARTITION_RANGE_START_TAG, one), run.tags.get(ASSET_PARTITION_RANGE_END_TAG, one)
+    if first is None or last is None:
+        return
+    try:
+        days = list(days_between(parse_day(first), parse_day(last)))
+    except UsageError:  # a run of somebody else's partitions
+        return
+    for key in keys if run.asset_selection is None else run.asset_selection:
+        if key in keys:
+            yield keys[key], days
+
+
+def _in_backfills(
+    instance: dg.DagsterInstance, keys: Mapping[dg.AssetKey, str], repository: Any
+) -> Iterator[tuple[str, Collection[date]]]:
+    """By site, the days that backfills have yet to bring: their runs may not be there yet."""
+    under_way = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
+    for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=under_way)):
+        if backfill.job_name == SNAPSHOTS_JOB:
+            continue
+        if not backfill.is_asset_backfill:
+            days = list(map(parse_day, backfill.partition_names or ()))
+            yield from ((site, days) for site in keys.values())
+            continue
+        data = backfill.get_asset_backfill_data(repository.asset_graph)
+        left = data.target_subset - data.materialized_subset - data.failed_and_downstream_subset
+        for key, subset in left.partitions_subsets_by_asset_key.items():
+            if key in keys:
+                yield keys[key], list(map(parse_day, subset.get_partition_keys()))

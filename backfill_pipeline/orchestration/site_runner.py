@@ -1,0 +1,223 @@
+"""The work of one run: some sites' days fetched and stored, sites side by side, each result as soon as it is there.
+
+::
+
+    results() <- one thread a site: fetch a day -> put it, verified -> judge it -> the next day
+
+Put here: threads, and what ends one day, one site, or everything. Keep out: Dagster (`assets.py` tells it what
+happened), and how a day is fetched (`ace/fetch.py`) or stored (`storage/days.py`).
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import date
+from typing import Protocol
+
+from backfill_pipeline.ace.client import PointList
+from backfill_pipeline.ace.fetch import FetchedDay
+from backfill_pipeline.core.object_keys import object_key
+from backfill_pipeline.core.point_states import States, day_states, united
+from backfill_pipeline.core.quality import Quality, quality
+from backfill_pipeline.core.rows import Counts, DayRows
+from backfill_pipeline.errors import (
+    ApiDownError,
+    BackfillError,
+    BudgetLostError,
+    KeyRefusedError,
+    SettingError,
+    StoppedError,
+    StoreRefusedError,
+)
+from backfill_pipeline.storage.days import StoredDay
+
+STOPS_ALL = (ApiDownError, KeyRefusedError, StoreRefusedError, BudgetLostError, SettingError)
+"""Errors that every further day would meet as well."""
+
+_LOOK_S = 0.5
+"""A wait is cut into pieces of this length, since on Windows nothing interrupts it."""
+
+
+class Fetches(Protocol):
+    """What `ace.fetch.Fetcher` does."""
+
+    def days(self, site: str, days: Sequence[date], *, stop: threading.Event | None = None) -> Iterator[FetchedDay]:
+        """A site's days, in order, each as soon as it is whole."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether all requests wait for an API that is down, so that no day at work can complete now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A site-day whose object is verified.
+
+    Attributes:
+        fetched: how it was fetched, its rows let go.
+        stored: its object.
+        counts: what arrived and what became of it.
+        quality: what its rows show.
+        put_s: seconds that encoding, putting and reading it back took.
+        states: by point, the few different texts that its samples had.
+    """
+
+    fetched: FetchedDay
+    stored: StoredDay
+    counts: Counts
+    quality: Quality
+    put_s: float
+    states: Mapping[str, States] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Days of a site that one error kept from being stored."""
+
+    site: str
+    days: tuple[date, ...]
+    error: Exception
+
+
+class Work:
+    """One run's site-days. `results` may be iterated again after it was interrupted: no result is lost.
+
+    Args:
+        fetcher: where days come from.
+        put: stores a day with its facts and verifies it; called from several threads.
+        sites: site names.
+        days: UTC days, oldest first.
+        at_once: sites side by side.
+        stop: once set, no further request leaves.
+        skip: by site, days to leave out.
+        describe: takes a site's list of points, once, after the first of its days is stored; it raises nothing.
+        learn: takes the states that points of a site had on a stored day, as far as they are new; it raises nothing.
+    """
+
+    def __init__(
+        self,
+        fetcher: Fetches,
+        put: Callable[[DayRows, Mapping[str, str]], StoredDay],
+        sites: Sequence[str],
+        days: Sequence[date],
+        *,
+        at_once: int,
+        stop: threading.Event,
+        skip: Mapping[str, Collection[date]] | None = None,
+        describe: Callable[[PointList], None] = lambda _points: None,
+        learn: Callable[[str, Mapping[str, States], date], None] = lambda _site, _states, _day: None,
+    ) -> None:
+        self._learn = learn
+        self._describe = describe
+        self._fetcher = fetcher
+        self._put = put
+        self._days = days
+        self._skip = skip or {}
+        self._stop = stop
+        self._finishing = threading.Event()
+        self._grace: threading.Timer | None = None
+        self._changed = threading.Condition()
+        self._results: deque[Stored | Failed] = deque()
+        self._live = len(sites)
+        self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="site")
+        for site in sites:
+            self._pool.submit(self._site, site)
+
+    def results(self) -> Iterator[Stored | Failed]:
+        """Each result as it comes, until all sites are done or stopped."""
+        while True:
+            with self._changed:
+                while not self._results and self._live:
+                    self._changed.wait(_LOOK_S)
+                if not self._results:
+                    return
+            yield self._results[0]
+            self._results.popleft()  # only now: who was interrupted over it gets it again
+
+    def finish(self, grace_s: float) -> None:
+        """Begin no new day; days at work may complete within `grace_s` seconds, unless the API is down."""
+        self._finishing.set()
+        self._grace = threading.Timer(0 if self._fetcher.is_waiting else grace_s, self._stop.set)
+        self._grace.daemon = True
+        self._grace.start()
+
+    def close(self) -> None:
+        """Stop at once what is still at work, and wait until it has."""
+        self._stop.set()
+        if self._grace is not None:
+            self._grace.cancel()
+        self._pool.shutdown(cancel_futures=True)
+
+    def _site(self, site: str) -> None:
+        """Thread: one site's days, oldest first."""
+        left = deque(day for day in self._days if day not in self._skip.get(site, ()))
+        try:
+            self._site_days(site, left)
+        except StoppedError:
+            pass
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run reports it, and other sites go on
+            if isinstance(error, STOPS_ALL):
+                self._stop.set()
+            if left:
+                self._give(Failed(site, tuple(left), error))
+        finally:
+            with self._changed:
+                self._live -= 1
+                self._changed.notify()
+
+    def _site_days(self, site: str, left: deque[date]) -> None:
+        if not left or self._stop.is_set() or self._finishing.is_set():
+            return
+        object_key(site, left[0])  # a site that can have no object is refused before anything is fetched
+        described, known = False, dict[str, States | None]()
+        with closing(self._fetcher.days(site, list(left), stop=self._stop)) as days:  # type: ignore[type-var]  # a generator
+            for fetched in days:
+                result = self._settled(fetched)
+                left.remove(fetched.day)
+                self._give(result)
+                if fetched.listed is not None and isinstance(result, Stored) and not described:
+                    self._describe(fetched.listed)
+                    described = True
+                if isinstance(result, Stored):
+                    self._learn_new(result, known)
+                del fetched  # its rows: the next day may be as large
+                if self._finishing.is_set():
+                    return
+
+    def _learn_new(self, day: Stored, known: dict[str, States | None]) -> None:
+        """Hand on the states of a day that the run has not seen before, and add them to `known`."""
+        new = {}
+        for name, states in day.states.items():
+            whole = united(known.get(name), states)
+            if whole is not None and whole != known.get(name):
+                known[name] = new[name] = whole
+        if new:
+            self._learn(day.fetched.site, new, day.fetched.day)
+
+    def _settled(self, fetched: FetchedDay) -> Stored | Failed:
+        """A fetched day, stored; an error that is this day's alone ends this day alone."""
+        if fetched.rows is None:
+            error = fetched.error or BackfillError("neither rows nor an error came back")
+            if isinstance(error, STOPS_ALL):
+                raise error
+            return Failed(fetched.site, (fetched.day,), error)
+        try:
+            began = time.monotonic()
+            stored = self._put(fetched.rows, fetched.facts)
+            put_s = time.monotonic() - began
+            figures = quality(fetched.rows)
+        except STOPS_ALL:
+            raise
+        except Exception as surprise:  # noqa: BLE001 - nothing about one day may cost the days after it
+            return Failed(fetched.site, (fetched.day,), surprise)
+        states = day_states(fetched.rows)
+        return Stored(replace(fetched, rows=None), stored, fetched.rows.counts, figures, put_s, states)
+
+    def _give(self, result: Stored | Failed) -> None:
+        with self._changed:
+            self._results.append(result)
+            self._changed.notify()
