@@ -2,7 +2,7 @@
 
 ::
 
-    cli.py, http.py -> Control -> gateway.py -> the Dagster instance
+    cli/, http.py -> Control -> dagster_instance.py -> the Dagster instance
 
 Nothing is remembered here: what was asked stands in Dagster's backfill, what came of it in Dagster's events. Put here:
 what a request means, and how events become figures. Keep out: Dagster's API (`dagster_instance.py`), and words for one

@@ -1,0 +1,101 @@
+"""The command `backfill`: one module for each group of commands.
+
+::
+
+    backfills.py      plan, start, status, cancel, errors
+    stored_days.py    verify, report, adopt, remove
+    points.py         points
+    installation.py   demo, check, probe-api, up, serve, worker, move
+    options.py        options and types that several commands share
+
+Put here: the list of commands, and how a failure becomes one line and an exit code. Keep out: commands.
+"""
+
+import sys
+
+import click
+
+from backfill_pipeline import __version__
+from backfill_pipeline.control.cli.backfills import cancel, errors, plan, start, status
+from backfill_pipeline.control.cli.installation import check, demo, move, probe_api, serve, up, worker
+from backfill_pipeline.control.cli.points import points
+from backfill_pipeline.control.cli.stored_days import adopt, remove, report, verify
+from backfill_pipeline.control.output import echo
+from backfill_pipeline.errors import (
+    BackfillError,
+    BudgetLostError,
+    DatabaseLockedError,
+    KeyRefusedError,
+    SettingError,
+    SiteRefusedError,
+    StoppedError,
+    StoreRefusedError,
+    UnreachableError,
+    UsageError,
+)
+from backfill_pipeline.simulator.command import simulate
+
+_SET_UP = (
+    SettingError,
+    KeyRefusedError,
+    SiteRefusedError,
+    StoreRefusedError,
+    UnreachableError,
+    BudgetLostError,
+    DatabaseLockedError,
+)
+"""Errors whose cause is a setting, or the server or folder that a setting names."""
+
+WRONG = 2
+"""Exit code: a wrong argument or a wrong setting."""
+
+_LINE = 1000
+
+INTERRUPTED = 130
+"""Exit code: Ctrl-C."""
+
+
+_OPTIONS = {"first": "--from", "last": "--to", "site": "--site"}
+
+"""The option that a `UsageError` is about."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="backfill")
+def backfill() -> None:
+    """Years of building sensor history from the ACE IoT API, in a folder or bucket of your own.
+
+    Example: backfill demo
+    """
+
+
+for _command in (
+    *(plan, start, status, cancel, errors),
+    *(verify, report, adopt, remove, points),
+    *(demo, check, probe_api, up, serve, worker, move, simulate),
+):
+    backfill.add_command(_command)
+
+
+def main() -> None:
+    """Run the command; a failure is one line on standard error and an exit code, never a traceback."""
+    try:
+        backfill.main(standalone_mode=False)
+    except (click.Abort, KeyboardInterrupt, StoppedError):
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        _fail(error.format_message(), WRONG)
+    except UsageError as error:
+        _fail(f"{_OPTIONS[error.about]}: {error}" if error.about else str(error), WRONG)
+    except _SET_UP as error:
+        _fail(str(error), WRONG)
+    except BackfillError as error:
+        _fail(str(error), 1)
+
+
+def _fail(message: str, code: int) -> None:
+    line = " ".join(message.split())
+    if len(line) > _LINE:  # the middle may go: what failed is at the beginning, what to do at the end
+        line = f"{line[: _LINE // 2]} ... {line[-_LINE // 2 :]}"
+    echo(f"backfill: {line}", err=True)
+    sys.exit(code)

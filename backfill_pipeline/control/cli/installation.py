@@ -1,0 +1,121 @@
+"""Commands about the installation: its settings, its processes and its Dagster storage.
+
+Put here: `demo`, `check`, `probe-api`, `up`, `serve`, `worker`, `move`. Keep out: what they do (`control/`).
+
+Heavy imports stay inside the commands, so that `--help` answers at once.
+"""
+
+import json
+import sys
+from datetime import date
+from pathlib import Path
+
+import click
+
+from backfill_pipeline.control.cli.options import DayType, json_option
+from backfill_pipeline.control.output import echo
+from backfill_pipeline.settings import Settings
+
+
+@click.command()
+@click.option("--folder", type=click.Path(path_type=Path), help="Keep everything here; a throw-away folder otherwise.")
+@click.option("--days", type=click.IntRange(1, 30), default=5, show_default=True)
+@click.option("--points", type=click.IntRange(1, 2000), default=60, show_default=True, help="Points of each site.")
+def demo(folder: Path | None, days: int, points: int) -> None:
+    """Try everything in under a minute: simulator, Dagster backfill, Parquet files, a query.
+
+    Example: backfill demo --folder demo
+    """
+    from backfill_pipeline.control.demo import run_demo  # noqa: PLC0415 - see the module's docstring
+
+    sys.exit(run_demo(folder, days=days, points=points))
+
+
+@click.command()
+@json_option
+def check(*, as_json: bool) -> None:
+    """Look for what would go wrong later: key, sites, clock, store, budget, daemon, disk; exit code 1 when one fails.
+
+    Example: backfill check
+    """
+    from backfill_pipeline.control.check import run_check  # noqa: PLC0415 - see the module's docstring
+
+    sys.exit(run_check(Settings.load(), as_json=as_json))
+
+
+@click.command("probe-api")
+@click.option("--site", help="The site to ask about; the first of ACE_SITES otherwise.")
+@click.option("--day", type=DayType(), help="A day with samples; the newest that is ready otherwise.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the report to this file, as JSON.")
+@json_option
+def probe_api(site: str | None, day: date | None, out: Path | None, *, as_json: bool) -> None:
+    """Ask the API some fifteen cheap questions, and tell which of the facts that this pipeline stands on hold there.
+
+    The report has no key, no name and no value in it.
+
+    Example: backfill probe-api --out facts.json
+    """
+    from backfill_pipeline.control.probe_api import run_probe  # noqa: PLC0415 - see the module's docstring
+
+    run_probe(Settings.load(), site, day, out=out, as_json=as_json)
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Of the webserver.")
+def up(port: int) -> None:
+    """Run Dagster's webserver and daemon together, on loopback, until Ctrl-C.
+
+    Example: backfill up --port 3000
+    """
+    from backfill_pipeline.control.up import run_up  # noqa: PLC0415 - see the module's docstring
+
+    run_up(Settings.load(), port)
+
+
+@click.command()
+@click.option("--runs", type=click.IntRange(1, 64), default=1, show_default=True, help="Runs at work at once.")
+@click.option("--alive", is_flag=True, help="Look whether a worker of this host answers; exit code 1: none.")
+def worker(runs: int, *, alive: bool) -> None:
+    """Take runs from BACKFILL_BROKER and execute them on this host, until ended. Needs Linux or macOS.
+
+    Example: backfill worker --runs 2
+    """
+    from backfill_pipeline.orchestration.celery_launcher import run_worker, workers_here  # noqa: PLC0415 - see the module's docstring
+
+    if alive:
+        found = workers_here(Settings.load())
+        echo(", ".join(found) or "no worker of this host answers")
+        sys.exit(0 if found else 1)
+    run_worker(Settings.load(), runs)
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; elsewhere needs BACKFILL_TOKEN.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8642, show_default=True, help="0: any free one.")
+def serve(host: str, port: int) -> None:
+    """Serve the HTTP control API.
+
+    Example: backfill serve --port 8642
+    """
+    from backfill_pipeline.control.http import run_server  # noqa: PLC0415 - see the module's docstring
+    from backfill_pipeline.orchestration.exposed_secrets import exposed_secrets  # noqa: PLC0415 - see the module's docstring
+
+    settings = Settings.load()
+    for exposure in exposed_secrets(settings):
+        echo(f"warning: {exposure}", err=True)
+    run_server(settings, host, port)
+
+
+@click.command()
+@json_option
+def move(*, as_json: bool) -> None:
+    """Move what Dagster remembers from the embedded SQLite files to the empty database of BACKFILL_RUN_STORAGE.
+
+    Runs, events, backfills, ticks and checks. End webserver and daemon first; the SQLite files stay as they are.
+
+    Example: backfill move
+    """
+    from backfill_pipeline.orchestration.migrate_storage import move_storage  # noqa: PLC0415 - see the module's docstring
+
+    counts = move_storage(Settings.load())
+    echo(json.dumps(counts) if as_json else ", ".join(f"{count} {what}" for what, count in counts.items()))

@@ -1,0 +1,128 @@
+"""Commands about days in the store.
+
+Put here: `verify`, `report`, `adopt`, `remove`. Keep out: what they do (`control/`).
+
+Heavy imports stay inside the commands, so that `--help` answers at once.
+"""
+
+import json
+import sys
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import click
+
+from backfill_pipeline.control.cli.options import DayType, json_option, opened_control, range_options, written
+from backfill_pipeline.control.day_ranges import checked_days, named_sites
+from backfill_pipeline.control.output import echo
+from backfill_pipeline.core.command_lines import repair_command
+from backfill_pipeline.settings import Settings
+
+
+@click.command()
+@range_options
+@click.option("--deep", is_flag=True, help="Read every byte, not the footers alone.")
+@click.option(
+    "--repair", is_flag=True, help="Launch a backfill of the missing and damaged site-days, and print its id."
+)
+@json_option
+def verify(first: date, last: date, sites: tuple[str, ...], *, deep: bool, repair: bool, as_json: bool) -> None:
+    """Verify every expected object of a range; exit code 1 when one is missing, damaged or foreign.
+
+    Compares the objects with what they should contain and with Dagster's records. The last line is the command that
+    repairs what was found. With --repair the exit code is 0 once all that was found is being fetched again.
+
+    Example: backfill verify --from 2025-03-01 --to 2025-03-31 --site ses_falls_city
+    """
+    from backfill_pipeline.control.verify import verified  # noqa: PLC0415 - see the module's docstring
+
+    settings = Settings.load()
+    days = checked_days(settings, first, last, datetime.now(UTC))
+    wanted = named_sites(settings, sites, days)
+    control = opened_control() if repair or (settings.home / "dagster.yaml").is_file() else None
+    if control and repair:
+        control.require_daemon()  # before objects are read, which may take long
+    records = control.gateway.records((site, day) for site in wanted for day in days) if control else None
+    report = verified(settings, wanted, days, deep=deep, recorded=records)
+    launches = repair and bool(report.wrong)
+    for line in () if as_json else report.lines(with_repair=not launches):
+        echo(line)
+    started = control.repair(report.wrong) if control and launches else None
+    if as_json:
+        echo(json.dumps(report.facts() | ({"backfill_id": started.backfill_id} if started else {})))
+    elif started:
+        echo(f"{started.backfill_id}  {started.message}")
+    sys.exit(0 if report.is_good or (started and not report.foreign) else 1)
+
+
+@click.command()
+@range_options
+@click.option("--points", metavar="SITE", help="Show this site's points by day as well.")
+@click.option("--out", callback=written, required=True, help="A folder; or FILE.html, .png, .parquet.")
+@json_option
+def report(first: date, last: date, sites: tuple[str, ...], *, points: str | None, out: Path, as_json: bool) -> None:
+    """Show what arrived: a calendar of each site as HTML and PNG, and its figures as Parquet.
+
+    Example: backfill report --from 2025-01-01 --to 2025-12-31 --points ses_falls_city --out report
+    """
+    from backfill_pipeline.control.report import write_report  # noqa: PLC0415 - see the module's docstring
+
+    written = write_report(Settings.load(), first, last, sites, points=points, out=out)
+    echo(*([json.dumps([str(path) for path in written])] if as_json else map(str, written)))
+
+
+@click.command()
+@range_options
+@click.option("--deep", is_flag=True, help="Read every byte, not the footers alone.")
+@json_option
+def adopt(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_json: bool) -> None:
+    """Record days that are in the store and not in Dagster's record, verified instead of fetched again.
+
+    For a Dagster storage that was lost, or a bucket that another installation filled. Days that Dagster has recorded
+    are compared with the store. Exit code 1 when an object is damaged, or recorded and missing.
+
+    Example: backfill adopt --from 2025-03-01 --to 2025-03-31
+    """
+    control = opened_control()
+    checked_days(control.settings, first, last, datetime.now(UTC))
+    counts = dict.fromkeys(("adopted", "known", "missing", "damaged", "without_rows"), 0)
+    lost = []
+    for one in control.adopt(first, last, sites, deep=deep):
+        counts[one.result] += 1
+        counts["without_rows"] += one.rows == 0
+        if one.rows == 0 and not as_json:
+            echo(f"adopted  {one.site} {one.day}: 0 rows")
+        if one.result == "damaged" or (one.result == "missing" and one.recorded):
+            lost.append((one.site, one.day))
+            if not as_json:
+                recorded = " (recorded as stored)" if one.recorded else ""
+                echo(f"{one.result}  {one.site} {one.day}{recorded}: {'; '.join(one.wrong)}")
+    repair = repair_command(lost, control.settings.sites, deep=deep) if lost else None
+    if as_json:
+        echo(json.dumps(counts | {"repair": repair}))
+    else:
+        echo(", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts.items()))
+        if repair:
+            echo(f"to fetch these days again: {repair}")
+    sys.exit(1 if lost else 0)
+
+
+@click.command()
+@click.option("--from", "first", type=DayType(), required=True, help="First day, YYYY-MM-DD.")
+@click.option("--to", "last", type=DayType(), required=True, help="Last day, included.")
+@click.option("--site", "sites", multiple=True, required=True, help="A site; may be given more than once.")
+@click.option(
+    "--yes", is_flag=True, help="Remove the days; without this option the command only lists what would be removed."
+)
+@json_option
+def remove(first: date, last: date, sites: tuple[str, ...], *, yes: bool, as_json: bool) -> None:
+    """Remove days of a site from the store and from Dagster's record.
+
+    `backfill start` would fetch them again, the sensors do not. Refused while a backfill or a run is in progress.
+
+    Example: backfill remove --site ses_falls_city --from 2025-03-01 --to 2025-03-31
+    """
+    from backfill_pipeline.control.removal import remove_days  # noqa: PLC0415 - see the module's docstring
+
+    found = remove_days(opened_control().gateway, first, last, sites, really=yes)
+    echo(*([json.dumps(found.facts())] if as_json else found.lines()))
