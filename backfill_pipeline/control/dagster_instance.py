@@ -8,34 +8,34 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import date, datetime
-from enum import StrEnum
 from functools import cached_property
 from threading import Lock
 
 import dagster as dg
-from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
-from dagster._core.execution.asset_backfill import AssetBackfillData
-from dagster._core.execution.backfill import (
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from yaml import YAMLError  # type: ignore[import-untyped]  # its error alone; Dagster reads the file
+
+from backfill_pipeline.control.backfill_records import Backfill, DayEvent, FailedRun, State
+from backfill_pipeline.control.day_events import SiteEvents
+from backfill_pipeline.core.day import days_between, parse_day, partition_key
+from backfill_pipeline.core.object_keys import object_key, text_key
+from backfill_pipeline.errors import AlreadyRunningError, SettingError
+from backfill_pipeline.orchestration.adopt import Adopted, adopt
+from backfill_pipeline.orchestration.dagster_internals import (
+    BACKFILL_ID_TAG,
+    NOT_FINISHED_STATUSES,
+    WILL_RETRY_TAG,
+    AssetBackfillData,
+    AssetGraphSubset,
+    BackfillDaemon,
     BulkActionsFilter,
     BulkActionStatus,
     PartitionBackfill,
     cancel_backfill_runs_and_cancellation_complete,
 )
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-from dagster._core.storage.tags import BACKFILL_ID_TAG, WILL_RETRY_TAG
-from dagster._daemon.daemon import BackfillDaemon
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from yaml import YAMLError  # type: ignore[import-untyped]  # its error alone; Dagster reads the file
-
-from backfill_pipeline.core.day import days_between, parse_day, partition_key
-from backfill_pipeline.core.object_keys import object_key, text_key
-from backfill_pipeline.errors import AlreadyRunningError, SettingError
-from backfill_pipeline.orchestration.adopt import Adopted, adopt
-from backfill_pipeline.orchestration.failures import observed_error
 from backfill_pipeline.orchestration.history import covered
 from backfill_pipeline.orchestration.instance_storages import see_postgres
 from backfill_pipeline.orchestration.partitions import (
@@ -46,7 +46,7 @@ from backfill_pipeline.orchestration.partitions import (
     day_partitions,
     site_of,
 )
-from backfill_pipeline.orchestration.stored_records import compare_records, read_records, remove_records, removed_day
+from backfill_pipeline.orchestration.stored_records import compare_records, read_records, remove_records
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.comparison import Comparison, Recorded, SiteDay, compare_range
 from backfill_pipeline.storage.days import settings_store
@@ -55,51 +55,18 @@ from backfill_pipeline.storage.store import Store
 ALIVE_S = 75.0
 """A daemon whose newest heartbeat is older than this is taken for dead; it sends one every 30 s."""
 
+
 ASKED_TAG, FORECAST_TAG = "backfill/asked", "backfill/forecast"
 
-_BATCH = 1000
 
 _DELETED_AT_ONCE = 16
 
-_LATE = 200
-"""Events that are looked at once more: a database gives them their numbers before others can see them, so that one may
-appear after another that has a larger number."""
 
 _LINE, _SAID = 500, 200
 
+
 _FROM_OUTSIDE = "This run has been marked as failed from outside the execution context."
 """Dagster's default message for a run whose process ended: it contains no cause."""
-
-_KEPT = (
-    "dagster/row_count",
-    "path",
-    "bytes",
-    "etag",
-    "state",
-    "thin",
-    "samples_fetched",
-    "samples_text",
-    "requests",
-    "retries",
-    "throttled",
-    "duration_s",
-    "put_s",
-    "replaced",
-    "rows_before",
-)
-"""What is kept in memory of a materialisation: millions of them may be."""
-
-
-class State(StrEnum):
-    """What Dagster says of a backfill."""
-
-    ASKED = "asked"
-    """Waiting, or at work."""
-    ENDING = "ending"
-    """Cancelled, while days at work complete."""
-    CANCELLED = "cancelled"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
 
 
 _STATES = {
@@ -112,88 +79,6 @@ _STATES = {
     BulkActionStatus.FAILED: State.FAILED,
     BulkActionStatus.FAILING: State.FAILED,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Backfill:
-    """A partition backfill, whoever launched it.
-
-    Attributes:
-        id: Dagster's.
-        state: Dagster's word.
-        first: first day that was asked for.
-        last: last day, included.
-        todo: the days that it fetches, by site.
-        asked: the days that were asked for, by site: those that were stored when it began as well.
-        started: Unix seconds.
-        ended: Unix seconds; None while it is not over.
-        error: why Dagster gave it up, in one line; None otherwise.
-        forecast: what was foreseen of it, as JSON; None when nobody asked.
-    """
-
-    id: str
-    state: State
-    first: date
-    last: date
-    todo: Mapping[str, frozenset[date]]
-    asked: Mapping[str, frozenset[date]]
-    started: float
-    ended: float | None = None
-    error: str | None = None
-    forecast: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FailedRun:
-    """A run of a backfill that failed.
-
-    Attributes:
-        id: Dagster's.
-        at: when it ended, in Unix seconds.
-        days: the days that it was to fetch, by site.
-        left: those of them that no other run of the backfill fetches; empty when Dagster runs it again.
-    """
-
-    id: str
-    at: float
-    days: Mapping[str, frozenset[date]]
-    left: Mapping[str, frozenset[date]]
-
-
-@dataclass(frozen=True, slots=True)
-class DayEvent:
-    """What became of a site-day at one time.
-
-    Attributes:
-        site: its site.
-        day: its day.
-        at: Unix seconds.
-        run_id: of the run that told it; empty when none did.
-        error: why it failed; None when it was stored.
-        about: the figures of its materialisation, by name; empty for a failed one.
-    """
-
-    site: str
-    day: date
-    at: float
-    run_id: str
-    error: str | None = None
-    about: Mapping[str, object] = field(default_factory=dict)
-
-    @property
-    def rows(self) -> int:
-        """Rows that were stored."""
-        return self.number("dagster/row_count")
-
-    def number(self, name: str) -> int:
-        """One of its whole numbers; 0 when it has none of that name."""
-        value = self.about.get(name)
-        return value if isinstance(value, int) else 0
-
-    def text(self, name: str) -> str | None:
-        """One of its texts; None without a text of that name."""
-        value = self.about.get(name)
-        return value if isinstance(value, str) and value else None
 
 
 class Gateway:
@@ -223,7 +108,7 @@ class Gateway:
                 f"{settings.home / 'dagster.yaml'} cannot be used: {_line(str(error))[:_SAID]}; take the project's "
                 "own, or put that right"
             ) from None
-        self._events: dict[str, _Events] = {}
+        self._events: dict[str, SiteEvents] = {}
         self._why: dict[str, tuple[str, bool]] = {}
         self._lock = Lock()
 
@@ -451,7 +336,7 @@ class Gateway:
     def events(self, site: str) -> "list[DayEvent]":
         """All that became of a site's days, oldest first. What was read once is kept; new events are read each time."""
         with self._lock:
-            kept = self._events.setdefault(site, _Events())
+            kept = self._events.setdefault(site, SiteEvents())
             kept.refresh(self.instance, site)
             return list(kept.events)
 
@@ -508,60 +393,6 @@ class Gateway:
             seen = self._seen(found)
             if seen is not None:
                 yield seen
-
-
-class _Events:
-    """What was read of one site's events."""
-
-    def __init__(self) -> None:
-        self.events: list[DayEvent] = []
-        self._stored, self._failed = _Feed(), _Feed()
-
-    def refresh(self, instance: dg.DagsterInstance, site: str) -> None:
-        """Read what is new."""
-        fresh: list[DayEvent] = []
-        for record in self._stored.new(instance.fetch_materializations, site):
-            made = record.asset_materialization
-            if made is not None and made.partition is not None:
-                about = {name: made.metadata[name].value for name in _KEPT if name in made.metadata}
-                fresh.append(DayEvent(site, parse_day(made.partition), record.timestamp, record.run_id, None, about))
-        removed: dict[date, float] = {}
-        for record in self._failed.new(instance.fetch_observations, site):
-            seen = record.asset_observation
-            gone = removed_day(seen)
-            if gone is not None:
-                removed[gone[1]] = record.timestamp
-            failure = observed_error(seen) if seen is not None else None
-            if failure is not None:
-                error = failure.error
-                fresh.append(DayEvent(site, parse_day(failure.day), record.timestamp, record.run_id, error))
-        if fresh or removed:
-            kept = (one for one in [*self.events, *fresh] if one.error or one.at > removed.get(one.day, 0.0))
-            self.events = sorted(kept, key=lambda event: event.at)
-
-
-class _Feed:
-    """Events of one kind and site, each given out once."""
-
-    def __init__(self) -> None:
-        self._newest = 0
-        self._late: set[int] = set()
-
-    def new(self, fetch: Callable[..., dg.EventRecordsResult], site: str) -> Iterator[dg.EventLogRecord]:
-        """Those that were not given out yet, in batches."""
-        after = max(0, self._newest - _LATE)
-        while True:
-            filters = dg.AssetRecordsFilter(asset_key=asset_key(site), after_storage_id=after)
-            records = fetch(filters, limit=_BATCH, ascending=True).records
-            for record in records:
-                after = record.storage_id
-                if after not in self._late:
-                    self._late.add(after)
-                    self._newest = max(self._newest, after)
-                    yield record
-            if len(records) < _BATCH:
-                break
-        self._late = {number for number in self._late if number > self._newest - _LATE}
 
 
 def _id_after(text: str) -> str:

@@ -24,7 +24,7 @@ from backfill_pipeline.simulator.app import DEFAULT_KEY, Simulator
 from backfill_pipeline.simulator.world import demo_world
 
 if TYPE_CHECKING:
-    from backfill_pipeline.control.dagster_instance import DayEvent
+    from backfill_pipeline.control.backfill_records import DayEvent
 
 SITES = ("demo-north", "demo_south")
 FIRST = date(2025, 3, 1)

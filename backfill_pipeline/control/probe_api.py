@@ -10,86 +10,30 @@ import json
 import re
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import quote
+from typing import Literal
 
 import requests
 
-from backfill_pipeline.ace.budget import Budget, open_budget
-from backfill_pipeline.ace.client import Bearer, key_id, open_client, to_stderr
+from backfill_pipeline.ace.budget import open_budget
+from backfill_pipeline.ace.client import key_id, open_client, to_stderr
 from backfill_pipeline.control.output import echo
+from backfill_pipeline.control.probe_requests import Answer, Ask, asker, iso_time, naive_time
 from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.core.paging import Cursor
-from backfill_pipeline.core.transport_faults import classify
 from backfill_pipeline.errors import KeyRefusedError, SettingError, StoreRefusedError, UsageError
 from backfill_pipeline.settings import Settings
 
 Verdict = Literal["holds", "FAILS", "unknown"]
 
-MOST_BYTES = 64_000_000
-"""A longer answer is not read to its end."""
 
 _RATE = re.compile(r"rate-?limit|retry-after", re.IGNORECASE)
+
+
 _WRONG_KEY = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJub2JvZHkifQ.AAAA"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back for one question.
-
-    Attributes:
-        asked: the question, without key, site and cursor.
-        status: HTTP status; 0 when nothing came.
-        headers: as sent.
-        body: unpacked.
-        trouble: why nothing came.
-    """
-
-    asked: str
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    trouble: str = ""
-
-    @property
-    def said(self) -> Any:
-        """The body as JSON; None when it is none."""
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
-            return None
-
-    @property
-    def rows(self) -> list[dict[str, Any]] | None:
-        """Its samples; None when it is no answer that has any."""
-        said = self.said
-        rows = said.get("point_samples") if self.status == requests.codes.ok and isinstance(said, dict) else None
-        return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else None
-
-    @property
-    def more(self) -> bool:
-        """Whether it says that more rows follow."""
-        said = self.said
-        return isinstance(said, dict) and bool(said.get("has_more"))
-
-    @property
-    def cursor(self) -> Cursor | None:
-        """Its cursor; None when it has none that is understood."""
-        said = self.said
-        text = said.get("next_cursor") if isinstance(said, dict) else None
-        return Cursor.decode(text) if isinstance(text, str) else None
-
-    def told(self) -> str:
-        """The answer in a few words."""
-        if self.trouble:
-            return self.trouble
-        rows = self.rows
-        kind = "HTML" if self.body.lstrip()[:1] == b"<" else f"{len(self.body):,} bytes"
-        return f"HTTP {self.status}, {kind if rows is None else f'{len(rows):,} rows'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,40 +59,6 @@ class Fact:
     otherwise: str
 
 
-Ask = Callable[..., Answer]
-"""`ask(path, query, key=None)`; `{site}` in a path stands for the site."""
-
-
-def asker(url: str, key: str, site: str, budget: Budget) -> Ask:
-    """Asks the API, each question within the budget and once."""
-    session = requests.Session()
-
-    def ask(path: str, query: Mapping[str, str], *, key: str = key) -> Answer:
-        shown = {name: "(cursor)" if name == "cursor" else value for name, value in query.items()}
-        asked = f"GET {path}?{'&'.join(f'{name}={value}' for name, value in shown.items())}"
-        budget.acquire()
-        try:
-            with session.get(
-                url.rstrip("/") + path.replace("{site}", quote(site, safe="")),
-                params=dict(query),
-                headers={"Accept-Encoding": "gzip"},
-                auth=Bearer(key),
-                timeout=(10, 60),
-                allow_redirects=False,
-                stream=True,
-            ) as answer:
-                body = bytearray()
-                for part in answer.iter_content(1 << 18):
-                    body += part
-                    if len(body) > MOST_BYTES:
-                        break
-                return Answer(asked, answer.status_code, dict(answer.headers), bytes(body))
-        except (requests.RequestException, OSError) as error:
-            return Answer(asked, 0, {}, b"", f"no whole answer: {classify(error).found}")
-
-    return ask
-
-
 def facts(ask: Ask, day: date, now: datetime) -> Iterator[Fact]:
     """Ask what is to be known, one fact after the other.
 
@@ -160,7 +70,7 @@ def facts(ask: Ask, day: date, now: datetime) -> Iterator[Fact]:
     seen: list[Answer] = []
 
     def page(start: datetime, end: datetime, size: int, cursor: str | None = None, site: str = "{site}") -> Answer:
-        query = {"start_time": _iso(start), "end_time": _iso(end), "page_size": str(size), "raw_data": "true"}
+        query = {"start_time": iso_time(start), "end_time": iso_time(end), "page_size": str(size), "raw_data": "true"}
         answer = ask(f"/sites/{site}/timeseries/paginated", query | ({"cursor": cursor} if cursor else {}))
         seen.append(answer)
         return answer
@@ -181,7 +91,7 @@ def facts(ask: Ask, day: date, now: datetime) -> Iterator[Fact]:
     yield _fresh(page(newer - hour, newer - hour + five, 10_000), page(newer, newer + five, 10_000))
     ten = noon + timedelta(minutes=10)
     raw = page(noon, ten, 10_000)
-    whole = ask("/sites/{site}/timeseries", {"start_time": _iso(noon), "end_time": _iso(ten)})
+    whole = ask("/sites/{site}/timeseries", {"start_time": iso_time(noon), "end_time": iso_time(ten)})
     seen.append(whole)
     yield _covered(raw, whole)
     yield _no_bare_nan(seen)
@@ -226,7 +136,7 @@ def _shape(answer: Answer) -> Fact:
     odd = [
         row
         for row in rows or ()
-        if set(row) != {"name", "value", "time"} or not isinstance(row["value"], str) or _naive(row["time"]) is None
+        if set(row) != {"name", "value", "time"} or not isinstance(row["value"], str) or naive_time(row["time"]) is None
     ]
     return _fact(
         "samples come in the documented shape",
@@ -246,7 +156,7 @@ def _order(answer: Answer) -> Fact:
         [answer],
         "ascending",
         "rows out of order inside a page are fine; a page that goes back behind the one before fails its day",
-        places == sorted(places, key=lambda at: (_naive(at[0]) or datetime.min, at[1])) if rows else None,  # noqa: DTZ901 - sorts first
+        places == sorted(places, key=lambda at: (naive_time(at[0]) or datetime.min, at[1])) if rows else None,  # noqa: DTZ901 - sorts first
         answer.told(),
     )
 
@@ -286,7 +196,7 @@ def _cursors(first: Answer, page: Callable[..., Answer]) -> Iterator[Fact]:
     )
     times = Counter(str(row.get("time")) for row in first.rows or ())
     text, rows = max(times.items(), key=lambda item: item[1], default=("", 0))
-    size, at = next((size for size in (50, 10, 3) if rows > 3 * size), 0), _naive(text)
+    size, at = next((size for size in (50, 10, 3) if rows > 3 * size), 0), naive_time(text)
     if not size or at is None:
         why = f"no timestamp has enough rows: {rows} at most"
         yield _fact(stands, [], stands_expected, stands_otherwise, None, why)
@@ -329,13 +239,13 @@ def _cursors(first: Answer, page: Callable[..., Answer]) -> Iterator[Fact]:
 def _end(first: Answer, page: Callable[..., Answer]) -> Fact:
     told, expected = "`end_time` is exclusive", "no row at exactly `end_time`"
     otherwise = "nothing: rows at a window's end are left out, and counted, wherever the API counts them in"
-    at = _naive(str((first.rows or [{}])[-1].get("time")))
+    at = naive_time(str((first.rows or [{}])[-1].get("time")))
     if at is None:
         return _fact(told, [], expected, otherwise, None, "no row to ask for")
     end = at.replace(tzinfo=UTC)
     answer = page(end - timedelta(seconds=1), end, 500)
     rows = answer.rows
-    there = sum(_naive(str(row.get("time"))) == at for row in rows or ())
+    there = sum(naive_time(str(row.get("time"))) == at for row in rows or ())
     verdict = None if rows is None or (answer.more and not there) else not there
     return _fact(told, [answer], expected, otherwise, verdict, f"{answer.told()}, {there} at `end_time`")
 
@@ -444,16 +354,3 @@ def run_probe(settings: Settings, site: str | None, day: date | None, *, out: Pa
             f"{counts['holds']} hold, {counts['FAILS']} do not, {counts['unknown']} could not be told; "
             f"about {requests_} requests"
         )
-
-
-def _iso(at: datetime) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if at.microsecond else "%Y-%m-%dT%H:%M:%SZ")
-
-
-def _naive(text: object) -> datetime | None:
-    """A naive ISO time; None when it is none."""
-    try:
-        at = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return at if at.tzinfo is None else None

@@ -14,8 +14,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from backfill_pipeline.control.answers import Status
 from backfill_pipeline.control.output import show
-from backfill_pipeline.control.service import Control, Status
+from backfill_pipeline.control.service import Control
 
 _SPEED_OVER_S = 30.0
 """Seconds that the speed shown is an average of."""

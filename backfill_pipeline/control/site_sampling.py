@@ -8,25 +8,23 @@ probe another part. A day that is empty leads to two more questions: where sampl
 tells, and where they ended, which small pages find by halving.
 """
 
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from numpy.typing import NDArray
 
-from backfill_pipeline.ace.budget import Budget
 from backfill_pipeline.ace.client import AceClient, PointList
 from backfill_pipeline.ace.fetch import Fetcher
+from backfill_pipeline.control.sample_figures import DayPart, Meter, Probe, Span, Survey, sweep_period
 from backfill_pipeline.core.clean import kept, merged
 from backfill_pipeline.core.day import DAY_S, Window, day_window
 from backfill_pipeline.core.page_identity import SiteNames, of_another_site, unreadable_page
 from backfill_pipeline.core.paging import BELIEVED, Walk
-from backfill_pipeline.core.request_estimate import Profile, profile
+from backfill_pipeline.core.request_estimate import profile
 from backfill_pipeline.core.rows import Chunk, Counts, DayRows, Page
 from backfill_pipeline.core.windows import SitePace
 from backfill_pipeline.errors import ContractError, PageFailedError, RequestRefusedError, SiteRefusedError
@@ -37,129 +35,40 @@ from backfill_pipeline.storage.parquet import encode
 PLACES = 5
 """Days of a site that are probed."""
 
+
 PART_PAGES = 8
 """Pages of one probe, at most: where a page holds less than a few samples of each point, one tells nothing."""
+
 
 ALL_PAGES = 24
 """Pages of all probes of a site, about."""
 
+
 WHOLE_PAGES = 32
 """Pages that may be spent on the one day that is fetched whole, since only a whole day tells what its object takes."""
+
 
 FEW_PAGES = 16
 """Pages that may be spent on all days that are fetched whole."""
 
+
 WHOLE_SHARE, WHOLE_MINUTES = 0.1, 3
 """More pages may be spent on either if they are no greater share of what the backfill takes, and of so many minutes."""
+
 
 PART_FACTOR = 3
 """What a row of a whole day takes lies within this factor of what a row of a part of it takes, more or less: a part
 repeats fewer names and values, yet holds fewer different ones. Nothing that was tried told more, neither the bytes that
 half of the part adds to the other half (30 to 60 % too low) nor the part repeated until it fills the day."""
 
+
 ENOUGH, TOO_FEW = 4, 2
 """Samples of each point: so many tell how often they come; fewer than so many do not."""
+
 
 SMALL_PAGES = 12
 """Small pages that may be spent on finding gaps: where one that was met began, and, if no more days are left than this,
 whether there is one in any of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A figure, and what it may be at least and at most."""
-
-    low: float
-    likely: float
-    high: float
-
-    def __add__(self, other: "Span") -> "Span":
-        """Add two figures, and their bounds."""
-        return Span(self.low + other.low, self.likely + other.likely, self.high + other.high)
-
-    def times(self, other: "Span") -> "Span":
-        """Multiply two figures, and their bounds."""
-        return Span(self.low * other.low, self.likely * other.likely, self.high * other.high)
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """What one day shows.
-
-    Attributes:
-        profile: its samples by second, the part that was seen standing for the rest.
-        kept: share of the samples that an object keeps, 0..1.
-        row_bytes: bytes that its object takes for each row; None when nothing was kept.
-        whole: whether all of the day was seen.
-        declared: whether too little was seen, so that the points' own intervals had to tell how often samples come.
-    """
-
-    profile: Profile
-    kept: float
-    row_bytes: Span | None
-    whole: bool
-    declared: bool = False
-
-    @property
-    def samples(self) -> int:
-        """Samples of the day."""
-        return int(self.profile[-1])
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What the probes of a site show.
-
-    Attributes:
-        points: the site's points.
-        list_requests: requests that their list took.
-        days: for each day to do the probe that stands for it; None for a day without samples.
-        probes: the probes, by day.
-        empty_bytes: bytes of the object of a day without samples.
-        page_s: seconds that a page takes, without what it waits for the budget; None when no page came.
-        pace: what is known of page sizes: those that the API takes, and the one that arrives.
-    """
-
-    points: PointList
-    list_requests: int
-    days: Sequence[Probe | None]
-    probes: Sequence[Probe]
-    empty_bytes: int
-    page_s: float | None
-    pace: SitePace
-
-
-class Meter:
-    """A budget that counts what is asked of it, so that waiting for it is not taken for a slow answer."""
-
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
-        self._lock = threading.Lock()
-        self._own = threading.local()
-        self.requests = 0
-
-    @property
-    def waited(self) -> float:
-        """Seconds that this thread has waited."""
-        return getattr(self._own, "waited", 0.0)
-
-    @property
-    def own(self) -> int:
-        """Requests of this thread."""
-        return getattr(self._own, "requests", 0)
-
-    def acquire(self) -> float:
-        """Block until one request may leave; the seconds waited."""
-        waited = self._budget.acquire()
-        self._own.waited = self.waited + waited
-        self._own.requests = self.own + 1
-        with self._lock:
-            self.requests += 1
-        return waited
-
-    def pause(self, seconds: float) -> None:
-        """Let nobody's request leave for so long."""
-        self._budget.pause(seconds)
 
 
 def surveyed(
@@ -191,36 +100,6 @@ def surveyed(
     visit = _Visit(client, meter, settings, points, clock)
     visit.list_requests = meter.own - before
     return visit.survey(days, sizes_known=sizes_known)
-
-
-@dataclass
-class _Part:
-    """What was read of one day: its pages so far, in order."""
-
-    window: Window
-    finished: bool = False
-    times: list[NDArray[np.int64]] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    codes: list[NDArray[np.int64]] = field(default_factory=list)
-    chunks: list[Chunk] = field(default_factory=list)
-    counts: Counts = field(default_factory=Counts)
-    number: dict[str, int] = field(default_factory=dict)
-
-    def add(self, page: Page, chunk: Chunk, counts: Counts) -> None:
-        """Take in a page."""
-        start, end = self.window.start * 1_000_000, self.window.end * 1_000_000
-        inside = (page.time_us >= start) & (page.time_us < end)
-        number = self.number
-        ids = np.array([number.setdefault(name, len(number)) for name in page.names] or [0], np.int64)
-        self.times.append(page.time_us[inside])
-        self.codes.append(np.where(page.code >= 0, ids[page.code], -1)[inside])
-        self.chunks.append(chunk)
-        self.counts += counts
-
-    @property
-    def each(self) -> float:
-        """Samples of each point that was seen."""
-        return sum(map(len, self.times)) / max(1, len(self.number))
 
 
 class _Visit:
@@ -301,10 +180,10 @@ class _Visit:
             return whole
         return Window(whole.start + int(share * DAY_S), whole.end)
 
-    def _read(self, window: Window) -> _Part | None:
+    def _read(self, window: Window) -> DayPart | None:
         """Read a window until enough is known; None when it is empty, asked twice."""
         for _ in range(2):
-            walk, part = Walk(window), _Part(window)
+            walk, part = Walk(window), DayPart(window)
             day = datetime.fromtimestamp(window.start, UTC).date()
             while not walk.finished and len(part.times) < PART_PAGES and part.each < ENOUGH:
                 page = self._page(walk, self.pace.size)
@@ -391,7 +270,7 @@ class _Visit:
     def _has_samples(self, day: date) -> bool:
         return len(self._page(Walk(day_window(day)), self.pace.sizes[0], measured=False)) > 0
 
-    def _judged(self, part: _Part, day: date) -> Probe:
+    def _judged(self, part: DayPart, day: date) -> Probe:
         """What a part of a day tells of all of it."""
         chunk, merging = merged(part.chunks)
         share = len(chunk) / part.counts.fetched if part.counts.fetched else 0.0
@@ -404,7 +283,7 @@ class _Visit:
         if part.finished:
             start, length = part.window.start * 1_000_000, part.window.seconds
         else:
-            start, until = _period(times, np.concatenate(part.codes))
+            start, until = sweep_period(times, np.concatenate(part.codes))
             times, length = times[times < until], max(1, round((until - start) / 1_000_000))
         seconds = np.minimum((times - start) // 1_000_000, length - 1)
         counts = np.bincount(seconds, minlength=length).astype(np.int64)
@@ -470,10 +349,3 @@ def _spread(first: int, last: int, places: int) -> list[int]:
         near = sorted(range(max(first, at - 3), min(last, at + 3) + 1), key=lambda place: abs(place - at))
         chosen.add(next((place for place in near if all((place - other) % 7 for other in chosen)), at))
     return sorted(chosen)
-
-
-def _period(times: NDArray[np.int64], codes: NDArray[np.int64]) -> tuple[int, int]:
-    """From the first row to where its point was last seen: whole sweeps, whatever else is in between (µs)."""
-    start, end = int(times.min()), int(times.max())
-    again = int(times[codes == codes[int(times.argmin())]].max())
-    return start, again if again - start > (end - start) / 2 else max(end, start + 1)

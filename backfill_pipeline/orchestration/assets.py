@@ -16,7 +16,6 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.tags import BACKFILL_ID_TAG, RETRY_NUMBER_TAG
 
 from backfill_pipeline.ace.client import PointList
 from backfill_pipeline.core.day import days_between, partition_key
@@ -25,6 +24,7 @@ from backfill_pipeline.core.quality import DAYS_AROUND, no_rows
 from backfill_pipeline.core.text import printable
 from backfill_pipeline.errors import BackfillError, UsageError
 from backfill_pipeline.orchestration.checks import Judge, Verdict, check_specs, severity, share
+from backfill_pipeline.orchestration.dagster_internals import BACKFILL_ID_TAG, RETRY_NUMBER_TAG
 from backfill_pipeline.orchestration.exposed_secrets import exposed_secrets
 from backfill_pipeline.orchestration.failures import Failures
 from backfill_pipeline.orchestration.io_manager import DayIOManager

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from dagster import DagsterRun
-from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
-from dagster._serdes import ConfigurableClassData
 
 from backfill_pipeline.errors import SettingError
+from backfill_pipeline.orchestration.dagster_internals import CheckRunHealthResult, ConfigurableClassData, WorkerStatus
 from backfill_pipeline.orchestration.json_logs import log_as_set
 from backfill_pipeline.settings import Settings
 

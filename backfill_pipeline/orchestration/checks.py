@@ -12,7 +12,6 @@ from datetime import date
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
 from backfill_pipeline.core.day import DAY_MS, partition_key
 from backfill_pipeline.core.page_identity import unreadable_rows
@@ -25,6 +24,7 @@ from backfill_pipeline.core.quality import (
     no_rows,
     usual_rows,
 )
+from backfill_pipeline.orchestration.dagster_internals import AssetCheckEvaluationTargetMaterializationData
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.orchestration.site_runner import Stored
 from backfill_pipeline.settings import Settings

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, timedelta
 
 import dagster as dg
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
-from dagster._core.storage.tags import PRIORITY_TAG
 
 from backfill_pipeline.core.day import days_between, partition_key
 from backfill_pipeline.core.new_days import newest_ready
@@ -22,6 +20,7 @@ from backfill_pipeline.coverage.pictures import calendar
 from backfill_pipeline.coverage.report import KINDS, Report, rendered
 from backfill_pipeline.coverage.table import SiteDay, State, coverage
 from backfill_pipeline.orchestration.alerts import Alerts
+from backfill_pipeline.orchestration.dagster_internals import IN_PROGRESS_RUN_STATUSES, PRIORITY_TAG
 from backfill_pipeline.orchestration.failures import observed_error
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.settings import Settings

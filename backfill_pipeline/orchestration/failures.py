@@ -10,12 +10,10 @@ from datetime import date
 from typing import NamedTuple
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionStatus
-from dagster._core.storage.tags import BACKFILL_ID_TAG
-from dagster_shared.error import SerializableErrorInfo
 
 from backfill_pipeline.core.text import printable
 from backfill_pipeline.errors import BackfillError, with_notes
+from backfill_pipeline.orchestration.dagster_internals import BACKFILL_ID_TAG, BulkActionStatus, SerializableErrorInfo
 from backfill_pipeline.orchestration.partitions import asset_key, site_of
 from backfill_pipeline.orchestration.site_runner import STOPS_ALL, Failed
 

@@ -12,18 +12,20 @@ from statistics import median
 from typing import Any
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
-from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-    PARTITION_NAME_TAG,
-)
 
 from backfill_pipeline.core.day import days_between, parse_day, partition_key
 from backfill_pipeline.core.healing import Again, Past
 from backfill_pipeline.core.quality import is_thin, usual_rows
 from backfill_pipeline.errors import UsageError
+from backfill_pipeline.orchestration.dagster_internals import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    FINISHED_STATUSES,
+    IN_PROGRESS_RUN_STATUSES,
+    PARTITION_NAME_TAG,
+    BulkActionsFilter,
+    BulkActionStatus,
+)
 from backfill_pipeline.orchestration.failures import observed_error
 from backfill_pipeline.orchestration.partitions import SNAPSHOTS_JOB, asset_key
 from backfill_pipeline.orchestration.stored_records import removed_day

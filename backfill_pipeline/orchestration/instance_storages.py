@@ -10,16 +10,20 @@ from urllib.parse import urlsplit
 
 import psutil
 from dagster import DagsterEventType, DagsterRun
-from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
-from dagster._core.storage.base_storage import DagsterStorage
-from dagster._core.storage.compute_log_manager import ComputeLogManager
-from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
-from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
-from dagster._core.storage.root import LocalArtifactStorage
-from dagster._serdes import ConfigurableClassData
 from sqlalchemy.exc import SQLAlchemyError
 
 from backfill_pipeline.errors import SettingError
+from backfill_pipeline.orchestration.dagster_internals import (
+    CheckRunHealthResult,
+    ComputeLogManager,
+    ConfigurableClassData,
+    DagsterStorage,
+    DefaultRunLauncher,
+    LocalArtifactStorage,
+    LocalComputeLogManager,
+    NoOpComputeLogManager,
+    WorkerStatus,
+)
 from backfill_pipeline.orchestration.json_logs import log_as_set
 from backfill_pipeline.orchestration.sqlite_storage import LockingSqliteStorage
 from backfill_pipeline.settings import Settings

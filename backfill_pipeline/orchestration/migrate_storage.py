@@ -13,14 +13,14 @@ from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-    AssetCheckEvaluation,
-    AssetCheckEvaluationTargetMaterializationData,
-)
-from dagster._core.storage.runs.schema import RunStorageSqlMetadata
-from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
 
 from backfill_pipeline.errors import SettingError, UsageError
+from backfill_pipeline.orchestration.dagster_internals import (
+    AssetCheckEvaluation,
+    AssetCheckEvaluationTargetMaterializationData,
+    RunStorageSqlMetadata,
+    ScheduleStorageSqlMetadata,
+)
 from backfill_pipeline.orchestration.instance_storages import postgres_storage
 from backfill_pipeline.orchestration.sqlite_storage import LockingSqliteStorage
 from backfill_pipeline.settings import Settings

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG as RANGE_END_TAG
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG as RANGE_START_TAG
-from dagster._core.storage.tags import PARTITION_NAME_TAG, PRIORITY_TAG
 
 from backfill_pipeline.core.day import parse_day, partition_key
 from backfill_pipeline.core.healing import SHARE, Again, most_at_once, pause, plan_healing
 from backfill_pipeline.core.new_days import Ask, NewDays, newest_ready, plan_new_days
 from backfill_pipeline.errors import UsageError
+from backfill_pipeline.orchestration.dagster_internals import ASSET_PARTITION_RANGE_END_TAG as RANGE_END_TAG
+from backfill_pipeline.orchestration.dagster_internals import ASSET_PARTITION_RANGE_START_TAG as RANGE_START_TAG
+from backfill_pipeline.orchestration.dagster_internals import PARTITION_NAME_TAG, PRIORITY_TAG
 from backfill_pipeline.orchestration.history import ATTEMPT_TAG, REMEMBERED, read_asked, read_asks, read_due
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.settings import Settings

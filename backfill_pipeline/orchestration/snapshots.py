@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
 
 import dagster as dg
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
-from dagster._core.storage.tags import PARTITION_NAME_TAG, PRIORITY_TAG
 
 from backfill_pipeline.ace.snapshots import SnapshotSource
 from backfill_pipeline.core.day import partition_key
@@ -28,6 +26,7 @@ from backfill_pipeline.errors import (
     StoreRefusedError,
     UsageError,
 )
+from backfill_pipeline.orchestration.dagster_internals import IN_PROGRESS_RUN_STATUSES, PARTITION_NAME_TAG, PRIORITY_TAG
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.partitions import SNAPSHOTS_JOB, days_of
 from backfill_pipeline.orchestration.resources import AceResource

@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
-from dagster._serdes import ConfigurableClassData
 from filelock import FileLock, Timeout
 from sqlalchemy.engine.interfaces import ExceptionContext
 
 from backfill_pipeline.ace.budget_storage import LOCK_WAIT_S, is_locked
 from backfill_pipeline.errors import DatabaseLockedError
+from backfill_pipeline.orchestration.dagster_internals import (
+    ConfigurableClassData,
+    DagsterSqliteStorage,
+    SqliteEventLogStorage,
+)
 
 LOCK_FILE = "storage.lock"
 """In Dagster's folder: the process that has it locked creates files there. It stays, empty; the system frees the lock

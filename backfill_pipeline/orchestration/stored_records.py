@@ -11,13 +11,13 @@ from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster._core.storage.event_log.schema import (
+
+from backfill_pipeline.core.day import parse_day, partition_key
+from backfill_pipeline.orchestration.dagster_internals import (
     AssetCheckExecutionsTable,
     AssetEventTagsTable,
     SqlEventLogStorageTable,
 )
-
-from backfill_pipeline.core.day import parse_day, partition_key
 from backfill_pipeline.orchestration.partitions import asset_key, site_of
 from backfill_pipeline.storage.comparison import LISTED_DAYS, Comparison, Recorded, SiteDay, compare_range
 from backfill_pipeline.storage.store import Store

@@ -27,7 +27,8 @@ from backfill_pipeline.storage.parquet import (
     read_footer,
     row_findings,
 )
-from backfill_pipeline.storage.store import Stat, Store, open_store
+from backfill_pipeline.storage.store import Stat, Store
+from backfill_pipeline.storage.store_urls import open_store
 from backfill_pipeline.storage.texts import encode_texts, object_end, texts_end
 
 

@@ -1,16 +1,12 @@
-"""Stores: one small protocol, and the choice between a folder and a bucket.
+"""The protocol of stores: what a folder and a bucket both do.
 
-Put here: what any store must do, and how one is opened by its URL. Keep out: how each does it (`local.py`, `s3.py`)
-and what a day's object holds (`parquet.py`).
+Put here: methods of all stores, and the types that they return. Keep out: how each store does it (`local.py`, `s3.py`),
+how one is opened (`store_urls.py`) and what an object contains (`parquet.py`).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
-
-from backfill_pipeline.errors import SettingError
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,50 +81,3 @@ class Store(Protocol):
 
     def duckdb_statements(self) -> tuple[str, ...]:
         """What DuckDB has to run before it reads `url`; may contain the secret."""
-
-
-def open_store(
-    url: str,
-    *,
-    access_key: str | None = None,
-    secret: str | None = None,
-    token: str | None = None,
-    endpoint: str | None = None,
-    region: str | None = None,
-) -> Store:
-    """The store that a URL names.
-
-    Args:
-        url: a folder, `file:///folder`, or `s3://bucket[/prefix]`.
-        access_key: the bucket's access key; the usual AWS chain when None.
-        secret: its secret.
-        token: its session token, when it is a temporary one.
-        endpoint: the bucket's endpoint; AWS's own when None.
-        region: the bucket's region; `auto` for R2.
-
-    Raises:
-        SettingError: no such kind of store.
-    """
-    parts = urlsplit(url)
-    if parts.scheme == "s3":
-        from backfill_pipeline.storage.s3 import S3Store  # noqa: PLC0415 - boto3 takes long to import
-
-        return S3Store(
-            parts.netloc,
-            parts.path.strip("/"),
-            access_key=access_key,
-            secret=secret,
-            token=token,
-            endpoint=endpoint,
-            region=region,
-        )
-    from backfill_pipeline.storage.local import LocalStore  # noqa: PLC0415 - beside its twin
-
-    if "://" not in url:
-        return LocalStore(Path(url))
-    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        path = unquote(parts.path)
-        return LocalStore(Path(path[1:] if path[2:3] == ":" else path))  # file:///C:/folder
-    raise SettingError(
-        f"BACKFILL_STORE holds {url!r}; it should hold a folder, file:///folder, or s3://bucket[/prefix]"
-    )

@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from backfill_pipeline.control.cli import backfill
-from backfill_pipeline.control.probe_api import asker, facts
+from backfill_pipeline.control.probe_api import facts
+from backfill_pipeline.control.probe_requests import asker
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.faults import Fault
 from backfill_pipeline.simulator.world import SiteSpec, TableSite, World

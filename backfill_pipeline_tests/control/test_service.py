@@ -13,6 +13,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from backfill_pipeline.control.dagster_instance import Gateway
 from backfill_pipeline.control.progress import status_facts, status_lines
+from backfill_pipeline.control.service import Control
 from backfill_pipeline.errors import (
     AlreadyRunningError,
     DaemonDownError,
@@ -403,8 +404,9 @@ def test_a_backfill_of_days_that_are_no_longer_partitions_names_the_setting(made
     found = made.instance.get_backfill(started.backfill_id)
     error = SerializableErrorInfo("Asset timeseries/a-b existed at storage-time, but no longer does. \n", [], None)
     made.instance.update_backfill(found.with_status(BulkActionStatus.FAILED).with_error(error))
-    made.control.settings = made.settings.model_copy(update={"sites": ("north",), "first_day": date(2025, 1, 3)})
-    for text in (made.control.status().message, made.control.errors()[0].error):
+    changed = made.settings.model_copy(update={"sites": ("north",), "first_day": date(2025, 1, 3)})
+    control = Control(made.control.gateway, changed, all_sites=lambda: changed.sites)
+    for text in (control.status().message, control.errors()[0].error):
         assert "timeseries/a-b existed" in text
         assert (
             "ACE_SITES no longer contains 'a-b' and BACKFILL_FIRST_DAY is now 2025-01-03, later than 2025-01-01" in text

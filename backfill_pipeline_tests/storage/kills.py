@@ -23,7 +23,8 @@ from backfill_pipeline.core.rows import Chunk, Counts, DayRows
 from backfill_pipeline.storage.days import day_footer, get_day, put_day, wrong_object
 from backfill_pipeline.storage.local import PARTS, LocalStore
 from backfill_pipeline.storage.parquet import row_findings
-from backfill_pipeline.storage.store import Store, open_store
+from backfill_pipeline.storage.store import Store
+from backfill_pipeline.storage.store_urls import open_store
 from backfill_pipeline_tests.storage.bucket import BUCKET, KEY, SECRET, bucket_server, client
 
 DAY, ROWS = date(2024, 2, 29), 400_000

@@ -27,7 +27,7 @@ from backfill_pipeline.storage.parquet import (
     read_footer,
     row_findings,
 )
-from backfill_pipeline.storage.store import open_store
+from backfill_pipeline.storage.store_urls import open_store
 
 DAY = date(2024, 2, 29)
 START = day_window(DAY).start * 1000

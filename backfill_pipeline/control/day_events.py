@@ -1,0 +1,99 @@
+"""Events of a site's days, read from Dagster's event log once and kept in memory.
+
+Put here: which events are read, and what is kept of each. Keep out: what they mean for a backfill
+(`backfill_state.py`).
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import date
+
+import dagster as dg
+
+from backfill_pipeline.control.backfill_records import DayEvent
+from backfill_pipeline.core.day import parse_day
+from backfill_pipeline.orchestration.failures import observed_error
+from backfill_pipeline.orchestration.partitions import (
+    asset_key,
+)
+from backfill_pipeline.orchestration.stored_records import removed_day
+
+_BATCH = 1000
+
+
+_LATE = 200
+"""Events that are looked at once more: a database gives them their numbers before others can see them, so that one may
+appear after another that has a larger number."""
+
+
+_KEPT = (
+    "dagster/row_count",
+    "path",
+    "bytes",
+    "etag",
+    "state",
+    "thin",
+    "samples_fetched",
+    "samples_text",
+    "requests",
+    "retries",
+    "throttled",
+    "duration_s",
+    "put_s",
+    "replaced",
+    "rows_before",
+)
+"""What is kept in memory of a materialisation: millions of them may be."""
+
+
+class SiteEvents:
+    """What was read of one site's events."""
+
+    def __init__(self) -> None:
+        self.events: list[DayEvent] = []
+        self._stored, self._failed = _Feed(), _Feed()
+
+    def refresh(self, instance: dg.DagsterInstance, site: str) -> None:
+        """Read what is new."""
+        fresh: list[DayEvent] = []
+        for record in self._stored.new(instance.fetch_materializations, site):
+            made = record.asset_materialization
+            if made is not None and made.partition is not None:
+                about = {name: made.metadata[name].value for name in _KEPT if name in made.metadata}
+                fresh.append(DayEvent(site, parse_day(made.partition), record.timestamp, record.run_id, None, about))
+        removed: dict[date, float] = {}
+        for record in self._failed.new(instance.fetch_observations, site):
+            seen = record.asset_observation
+            gone = removed_day(seen)
+            if gone is not None:
+                removed[gone[1]] = record.timestamp
+            failure = observed_error(seen) if seen is not None else None
+            if failure is not None:
+                error = failure.error
+                fresh.append(DayEvent(site, parse_day(failure.day), record.timestamp, record.run_id, error))
+        if fresh or removed:
+            kept = (one for one in [*self.events, *fresh] if one.error or one.at > removed.get(one.day, 0.0))
+            self.events = sorted(kept, key=lambda event: event.at)
+
+
+class _Feed:
+    """Events of one kind and site, each given out once."""
+
+    def __init__(self) -> None:
+        self._newest = 0
+        self._late: set[int] = set()
+
+    def new(self, fetch: Callable[..., dg.EventRecordsResult], site: str) -> Iterator[dg.EventLogRecord]:
+        """Those that were not given out yet, in batches."""
+        after = max(0, self._newest - _LATE)
+        while True:
+            filters = dg.AssetRecordsFilter(asset_key=asset_key(site), after_storage_id=after)
+            records = fetch(filters, limit=_BATCH, ascending=True).records
+            for record in records:
+                after = record.storage_id
+                if after not in self._late:
+                    self._late.add(after)
+                    self._newest = max(self._newest, after)
+                    yield record
+            if len(records) < _BATCH:
+                break
+        self._late = {number for number in self._late if number > self._newest - _LATE}
