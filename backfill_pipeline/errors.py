@@ -1,48 +1,52 @@
-"""Every error that this project raises on purpose, as one small tree.
+"""The errors that this project raises on purpose, as one tree.
 
 ::
 
     BackfillError
-    +-- SettingError            a setting is missing or wrong                       exit code 2
-    +-- UsageError              a command was asked for something it cannot do      exit code 2
-    |   +-- AlreadyRunningError a backfill is running, and only one may
-    |   +-- NothingThereError   no such backfill, or none that could be meant
-    |   `-- DaemonDownError     nobody is there to do the work
-    +-- WaitTooLongError        a request would have to wait longer than the caller accepts
-    +-- StoppedError            asked to stop before the work was done                exit code 130
-    +-- PermanentError          trying again cannot help
-    |   +-- KeyRefusedError     the API refused the key: everything stops         exit code 2
-    |   +-- SiteRefusedError    the API refused this site to this key, or does not know it     exit code 2
-    |   +-- RequestRefusedError the API called the request itself wrong (400, 404, 405 ...)
-    |   +-- ContractError       the API's answer is not what its contract says
-    |   +-- StoreRefusedError   no such bucket, no permission, wrong endpoint, clock skew, disk full     exit code 2
-    |   +-- DamagedObjectError  an object is not what was put there
-    |   +-- DatabaseLockedError another process keeps a SQLite file of Dagster's storage locked     exit code 2
-    |   +-- BudgetLostError     the request budget's server does not answer: nothing may be sent     exit code 2
-    |   +-- UnreachableError    the API cannot be reached, and never was: a setting is wrong     exit code 2
-    |   `-- ApiDownError        the API has not answered for as long as an outage may last
-    `-- TransientError          trying again may help; may carry how long to wait first
-        +-- PageFailedError     one page did not arrive whole: cut, slow, 5xx, HTML, not JSON
-        +-- ThrottledError      429, or a Retry-After: every process that shares the key waits
-        `-- StoreBusyError      the store was slow, busy or cut off
+    +-- SettingError                 a setting is missing or wrong                               exit code 2
+    +-- UsageError                   a command or a request has a wrong argument                 exit code 2
+    |   +-- AlreadyRunningError      a backfill is running, and only one may run                 exit code 2
+    |   +-- NotFoundError            no backfill has this id, or no backfill fits                exit code 2
+    |   `-- DaemonDownError          Dagster's daemon does not run                               exit code 2
+    +-- WaitTooLongError             a request would have to wait longer than the caller accepts
+    +-- StoppedError                 stopped before the work was done                            exit code 130
+    +-- PermanentError               a retry cannot help
+    |   +-- KeyRefusedError          the API refused the API key: everything stops               exit code 2
+    |   +-- SiteRefusedError         the API refused this site, or does not know it              exit code 2
+    |   +-- RequestRefusedError      the API refused the request itself (400, 404, 405 ...)
+    |   +-- ContractError            the API's answer contradicts its contract
+    |   +-- StoreRefusedError        no such bucket, no permission, wrong endpoint, disk full    exit code 2
+    |   +-- DamagedObjectError       an object does not contain what was written
+    |   +-- DatabaseLockedError      another process keeps a SQLite file locked                  exit code 2
+    |   +-- BudgetUnavailableError   the server of the request budget does not answer            exit code 2
+    |   +-- UnreachableError         the API was never reached: a setting is wrong               exit code 2
+    |   `-- ApiDownError             the API has not answered for ACE_OUTAGE_MINUTES
+    `-- TransientError               a retry may help
+        +-- PageFailedError          a page did not arrive whole: cut, slow, 5xx, HTML, not JSON
+        +-- ThrottledError           429, or a Retry-After: all processes with this API key wait
+        `-- StoreBusyError           the store was slow or busy, or the connection was cut
 
-Put here: error types that cross a room's border. Keep out: retry policy (`core/backoff.py`), and errors that
-one function raises and catches itself. A message says what failed, for which site and day, and what was found. The
-error's `hint` says what to do. Neither holds a key, a token or more than a line of an answer's body.
+Put here: error types that several packages use. Keep out: when a request is retried (`core/backoff.py`), and
+errors that one function raises and catches itself.
+
+Code tells errors apart by their type, or by `kind` where only text is kept. It never reads a message. A message names
+what failed, for which site and day, and what was found. No field contains a key, a token or more than a line of an
+answer's body.
 """
 
 from datetime import date
+from typing import ClassVar, TypedDict, Unpack
 
 _SHOWN = 60
 
 
 def quoted(text: str) -> str:
-    """What somebody wrote, quoted for a message, and no longer than a line bears."""
+    """Quote a text of the user for a message; a long text is cut."""
     return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
 def sentences(*texts: str) -> str:
-    """Join texts, each as a sentence of its own."""
+    """Join texts, each as its own sentence."""
     first, *more = [text for text in texts if text]
     for text in more:
         end = "" if first.endswith((".", "!", "?")) else "."
@@ -51,169 +55,228 @@ def sentences(*texts: str) -> str:
 
 
 def with_notes(error: BaseException) -> str:
-    """An error's text with the notes that were added to it, such as how often a request was tried."""
+    """Join an error's text and its notes, such as the number of attempts."""
     return sentences(str(error) or repr(error), *getattr(error, "__notes__", ()))
 
 
+class Facts(TypedDict, total=False):
+    """The facts that every error may carry; see `BackfillError`."""
+
+    hint: str
+    site: str | None
+    day: date | None
+
+
 class BackfillError(Exception):
-    """The root: one `except` at the command's edge turns any of these into one line.
+    """The root of the tree. The command turns any of these errors into one line.
 
     Attributes:
+        kind: the name of the type for machines. It stays the same when the type is renamed.
+        exit_code: the exit code of a command that ends with this error.
         message: what failed and what was found.
-        hint: what to do, as one sentence; empty when there is nothing to do, or when the message still contains it.
-        site: the site that it is about; None when it is about no single site.
-        day: the UTC day that it is about; None when it is about no single day.
+        hint: what to do, as one sentence; empty when there is nothing to do.
+        site: the site that failed; None when the error concerns no single site.
+        day: the UTC day that failed; None when the error concerns no single day.
     """
 
-    def __init__(self, message: str = "", *, hint: str = "", site: str | None = None, day: date | None = None) -> None:
+    kind: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str = "", **facts: Unpack[Facts]) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
-        self.site = site
-        self.day = day
+        self.hint = facts.get("hint", "")
+        self.site = facts.get("site")
+        self.day = facts.get("day")
 
     def __str__(self) -> str:
-        """The message, then the hint as a sentence of its own."""
+        """The message, then the hint as its own sentence."""
         return sentences(self.message, self.hint) if self.hint else self.message
 
 
 class SettingError(BackfillError):
-    """A setting is missing or wrong; the message names the variable and what it should hold."""
+    """A setting is missing or wrong; the message names the variable."""
+
+    kind = "setting"
+    exit_code = 2
 
 
 class UsageError(BackfillError):
-    """A command was asked for something that it cannot do, such as a range that ends before it begins.
+    """A command or a request has a wrong argument, such as a range that ends before it begins.
 
     Attributes:
-        about: what is wrong, for whoever asked to name it in his own words: `first`, `last` or `site`; else empty.
+        about: the argument that is wrong: `first`, `last` or `site`; else empty. The command and the HTTP API have
+            different names for each of them.
     """
 
-    def __init__(self, message: str, *, about: str = "", hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    kind = "usage"
+    exit_code = 2
+
+    def __init__(self, message: str, *, about: str = "", **facts: Unpack[Facts]) -> None:
+        super().__init__(message, **facts)
         self.about = about
 
 
 class AlreadyRunningError(UsageError):
-    """A backfill is running, and only one may: wait, cancel it, or force a restart."""
+    """A backfill is running, and only one may run: wait, cancel it, or force a restart."""
+
+    kind = "already_running"
 
 
-class NothingThereError(UsageError):
-    """There is no such backfill, or none that could be meant."""
+class NotFoundError(UsageError):
+    """No backfill has this id, or no backfill fits the request."""
+
+    kind = "not_found"
 
 
 class DaemonDownError(UsageError):
-    """Dagster's daemon does not run, so that no backfill would make progress."""
+    """Dagster's daemon does not run, so that a backfill would not advance."""
+
+    kind = "daemon_down"
 
 
 class WaitTooLongError(BackfillError):
     """A request would have to wait longer than the caller accepts.
 
     Attributes:
-        seconds: how long it would wait.
+        seconds: how long the request would wait.
     """
 
-    def __init__(self, message: str, *, seconds: float, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    kind = "wait_too_long"
+
+    def __init__(self, message: str, *, seconds: float, **facts: Unpack[Facts]) -> None:
+        super().__init__(message, **facts)
         self.seconds = seconds
 
 
 class StoppedError(BackfillError):
-    """Asked to stop before the work was done; nothing went wrong, and what is done stays done."""
+    """The caller stopped the work before it was done. Nothing failed, and finished work stays finished."""
+
+    kind = "stopped"
+    exit_code = 130
 
 
 class PermanentError(BackfillError):
-    """Trying again cannot help."""
+    """A retry cannot help."""
+
+    kind = "permanent"
 
 
 class KeyRefusedError(PermanentError):
-    """The API refused the key (401, or what it says instead of it): nothing further may be asked with it."""
+    """The API refused the API key (401, or another answer with the same meaning); no further request may use it."""
+
+    kind = "key_refused"
+    exit_code = 2
 
 
 class SiteRefusedError(PermanentError):
-    """The API refused this site to this key (403) or does not know it; other sites may go on."""
+    """The API refused this site to this API key (403), or does not know the site. Other sites continue."""
+
+    kind = "site_refused"
+    exit_code = 2
 
 
 class RequestRefusedError(PermanentError):
-    """The API called the request itself wrong.
+    """The API refused the request itself.
 
     Attributes:
         status: the HTTP status, 400..499.
-        fields: names of the parameters that the answer complains of, such as `page_size`; often empty.
+        fields: names of the parameters that the answer calls wrong, such as `page_size`; often empty.
     """
 
-    def __init__(self, message: str, *, status: int, fields: tuple[str, ...] = (), hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    kind = "request_refused"
+
+    def __init__(self, message: str, *, status: int, fields: tuple[str, ...] = (), **facts: Unpack[Facts]) -> None:
+        super().__init__(message, **facts)
         self.status = status
         self.fields = fields
 
 
 class ContractError(PermanentError):
-    """The API's answers, each well formed, contradict its contract or each other."""
+    """Well-formed answers of the API contradict its contract or each other."""
+
+    kind = "contract"
 
 
 class StoreRefusedError(PermanentError):
     """The store refused: no such bucket, no permission, wrong endpoint, clock skew, disk full."""
 
+    kind = "store_refused"
+    exit_code = 2
+
 
 class DamagedObjectError(PermanentError):
-    """An object in the store is not what was put there, or not a day's object at all."""
+    """An object does not contain what was written, or is not the object of a day."""
+
+    kind = "damaged_object"
 
 
-class BudgetLostError(PermanentError):
-    """The server that keeps the request budget does not answer: without it no request may leave."""
+class BudgetUnavailableError(PermanentError):
+    """The server that keeps the request budget does not answer; without the budget no request may be sent."""
+
+    kind = "budget_unavailable"
+    exit_code = 2
 
 
 class DatabaseLockedError(PermanentError):
     """Another process keeps a SQLite file of Dagster's storage locked."""
 
+    kind = "database_locked"
+    exit_code = 2
+
 
 class UnreachableError(PermanentError):
-    """The API cannot be reached, and never was from here: its address, a certificate or a proxy is wrong."""
+    """The API was never reached from here: its address, a certificate or a proxy is wrong."""
+
+    kind = "unreachable"
+    exit_code = 2
 
 
 class ApiDownError(PermanentError):
-    """The API has not answered for as long as an outage may last (ACE_OUTAGE_MINUTES)."""
+    """The API has not answered for as long as a run waits (ACE_OUTAGE_MINUTES)."""
+
+    kind = "api_down"
 
 
 class TransientError(BackfillError):
-    """Trying again may help.
+    """A retry may help.
 
     Attributes:
-        retry_after: seconds that the other side asked us to wait, or None when it did not say.
-        is_outage: whether it looks as if the server was down: no byte of an answer, or a proxy's word that it is.
+        retry_after: seconds that the server asked the client to wait; None when it named no time.
+        is_outage: whether the server seems to be down: no byte of an answer arrived, or a proxy reported it as down.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        retry_after: float | None = None,
-        hint: str = "",
-        site: str | None = None,
-        day: date | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint, site=site, day=day)
+    kind = "transient"
+
+    def __init__(self, message: str, *, retry_after: float | None = None, **facts: Unpack[Facts]) -> None:
+        super().__init__(message, **facts)
         self.retry_after = retry_after
         self.is_outage = False
 
 
 class PageFailedError(TransientError):
-    """One page did not arrive whole.
+    """A page did not arrive whole.
 
     Attributes:
-        size_related: whether a smaller page might have arrived (cut off, timed out, 5xx).
+        size_related: whether a smaller page might have arrived (cut, timeout, 5xx).
     """
 
+    kind = "page_failed"
+
     def __init__(
-        self, message: str, *, size_related: bool = True, retry_after: float | None = None, hint: str = ""
+        self, message: str, *, size_related: bool = True, retry_after: float | None = None, **facts: Unpack[Facts]
     ) -> None:
-        super().__init__(message, retry_after=retry_after, hint=hint)
+        super().__init__(message, retry_after=retry_after, **facts)
         self.size_related = size_related
 
 
 class ThrottledError(TransientError):
-    """The API asked us to slow down (429, or an answer with Retry-After)."""
+    """The API asked the client to slow down (429, or an answer with Retry-After)."""
+
+    kind = "throttled"
 
 
 class StoreBusyError(TransientError):
-    """The store was slow, busy or cut off in mid-transfer."""
+    """The store was slow or busy, or the connection was cut during a transfer."""
+
+    kind = "store_busy"

@@ -343,7 +343,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(found)
         except ValidationError as error:
-            raise SettingError(_in_one_line(error, found)) from None
+            raise _setting_error(error, found) from None
 
     @property
     def private(self) -> Path:
@@ -381,7 +381,9 @@ class Settings(BaseModel):
             SettingError: no key is set.
         """
         if self.api_key is None:
-            raise SettingError("ACE_API_KEY is not set: put your ACE API key into the environment or a .env file")
+            raise SettingError(
+                "ACE_API_KEY is not set", hint="put your ACE API key into the environment or a .env file"
+            )
         return self.api_key.get_secret_value()
 
     def require_home(self) -> Path:
@@ -394,8 +396,8 @@ class Settings(BaseModel):
         try:
             if not (home / "dagster.yaml").is_file():
                 raise SettingError(
-                    f"DAGSTER_HOME holds {str(home)!r}, where there is no dagster.yaml; it should hold the folder of "
-                    "this project's dagster.yaml"
+                    f"DAGSTER_HOME is {str(home)!r}, a folder without dagster.yaml",
+                    hint="set DAGSTER_HOME to the folder of this project's dagster.yaml",
                 )
             self.private.mkdir(mode=0o700, parents=True, exist_ok=True)
             denied = next(
@@ -408,8 +410,8 @@ class Settings(BaseModel):
             why = f"{error.strerror} ({error.filename})"
         if why:
             raise SettingError(
-                f"DAGSTER_HOME holds {str(home)!r}, which cannot be used: {why}; let this user read dagster.yaml there "
-                "and write into .dagster, or name another folder"
+                f"DAGSTER_HOME is {str(home)!r}, which cannot be used: {why}",
+                hint="let this user read dagster.yaml there and write to .dagster, or name another folder",
             )
         return home
 
@@ -455,10 +457,13 @@ def _env_file(path: Path) -> dict[str, str | None]:
             lines = list(parse_stream(file))
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise SettingError(f"{path} cannot be read ({why}); make it a text file of lines NAME=VALUE") from None
+        raise SettingError(f"{path} cannot be read ({why})", hint="make it a text file of lines NAME=VALUE") from None
     wrong = next((line.original.line for line in lines if line.error), None)
     if wrong is not None:
-        raise SettingError(f"{path}, line {wrong}: that is no NAME=VALUE; write it so, or begin the line with #")
+        raise SettingError(
+            f"{path}, line {wrong}: the line is not NAME=VALUE",
+            hint="write NAME=VALUE, or begin the line with #",
+        )
     return {line.key: line.value for line in lines if line.key is not None}
 
 
@@ -467,12 +472,13 @@ def _password(text: str) -> str:
     return text.partition("://")[2].partition("/")[0].rpartition("@")[0].partition(":")[2]
 
 
-def _in_one_line(error: ValidationError, found: Mapping[str, Any]) -> str:
+def _setting_error(error: ValidationError, found: Mapping[str, Any]) -> SettingError:
+    """The error of the first wrong setting."""
     first = error.errors(include_url=False, include_context=False)[0]
     name = str(first["loc"][0])
     field = next(f for f in Settings.model_fields.values() if f.alias == name)
-    # A URL may carry a password before its `@`, and an access key is nobody's business.
+    # A URL may contain a password before its `@`. An access key is not shown either.
     secret = "SecretStr" in str(field.annotation) or "ACCESS_KEY" in name or "@" in str(found.get(name))
     held = "a value that is not shown" if secret else repr(str(found.get(name)))
     others = "" if error.error_count() == 1 else f" ({error.error_count() - 1} more settings are wrong)"
-    return f"{name} holds {held}; it should hold {field.description}{others}"
+    return SettingError(f"{name} is {held}, which is not valid{others}", hint=f"expected: {field.description}")

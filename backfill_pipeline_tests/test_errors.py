@@ -4,6 +4,7 @@ from datetime import date
 
 import pytest
 
+from backfill_pipeline import errors
 from backfill_pipeline.errors import BackfillError, PageFailedError, StoreRefusedError, UsageError, with_notes
 
 
@@ -38,3 +39,27 @@ def test_a_note_is_a_sentence_of_its_own(message, hint, text):
     error = PageFailedError(message, hint=hint)
     error.add_note("gave up after 10 tries")
     assert with_notes(error) == f"{text} Gave up after 10 tries"
+
+
+def test_each_error_has_its_own_kind():
+    """Code that keeps only text tells errors apart by `kind`, so no two types share one."""
+    types = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, BackfillError)]
+    kinds = [one.kind for one in types]
+    assert len(set(kinds)) == len(kinds)
+    assert all("kind" in vars(one) for one in types)
+
+
+def test_the_drawn_tree_names_each_error_with_its_exit_code():
+    """The tree at the top of `errors.py` is the tree of the code."""
+    lines = errors.__doc__.splitlines()
+    for one in vars(errors).values():
+        if isinstance(one, type) and issubclass(one, BackfillError) and one is not BackfillError:
+            (line,) = [line for line in lines if f"-- {one.__name__} " in line]
+            assert one.exit_code == int(line.partition("exit code ")[2] or 1)
+
+
+@pytest.mark.parametrize("kind", [UsageError, PageFailedError, StoreRefusedError])
+def test_every_error_takes_a_site_and_a_day(kind):
+    """A caller reads what failed from fields, whatever the type."""
+    error = kind("failed", site="a", day=date(2025, 3, 1))
+    assert (error.site, error.day) == ("a", date(2025, 3, 1))

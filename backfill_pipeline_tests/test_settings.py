@@ -50,11 +50,11 @@ def test_the_environment_wins_over_the_env_file(tmp_path):
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_the_variable(tmp_path, name, value):
-    """The message names the variable, what it held and what it should hold."""
+    """The message names the variable, its value and the expected one."""
     with pytest.raises(SettingError) as caught:
         Settings.load({name: value}, folder=tmp_path)
     message = str(caught.value)
-    assert message.startswith(f"{name} holds ")
+    assert message.startswith(f"{name} is ")
     assert value in message
     assert "\n" not in message
 
@@ -114,12 +114,12 @@ def test_an_env_file_that_is_none_is_one_line(tmp_path, held, said):
 def test_a_home_in_which_nothing_can_work_is_one_line(tmp_path):
     """No `dagster.yaml`, or no folder to write to: DAGSTER_HOME and the reason are named; else `.dagster` is made."""
     settings = Settings(home=tmp_path / "home")
-    with pytest.raises(SettingError, match=r"DAGSTER_HOME holds .* no dagster\.yaml"):
+    with pytest.raises(SettingError, match=r"DAGSTER_HOME is .* without dagster\.yaml"):
         settings.require_home()
     settings.home.mkdir()
     (settings.home / "dagster.yaml").touch()
     settings.private.touch()
-    with pytest.raises(SettingError, match=r"DAGSTER_HOME holds .* cannot be used: .*\.dagster"):
+    with pytest.raises(SettingError, match=r"DAGSTER_HOME is .* cannot be used: .*\.dagster"):
         settings.require_home()
     settings.private.unlink()
     assert settings.require_home() == settings.home

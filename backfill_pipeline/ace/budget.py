@@ -103,7 +103,7 @@ class SharedBudget:
         """Requests of the key that left in so many seconds until now, whoever sent them; no slot is reserved.
 
         Raises:
-            BudgetLostError: where they are written down cannot be read now.
+            BudgetUnavailableError: where they are written down cannot be read now.
         """
         return self._ledger.used(seconds)
 
@@ -167,5 +167,7 @@ def open_budget(
     elif scheme in ("redis", "rediss"):
         ledger = RedisLedger(url, key_id, per_minute, span_s)
     else:
-        raise SettingError(f"BACKFILL_LIMITER holds a {scheme}:// URL; it should be sqlite, postgresql or redis")
+        raise SettingError(
+            f"BACKFILL_LIMITER contains a {scheme}:// URL", hint="set it to a sqlite, postgresql or redis URL"
+        )
     return SharedBudget(ledger, stop=stop, log=log, longest_s=longest_s)

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from backfill_pipeline.core.backoff import CEILING_S
-from backfill_pipeline.errors import BudgetLostError, SettingError, StoppedError
+from backfill_pipeline.errors import BudgetUnavailableError, SettingError, StoppedError
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ class Ledger(Protocol):
         """Requests that left in so many seconds until now; nothing is written down.
 
         Raises:
-            BudgetLostError: the ledger cannot be read now.
+            BudgetUnavailableError: the ledger cannot be read now.
         """
 
 
@@ -91,7 +91,7 @@ class _SqlLedger:
         """Do `work` in one transaction that no one else interrupts; try again for a while when that is not possible.
 
         Raises:
-            BudgetLostError: it is still not possible; with `is_patient` false, after a short while.
+            BudgetUnavailableError: it is still not possible; with `is_patient` false, after a short while.
         """
         raise NotImplementedError
 
@@ -197,7 +197,7 @@ class SqliteLedger(_SqlLedger):
 
     Raises:
         SettingError: the file cannot be used.
-        BudgetLostError: the file stays locked.
+        BudgetUnavailableError: the file stays locked.
     """
 
     def __init__(
@@ -224,8 +224,8 @@ class SqliteLedger(_SqlLedger):
             if is_locked(error):
                 raise self._lost(error) from None
             raise SettingError(
-                f"BACKFILL_LIMITER: the request budget cannot be kept in {path} ({error}); "
-                "name a file in a folder that can be written, as sqlite:///FILE"
+                f"BACKFILL_LIMITER: the request budget cannot be kept in {path} ({error})",
+                hint="name a file in a folder that this user may write to, as sqlite:///FILE",
             ) from error
 
     def _run(self, work: _Work[T], *, is_patient: bool = True) -> T:
@@ -270,13 +270,13 @@ class SqliteLedger(_SqlLedger):
                 raise
         return result
 
-    def _lost(self, error: Exception) -> BudgetLostError:
+    def _lost(self, error: Exception) -> BudgetUnavailableError:
         if not is_locked(error):
-            return BudgetLostError(
+            return BudgetUnavailableError(
                 f"the request budget in {self._path} cannot be used ({error})",
                 hint="check that its disk works and is not full, then start the backfill again",
             )
-        return BudgetLostError(
+        return BudgetUnavailableError(
             f"the request budget in {self._path} is locked by another process ({error})",
             hint="end the process that has the file open (a backup, a file sync, a virus scanner), then start again",
         )
@@ -467,9 +467,10 @@ def _persist(step: Callable[[], T], errors: type[Exception], url: str, tries: in
             return step()
         except errors as error:
             if number == tries:
-                raise BudgetLostError(
+                raise BudgetUnavailableError(
                     f"the request budget at {_shown(url)} does not answer ({type(error).__name__}), and without it no "
-                    "request may leave; see that the server of BACKFILL_LIMITER is up, then start again"
+                    "request may be sent",
+                    hint="check that the server of BACKFILL_LIMITER is up, then start again",
                 ) from None
             time.sleep(number)
     raise AssertionError  # pragma: no cover - the loop returns or raises
@@ -485,14 +486,14 @@ def _shown(url: str) -> str:
 def _no_driver(url: str, extra: str) -> SettingError:
     scheme = urlsplit(url).scheme
     return SettingError(
-        f"BACKFILL_LIMITER holds a {scheme}:// URL, whose driver is not installed; "
-        f"python -m pip install 'backfill-pipeline[{extra}]'"
+        f"BACKFILL_LIMITER holds a {scheme}:// URL, whose driver is not installed",
+        hint=f"run: python -m pip install 'backfill-pipeline[{extra}]'",
     )
 
 
 def _unusable(url: str, error: Exception) -> SettingError:
     kind = type(error).__name__
     return SettingError(
-        f"BACKFILL_LIMITER: the request budget cannot be kept at {_shown(url)} ({kind}); "
-        "see that the server is up, and that user, password and database are right"
+        f"BACKFILL_LIMITER: the request budget cannot be kept at {_shown(url)} ({kind})",
+        hint="check that the server is up, and that user, password and database are right",
     )

@@ -432,25 +432,29 @@ class AceClient:
             raise ThrottledError(f"{what}: the API asked us to wait (HTTP {status})", retry_after=wait)
         if status == codes.unauthorized or "JWT" in said:
             raise KeyRefusedError(
-                f"{what}: the API refused the key (HTTP {status}, {said}); check ACE_API_KEY, and whether it expired"
+                f"{what}: the API refused the key (HTTP {status}, {said})",
+                hint="check ACE_API_KEY, and whether the key has expired",
             )
         if status == codes.forbidden:
             raise SiteRefusedError(
-                f"{what}: refused (HTTP 403, {said}); check the site's name, and that the key may read it"
+                f"{what}: refused (HTTP 403, {said})",
+                hint="check the site's name, and that the API key may read the site",
             )
         if status == codes.not_found:
             if "database result was required" in said:
-                raise SiteRefusedError(f"{what}: the API does not know this site (HTTP 404); check its name")
+                raise SiteRefusedError(
+                    f"{what}: the API does not know this site (HTTP 404)", hint="check the site's name"
+                )
             if no_data_is_empty and not _is_html(body):
                 return status, b""
-            raise RequestRefusedError(f"{what}: not found (HTTP 404, {said}); check ACE_API_URL", status=status)
+            raise RequestRefusedError(f"{what}: not found (HTTP 404, {said})", status=status, hint="check ACE_API_URL")
         if status >= codes.internal_server_error or status == codes.request_timeout:
             if "unhandled exception" in said and not self._proved:
                 self._unhandled += 1
                 if self._unhandled > 1:
                     raise KeyRefusedError(
-                        f"{what}: HTTP {status}, {said}, on the first calls: this is how the API answers some "
-                        "bad keys; check ACE_API_KEY"
+                        f"{what}: HTTP {status}, {said}, on the first calls: this is how the API answers some bad keys",
+                        hint="check ACE_API_KEY",
                     )
             raise PageFailedError(f"{what}: HTTP {status}, {said}")
         hint = ""

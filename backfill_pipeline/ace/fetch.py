@@ -48,7 +48,7 @@ from backfill_pipeline.core.windows import FEW, HANDS, DayPlan, SitePace
 from backfill_pipeline.errors import (
     ApiDownError,
     BackfillError,
-    BudgetLostError,
+    BudgetUnavailableError,
     ContractError,
     KeyRefusedError,
     PageFailedError,
@@ -66,7 +66,7 @@ AHEAD = 2
 MOST_REQUESTS = 12
 """Requests at one place of a walk, failed ones included, where answers arrive but bring no new row."""
 
-_STOPS_ALL = (ApiDownError, UnreachableError, KeyRefusedError, SiteRefusedError, BudgetLostError, StoppedError)
+_STOPS_ALL = (ApiDownError, UnreachableError, KeyRefusedError, SiteRefusedError, BudgetUnavailableError, StoppedError)
 
 
 @dataclass(frozen=True)

@@ -125,8 +125,8 @@ class DaySpool:
         except OSError as error:
             part.unlink(missing_ok=True)
             raise StoreRefusedError(
-                f"cannot keep a fetched window in {self.folder}: {error.strerror}; "
-                "free some disk, or set DAGSTER_HOME to a folder that can be written"
+                f"cannot keep a fetched window in {self.folder}: {error.strerror}",
+                hint="free disk space, or set DAGSTER_HOME to a folder that this user may write to",
             ) from error
 
     def get(self, now: float) -> Iterator[Kept]:

@@ -129,7 +129,7 @@ def _failed(findings: list[Finding]) -> bool:
 
 
 def _tried(name: str, todo: str, look: Callable[[], Finding]) -> Iterator[Finding]:
-    """What `look` finds; an error is a finding too, and says itself what to do after its last semicolon, or `todo`."""
+    """Yield what `look` finds. An error is a finding too: its hint is what to do, or else `todo`."""
     try:
         yield look()
     except WaitTooLongError as error:
@@ -137,11 +137,8 @@ def _tried(name: str, todo: str, look: Callable[[], Finding]) -> Iterator[Findin
     except ThrottledError as error:
         yield Finding("warn", name, str(error), "check again later; runs wait and continue")
     except BackfillError as error:
-        if error.hint:
-            yield Finding("FAIL", name, error.message, error.hint, setting=isinstance(error, SettingError))
-            return
-        what, _, told = " ".join(str(error).split()).rpartition("; ")
-        yield Finding("FAIL", name, what or told, told if what else todo, setting=isinstance(error, SettingError))
+        found = " ".join(error.message.split())
+        yield Finding("FAIL", name, found, error.hint or todo, setting=isinstance(error, SettingError))
     except OSError as error:
         yield Finding("FAIL", name, f"{error.strerror or type(error).__name__}: {error.filename}", todo)
     except Exception as surprise:  # noqa: BLE001 - the other checks are to run whatever happens in one

@@ -99,14 +99,14 @@ class Gateway:
             self.instance = dg.DagsterInstance.from_config(str(settings.home))
         except (OSError, SQLAlchemyError) as error:
             raise SettingError(
-                f"DAGSTER_HOME holds {str(settings.home)!r}, where Dagster's storage cannot be opened "
-                f"({_line(str(getattr(error, 'orig', error)))}); see that the disk has room, and let this user read "
-                "and write all of .dagster there"
+                f"DAGSTER_HOME is {str(settings.home)!r}, where Dagster's storage cannot be opened "
+                f"({_line(str(getattr(error, 'orig', error)))})",
+                hint="check that the disk has space, and that this user may read and write all of .dagster there",
             ) from None
         except (YAMLError, dg.DagsterInvalidConfigError) as error:
             raise SettingError(
-                f"{settings.home / 'dagster.yaml'} cannot be used: {_line(str(error))[:_SAID]}; take the project's "
-                "own, or put that right"
+                f"{settings.home / 'dagster.yaml'} cannot be used: {_line(str(error))[:_SAID]}",
+                hint="fix it, or use the project's own dagster.yaml",
             ) from None
         self._events: dict[str, SiteEvents] = {}
         self._why: dict[str, tuple[str, bool]] = {}

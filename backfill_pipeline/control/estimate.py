@@ -106,7 +106,9 @@ def save_plan(settings: Settings, forecast: Forecast) -> None:
         part.write_text(json.dumps(forecast.facts()), encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        raise StoreRefusedError(f"cannot keep the plan in {path}: {error.strerror}; check DAGSTER_HOME") from None
+        raise StoreRefusedError(
+            f"cannot keep the plan in {path}: {error.strerror}", hint="check DAGSTER_HOME"
+        ) from None
 
 
 def saved_plan(settings: Settings, sites: Collection[str], first: date, last: date) -> dict[str, Any] | None:

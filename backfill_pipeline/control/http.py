@@ -35,7 +35,7 @@ from backfill_pipeline.errors import (
     AlreadyRunningError,
     BackfillError,
     DaemonDownError,
-    NothingThereError,
+    NotFoundError,
     SettingError,
     UsageError,
     quoted,
@@ -49,7 +49,7 @@ _LOG = logging.getLogger(__name__)
 
 _STATUS = {
     AlreadyRunningError: (409, "already_running"),
-    NothingThereError: (404, "not_found"),
+    NotFoundError: (404, "not_found"),
     DaemonDownError: (503, "daemon_down"),
     UsageError: (400, "bad_request"),
     BackfillError: (503, "not_ready"),

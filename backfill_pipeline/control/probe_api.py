@@ -344,7 +344,9 @@ def run_probe(settings: Settings, site: str | None, day: date | None, *, out: Pa
         try:
             out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         except OSError as error:
-            raise StoreRefusedError(f"cannot write the report to {out}: {error.strerror}; name another --out") from None
+            raise StoreRefusedError(
+                f"cannot write the report to {out}: {error.strerror}", hint="name another --out"
+            ) from None
     if as_json:
         echo(json.dumps(report))
     else:

@@ -22,7 +22,7 @@ from backfill_pipeline.core.day import days_between
 from backfill_pipeline.errors import (
     AlreadyRunningError,
     DaemonDownError,
-    NothingThereError,
+    NotFoundError,
     quoted,
 )
 from backfill_pipeline.orchestration.adopt import Adopted
@@ -149,7 +149,7 @@ class Control:
             compare: whether the stored days are compared with the store.
 
         Raises:
-            NothingThereError: no backfill has this id.
+            NotFoundError: no backfill has this id.
         """
         backfill = self._found(backfill_id) if backfill_id is not None else self.gateway.newest()
         if backfill is None:
@@ -160,19 +160,19 @@ class Control:
         """Cancel a backfill: the days at work complete, nothing that is stored is lost.
 
         Raises:
-            NothingThereError: no backfill has this id, or it is over, or none runs.
+            NotFoundError: no backfill has this id, or it is over, or none runs.
         """
         if backfill_id is None:
             running = self.gateway.running()
             newest = self.gateway.newest()
             backfill = running[0] if running else newest
             if backfill is None:
-                raise NothingThereError("no backfill was ever started, so there is none to cancel")
+                raise NotFoundError("no backfill was ever started, so there is none to cancel")
         else:
             backfill = self._found(backfill_id)
         before = self._states.status(backfill)
         if before.is_over and before.word != "cancelled":
-            raise NothingThereError(f"backfill {backfill.id} is over ({before.word}), so there is nothing to cancel")
+            raise NotFoundError(f"backfill {backfill.id} is over ({before.word}), so there is nothing to cancel")
         self.gateway.cancel(backfill.id)
         done = self.status(backfill.id, compare=False).days_done
         if backfill.state is State.ASKED:
@@ -185,7 +185,7 @@ class Control:
         """What failed in a backfill, newest first: its days, and runs that failed without naming a day.
 
         Raises:
-            NothingThereError: no backfill has this id.
+            NotFoundError: no backfill has this id.
         """
         backfill = self._found(backfill_id) if backfill_id is not None else self.gateway.newest()
         if backfill is None:
@@ -202,7 +202,7 @@ class Control:
     def _found(self, backfill_id: str) -> Backfill:
         backfill = self.gateway.backfill(backfill_id)
         if backfill is None:
-            raise NothingThereError(f"there is no backfill {quoted(backfill_id)}")
+            raise NotFoundError(f"there is no backfill {quoted(backfill_id)}")
         return backfill
 
     def _made_way(self, *, force: bool) -> str | None:
@@ -220,10 +220,12 @@ class Control:
             busy = next((one for one in running if one.state is State.ASKED), None)
             if busy is not None:
                 raise AlreadyRunningError(
-                    f"backfill {busy.id} ({busy.first} to {busy.last}) is running: wait for it, cancel it, or force a "
-                    "restart"
+                    f"backfill {busy.id} ({busy.first} to {busy.last}) is running",
+                    hint="wait for it, cancel it, or force a restart",
                 )
             # Cancelled a moment ago: the days that it still completes need not be fetched again.
             if self._clock() > deadline:
-                raise AlreadyRunningError(f"backfill {running[0].id} was cancelled and is still ending: try again soon")
+                raise AlreadyRunningError(
+                    f"backfill {running[0].id} was cancelled and is still ending", hint="try again soon"
+                )
             self._sleep(0.5)

@@ -101,7 +101,10 @@ class Failures:
             )
         raise dg.Failure(
             text,
-            metadata={"failed": dg.MetadataValue.json([one._asdict() for one in self._failed])},
+            metadata={
+                "failed": dg.MetadataValue.json([one._asdict() for one in self._failed]),
+                **({"stopped_by": self._stopped_by.kind} if isinstance(self._stopped_by, BackfillError) else {}),
+            },
             allow_retries=False,
         )
 

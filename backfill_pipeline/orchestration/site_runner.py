@@ -27,7 +27,7 @@ from backfill_pipeline.core.rows import Counts, DayRows
 from backfill_pipeline.errors import (
     ApiDownError,
     BackfillError,
-    BudgetLostError,
+    BudgetUnavailableError,
     KeyRefusedError,
     SettingError,
     StoppedError,
@@ -35,7 +35,7 @@ from backfill_pipeline.errors import (
 )
 from backfill_pipeline.storage.days import StoredDay
 
-STOPS_ALL = (ApiDownError, KeyRefusedError, StoreRefusedError, BudgetLostError, SettingError)
+STOPS_ALL = (ApiDownError, KeyRefusedError, StoreRefusedError, BudgetUnavailableError, SettingError)
 """Errors that every further day would meet as well."""
 
 _LOOK_S = 0.5

@@ -20,7 +20,7 @@ from backfill_pipeline.dataset.snapshots import put_snapshot, stored_state
 from backfill_pipeline.errors import (
     ApiDownError,
     BackfillError,
-    BudgetLostError,
+    BudgetUnavailableError,
     KeyRefusedError,
     StoppedError,
     StoreRefusedError,
@@ -43,7 +43,7 @@ HOURS_BETWEEN = 3
 PRIORITY = "3"
 """Above new days (2) and backfills (0): a run takes a few requests, and a day that it misses is lost."""
 
-_STOPS_ALL = (ApiDownError, BudgetLostError, KeyRefusedError, StoppedError, StoreRefusedError)
+_STOPS_ALL = (ApiDownError, BudgetUnavailableError, KeyRefusedError, StoppedError, StoreRefusedError)
 _ACTIVE = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
 
 

@@ -43,7 +43,7 @@ class LocalStore:
         """Write `data` aside, flush it to the disk, then rename it to its place; sweep up after writers that died."""
         target = self.folder / key
         part = self.folder / PARTS / f"{_host()}.{os.getpid()}.{uuid.uuid4().hex}.part"
-        with _told(f"cannot store {key} in {self.folder}"):
+        with _store_errors(f"cannot store {key} in {self.folder}"):
             part.parent.mkdir(parents=True, exist_ok=True)
             target.parent.mkdir(parents=True, exist_ok=True)
             _sweep(part.parent)
@@ -61,7 +61,7 @@ class LocalStore:
     def head(self, key: str) -> Stat | None:
         """Size, time of the last write, and hash: the last from reading the file."""
         path = self.folder / key
-        with _told(f"cannot read {path}"):
+        with _store_errors(f"cannot read {path}"):
             try:
                 with path.open("rb") as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -72,7 +72,7 @@ class LocalStore:
     def get(self, key: str, last: int | None = None) -> bytes:
         """The file, or its last bytes."""
         path = self.folder / key
-        with _told(f"cannot read {path}"):
+        with _store_errors(f"cannot read {path}"):
             try:
                 with path.open("rb") as file:
                     if last is not None:
@@ -93,7 +93,7 @@ class LocalStore:
 
     def replace(self, key: str, data: bytes, version: str | None) -> bool:
         """Write the file if it still is of that version; one writer of a key at a time, by a lock between processes."""
-        with _told(f"cannot store {key} in {self.folder}"):
+        with _store_errors(f"cannot store {key} in {self.folder}"):
             locks = self.folder / PARTS / "locks"
             locks.mkdir(parents=True, exist_ok=True)
             # Lock files stay: to delete one while another process waits for it would let two processes in.
@@ -114,14 +114,14 @@ class LocalStore:
     def list(self, prefix: str, *, after: str = "") -> Iterator[Stat]:
         """Files whose key begins with `prefix` and is greater than `after`; folders outside of that are not opened."""
         top = prefix.rpartition("/")[0]
-        with _told(f"cannot list {self.folder / top}"):
+        with _store_errors(f"cannot list {self.folder / top}"):
             if self.folder.exists() and not self.folder.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, "no folder", str(self.folder))
             yield from _files(self.folder / top, f"{top}/" if top else "", prefix, after, ())
 
     def delete(self, key: str) -> None:
         """Remove the file, if it is there."""
-        with _told(f"cannot remove {key} from {self.folder}"):
+        with _store_errors(f"cannot remove {key} from {self.folder}"):
             (self.folder / key).unlink(missing_ok=True)
 
     def url(self, key: str) -> str:
@@ -163,28 +163,32 @@ def _files(folder: Path, key: str, prefix: str, after: str, above: tuple[tuple[i
                 yield _stat(name, folder.joinpath(entry.name).stat())
 
 
-_WHY = {
-    errno.ENOSPC: "the disk is full; free some room",
-    errno.EDQUOT: "the quota is used up; free some room",
-    errno.EROFS: "the disk is read-only",
-    errno.EACCES: "no permission; check the folder's owner, and that no program holds the file open",
-    errno.EPERM: "no permission; check the folder's owner, and that no program holds the file open",
-    errno.ENOENT: "it vanished meanwhile; check that the disk is still there",
-    errno.ENOTDIR: "part of the path is a file, not a folder; check BACKFILL_STORE",
-    errno.EEXIST: "part of the path is a file, not a folder; check BACKFILL_STORE",
-    errno.EISDIR: "a folder lies where the object should be; move it away",
-    errno.ENAMETOOLONG: "the name is too long for this disk",
-    errno.EIO: "the disk does not work (input/output error)",
+_DENIED = ("no permission", "check the folder's owner, and that no program has the file open")
+_NOT_A_FOLDER = ("part of the path is a file, not a folder", "check BACKFILL_STORE")
+_CAUSES = {
+    errno.ENOSPC: ("the disk is full", "free disk space"),
+    errno.EDQUOT: ("the disk quota is used up", "free disk space"),
+    errno.EROFS: ("the disk is read-only", "make it writable, or set BACKFILL_STORE to another folder"),
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
+    errno.ENOENT: ("the file or folder vanished meanwhile", "check that the disk is still mounted"),
+    errno.ENOTDIR: _NOT_A_FOLDER,
+    errno.EEXIST: _NOT_A_FOLDER,
+    errno.EISDIR: ("a folder has the name of the object", "move the folder away"),
+    errno.ENAMETOOLONG: ("the name is too long for this disk", "set BACKFILL_STORE to a folder with a shorter path"),
+    errno.EIO: ("input/output error", "check the disk"),
 }
+"""By error number: what was found, and what to do."""
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def _store_errors(what: str) -> Iterator[None]:
+    """Raise an `OSError` as the error of this project; `what` is what failed."""
     try:
         yield
     except OSError as error:
-        why = _WHY.get(error.errno or 0, error.strerror or type(error).__name__)
-        raise StoreRefusedError(f"{what}: {why}") from error
+        found, hint = _CAUSES.get(error.errno or 0, (error.strerror or type(error).__name__, ""))
+        raise StoreRefusedError(f"{what}: {found}", hint=hint) from error
 
 
 def _host() -> str:

@@ -14,7 +14,7 @@ from backfill_pipeline.ace import budget_storage
 from backfill_pipeline.ace.budget import SharedBudget, open_budget
 from backfill_pipeline.ace.budget_storage import SqliteLedger
 from backfill_pipeline.core.backoff import CEILING_S
-from backfill_pipeline.errors import BudgetLostError, SettingError, StoppedError, WaitTooLongError
+from backfill_pipeline.errors import BudgetUnavailableError, SettingError, StoppedError, WaitTooLongError
 from backfill_pipeline_tests.services import postgres_server, received, redis_server, until
 
 SPAN, MARGIN, MOST = 1.0, 0.3, 10
@@ -302,7 +302,7 @@ def test_a_server_that_goes_away_is_waited_for_and_then_named(server, monkeypatc
         own.acquire()
         getattr(own._ledger, "_connection", None) and own._ledger._connection.close()
         own.acquire()
-    with pytest.raises(BudgetLostError, match="BACKFILL_LIMITER") as caught:
+    with pytest.raises(BudgetUnavailableError, match="BACKFILL_LIMITER") as caught:
         own.acquire()
     assert "hush" not in str(caught.value)
 
@@ -376,7 +376,7 @@ def test_a_file_that_stays_locked_is_named(tmp_path, monkeypatch):
     own = budget(url)
     with locked(tmp_path / "b.sqlite"):
         for step in [*each_step(own), own.used, lambda: budget(url)]:
-            with pytest.raises(BudgetLostError, match="is locked by another process") as caught:
+            with pytest.raises(BudgetUnavailableError, match="is locked by another process") as caught:
                 step()
             assert str(tmp_path) in caught.value.message
             assert "end the process" in caught.value.hint

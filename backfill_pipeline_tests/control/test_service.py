@@ -17,7 +17,7 @@ from backfill_pipeline.control.service import Control
 from backfill_pipeline.errors import (
     AlreadyRunningError,
     DaemonDownError,
-    NothingThereError,
+    NotFoundError,
     SettingError,
     UsageError,
 )
@@ -264,15 +264,15 @@ def test_what_is_not_there_is_said_to_be_not_there(made):
     """Unknown ids, nothing to cancel, nothing started yet."""
     assert made.control.status().facts()["status"] == "not_started"
     assert made.control.errors() == []
-    with pytest.raises(NothingThereError, match="none to cancel"):
+    with pytest.raises(NotFoundError, match="none to cancel"):
         made.control.cancel()
     for ask in (made.control.status, made.control.cancel, made.control.errors):
-        with pytest.raises(NothingThereError, match="nowhere"):
+        with pytest.raises(NotFoundError, match="nowhere"):
             ask("nowhere")
     for site in SITES:
         made.store(site, *made.days(1, 10))
     started = made.control.start(FIRST, LAST)
-    with pytest.raises(NothingThereError, match="completed"):
+    with pytest.raises(NotFoundError, match="completed"):
         made.control.cancel(started.backfill_id)
 
 

@@ -130,7 +130,7 @@ def test_a_disk_that_fills_in_the_middle_loses_nothing(tmp_path):
             result = materialised(settings, instance, date(2025, 3, 1), date(2025, 3, 20))
             assert not result.success
             text = str([event.event_specific_data for event in result.all_events if event.is_step_failure])
-            assert "the disk is full; free some room" in text
+            assert "the disk is full. Free disk space" in text
             known = instance.get_materialized_partitions(asset_key("north"))
             assert 0 < len(known) < 20
             on_disk = {path.parent.name for path in (disk / "data" / "timeseries").rglob("north.parquet")}

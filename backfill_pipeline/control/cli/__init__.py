@@ -21,30 +21,8 @@ from backfill_pipeline.control.cli.installation import check, demo, move, probe_
 from backfill_pipeline.control.cli.points import points
 from backfill_pipeline.control.cli.stored_days import adopt, remove, report, verify
 from backfill_pipeline.control.output import echo
-from backfill_pipeline.errors import (
-    BackfillError,
-    BudgetLostError,
-    DatabaseLockedError,
-    KeyRefusedError,
-    SettingError,
-    SiteRefusedError,
-    StoppedError,
-    StoreRefusedError,
-    UnreachableError,
-    UsageError,
-)
+from backfill_pipeline.errors import BackfillError, StoppedError, UsageError
 from backfill_pipeline.simulator.command import simulate
-
-_SET_UP = (
-    SettingError,
-    KeyRefusedError,
-    SiteRefusedError,
-    StoreRefusedError,
-    UnreachableError,
-    BudgetLostError,
-    DatabaseLockedError,
-)
-"""Errors whose cause is a setting, or the server or folder that a setting names."""
 
 WRONG = 2
 """Exit code: a wrong argument or a wrong setting."""
@@ -86,11 +64,9 @@ def main() -> None:
     except click.ClickException as error:
         _fail(error.format_message(), WRONG)
     except UsageError as error:
-        _fail(f"{_OPTIONS[error.about]}: {error}" if error.about else str(error), WRONG)
-    except _SET_UP as error:
-        _fail(str(error), WRONG)
+        _fail(f"{_OPTIONS[error.about]}: {error}" if error.about else str(error), error.exit_code)
     except BackfillError as error:
-        _fail(str(error), 1)
+        _fail(str(error), error.exit_code)
 
 
 def _fail(message: str, code: int) -> None:
