@@ -17,15 +17,18 @@ from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from backfill_pipeline.core.day import days_between
+from backfill_pipeline.core.hourly_values import HOUR_MS
 from backfill_pipeline.core.object_keys import TEXT_ROOT, text_key
 from backfill_pipeline.core.point_catalogue import PointSpan, at_instant, matches, to_table
 from backfill_pipeline.core.point_states import StateNumbers
 from backfill_pipeline.core.point_summaries import PointDays
+from backfill_pipeline.dataset.chart import Chart, Figures, Series, Source, column_span, columns
 from backfill_pipeline.dataset.point_catalogue import read_catalogue
 from backfill_pipeline.errors import DamagedObjectError, SettingError, StoreRefusedError, UsageError
 from backfill_pipeline.settings import Settings
@@ -212,6 +215,75 @@ def samples(
     if names is not None:
         _known(footers, site, stored, names)
     return Samples(site, start, end, names, stored, missing, store)
+
+
+def chart(
+    site: str,
+    points: str | Collection[str],
+    start: datetime,
+    end: datetime,
+    *,
+    width: int = 1000,
+    tz: str | None = None,
+    settings: Settings | None = None,
+) -> Chart:
+    """Series of points for a chart that is `width` pixels wide.
+
+    Each series has at most one row for each pixel column, and one for each gap. A column keeps the extremes of all its
+    samples. A gap is a pause between samples that is longer than 3 intervals of the point (the median), 2 hours and 2
+    columns.
+
+    Args:
+        site: the site, as ACE spells it.
+        points: a point's name, or several.
+        start: first instant, aware, of any time zone.
+        end: the instant after the last, aware.
+        width: columns, 1 or more.
+        tz: the IANA name of the time zone of the timestamps, such as `Europe/Berlin`; None: UTC.
+        settings: they name the store; the environment's and `.env`'s when None.
+
+    Raises:
+        UsageError: as `samples`, or `width` or `tz` is not valid.
+        SettingError, DamagedObjectError, StoreRefusedError, StoreBusyError: as `samples`.
+    """
+    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+        raise UsageError(f"width {width!r} is not a number of columns", hint="write a whole number, 1 or more")
+    zone = _zone(tz)
+    settings = settings or Settings.load()
+    found = samples(site, start, end, points=points, settings=settings)
+    names = tuple(dict.fromkeys(found.points or ()))
+    rows = found.arrow()
+    first, last = _first_ms(start), _first_ms(end)
+    column_ms = column_span(first, last, width)
+    if column_ms % HOUR_MS == 0:
+        first -= first % HOUR_MS
+    spans = {span.name: span for span in at_instant(read_catalogue(settings_store(settings), site), None)}
+    series = []
+    for name in names:
+        mine = rows.filter(pc.equal(rows["point_name"], name))
+        ms = mine["timestamp"].cast(pa.int64()).to_numpy()
+        figures = Figures.of_samples(ms, mine["value"].to_numpy())
+        span = spans.get(name)
+        unit, description = (span.unit, span.description) if span else (None, None)
+        series.append(Series(name, unit, description, columns(figures, first, column_ms, zone)))
+    sources: dict[date, Source] = dict.fromkeys(found.days, "raw")
+    return Chart(site, start, end, column_ms, tuple(series), found.missing, sources)
+
+
+def _zone(tz: str | None) -> str:
+    """The name of a time zone; UTC for None.
+
+    Raises:
+        UsageError: there is no such time zone.
+    """
+    if tz is None:
+        return "UTC"
+    try:
+        return ZoneInfo(tz).key
+    except (KeyError, ValueError, OSError, TypeError):
+        raise UsageError(
+            f"tz {tz!r} is not a time zone", hint="write an IANA name such as Europe/Berlin or America/New_York"
+        ) from None
 
 
 def _days(start: datetime, end: datetime) -> list[date]:

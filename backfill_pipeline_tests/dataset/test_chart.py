@@ -1,0 +1,74 @@
+"""A chart keeps the extremes of its samples, shows gaps as gaps, and has no more columns than pixels."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from backfill_pipeline import read
+from backfill_pipeline.core.rows import Chunk, Counts, DayRows
+from backfill_pipeline.errors import UsageError
+from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.days import put_day, settings_store
+
+FIRST = date(2024, 3, 30)
+START = datetime(2024, 3, 30, tzinfo=UTC)
+POINTS = ["a", "b"]
+
+
+def store_days(folder, numbers, *, every_min=7):
+    """Days of two points with random values; all samples as (point, milliseconds, value)."""
+    settings = Settings(store=str(folder))
+    rng, rows = np.random.default_rng(3), []
+    times = np.arange(0, 86_400_000, every_min * 60_000, dtype=np.int32)
+    for number in numbers:
+        day = FIRST + timedelta(days=number)
+        code, ms = np.repeat(np.arange(2, dtype=np.int32), len(times)), np.tile(times, 2)
+        value = rng.normal(20, 5, len(code))
+        put_day(settings_store(settings), DayRows("s", day, POINTS, [Chunk(code, ms, value)], Counts(len(ms), len(ms))))
+        start = int(START.timestamp() * 1000) + number * 86_400_000
+        rows += [(POINTS[c], start + int(m), float(v)) for c, m, v in zip(code, ms, value, strict=True)]
+    return settings, rows
+
+
+@pytest.mark.parametrize(
+    ("width", "hours", "begin"), [(1, 96, 0), (24, 96, 0), (50, 96, 5), (500, 30, 3), (1000, 24, 0)]
+)
+def test_a_column_has_the_figures_of_its_samples(tmp_path, width, hours, begin):
+    """At most `width` columns and one; together they hold each sample once, and each extreme."""
+    settings, rows = store_days(tmp_path, [0, 1, 2, 3])
+    start = START + timedelta(hours=begin)
+    end = min(start + timedelta(hours=hours), START + timedelta(days=4))
+    found = read.chart("s", POINTS, start, end, width=width, settings=settings)
+    assert [one.point for one in found.series] == POINTS
+    low, high = (int(one.timestamp() * 1000) for one in (start, end))
+    for one in found.series:
+        expected = [v for name, ms, v in rows if name == one.point and low <= ms < high]
+        table = one.rows
+        assert len(table) <= width + 1
+        assert sum(table["count"].to_pylist()) == len(expected)
+        assert min(table["min"].to_pylist()) == min(expected)
+        assert max(table["max"].to_pylist()) == max(expected)
+        assert table["last"].to_pylist()[-1] == expected[-1]
+        pairs = zip(table["mean"].to_pylist(), table["count"].to_pylist(), strict=True)
+        assert sum(mean * count for mean, count in pairs) / len(expected) == pytest.approx(np.mean(expected), rel=1e-12)
+
+
+def test_a_missing_day_is_a_gap(tmp_path):
+    """Between two stored days with a missing one there is one row without figures, and the day is in `missing`."""
+    settings, _ = store_days(tmp_path, [0, 2])
+    found = read.chart("s", "a", START, START + timedelta(days=3), width=300, settings=settings)
+    rows = found.series[0].rows
+    gaps = [ms for ms, count in zip(rows["timestamp"].to_pylist(), rows["count"].to_pylist(), strict=True) if not count]
+    assert len(gaps) == 1
+    assert gaps[0].date() == FIRST + timedelta(days=1)
+    assert rows["mean"].null_count == rows["min"].null_count == 1
+    assert found.missing == (FIRST + timedelta(days=1),)
+
+
+@pytest.mark.parametrize(("more", "words"), [({"width": 0}, "width 0"), ({"tz": "Mars/Base"}, "tz 'Mars/Base'")])
+def test_a_wrong_width_or_time_zone_is_refused(tmp_path, more, words):
+    """The error names the argument and its value."""
+    settings, _ = store_days(tmp_path, [0])
+    with pytest.raises(UsageError, match=words):
+        read.chart("s", "a", START, START + timedelta(days=1), settings=settings, **more)
