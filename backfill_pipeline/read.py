@@ -22,14 +22,15 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from backfill_pipeline.core.day import days_between
+from backfill_pipeline.core.day import DAY_MS, day_window, days_between
 from backfill_pipeline.core.hourly_values import HOUR_MS
-from backfill_pipeline.core.object_keys import TEXT_ROOT, text_key
+from backfill_pipeline.core.object_keys import TEXT_ROOT, object_key, text_key
 from backfill_pipeline.core.point_catalogue import PointSpan, at_instant, matches, to_table
 from backfill_pipeline.core.point_states import StateNumbers
 from backfill_pipeline.core.point_summaries import PointDays
-from backfill_pipeline.dataset.chart import Chart, Figures, Series, Source, column_span, columns
+from backfill_pipeline.dataset.chart import FIGURES, Chart, Figures, Series, Source, column_span, columns
 from backfill_pipeline.dataset.point_catalogue import read_catalogue
+from backfill_pipeline.dataset.rollup import current_days, read_hours
 from backfill_pipeline.errors import DamagedObjectError, SettingError, StoreRefusedError, UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.comparison import list_days
@@ -230,8 +231,9 @@ def chart(
     """Series of points for a chart that is `width` pixels wide.
 
     Each series has at most one row for each pixel column, and one for each gap. A column keeps the extremes of all its
-    samples. A gap is a pause between samples that is longer than 3 intervals of the point (the median), 2 hours and 2
-    columns.
+    samples. Columns of an hour or longer are made of stored hourly values, where these are current, and of samples for
+    all other days. A gap is a pause between samples that is longer than 3 intervals of the point (the median), than 2
+    hours and than 2 columns.
 
     Args:
         site: the site, as ACE spells it.
@@ -250,24 +252,65 @@ def chart(
         raise UsageError(f"width {width!r} is not a number of columns", hint="write a whole number, 1 or more")
     zone = _zone(tz)
     settings = settings or Settings.load()
-    found = samples(site, start, end, points=points, settings=settings)
-    names = tuple(dict.fromkeys(found.points or ()))
-    rows = found.arrow()
+    names = tuple(dict.fromkeys(_asked(start, end, points) or ()))
     first, last = _first_ms(start), _first_ms(end)
     column_ms = column_span(first, last, width)
-    if column_ms % HOUR_MS == 0:
-        first -= first % HOUR_MS
-    spans = {span.name: span for span in at_instant(read_catalogue(settings_store(settings), site), None)}
+    store = settings_store(settings)
+    if column_ms % HOUR_MS:
+        found = samples(site, start, end, points=names, settings=settings)
+        figures = _sample_figures(found, names)
+        return _chart(found, names, figures, first, column_ms, zone, dict.fromkeys(found.days, "raw"))
+    days = _days(start, end)
+    listed = list_days(store, days[0], days[-1])
+    stored = [day for day in days if object_key(site, day) in listed]
+    whole = [day for day in stored if first <= (begin := day_window(day).start * 1000) and begin + DAY_MS <= last]
+    current = set(current_days(store, site, whole, listed))
+    footers = stored_footers(store, site, [day for day in stored if day not in current])
+    missing = tuple(day for day in days if day not in current and day not in footers)
+    raw = Samples(site, start, end, names, tuple(footers), missing, store)
+    parts = {name: [one.hourly()] for name, one in _sample_figures(raw, names).items()}
+    if current:
+        hours = read_hours(store, site, sorted(current), names)
+        for name, one in _by_point(hours, names).items():
+            parts[name].append(Figures(*(one[column].to_numpy() for column in ("timestamp", *FIGURES, "count"))))
+    figures = {name: Figures.joined(each) for name, each in parts.items()}
+    silent = [name for name in names if not len(figures[name].ms)]
+    if silent:  # hourly values do not name points without samples: footers do
+        newest = sorted(footers.keys() | current)
+        _known(footers | stored_footers(store, site, sorted(current)), site, newest, silent)
+    sources: dict[date, Source] = {day: "rollup" if day in current else "raw" for day in stored if day not in missing}
+    return _chart(raw, names, figures, first - first % HOUR_MS, column_ms, zone, sources)
+
+
+def _sample_figures(found: Samples, names: Sequence[str]) -> dict[str, Figures]:
+    rows = found.arrow()
+    rows = rows.set_column(0, "timestamp", rows["timestamp"].cast(pa.int64()))
+    return {
+        name: Figures.of_samples(one["timestamp"].to_numpy(), one["value"].to_numpy())
+        for name, one in _by_point(rows, names).items()
+    }
+
+
+def _by_point(rows: Any, names: Sequence[str]) -> dict[str, Any]:
+    return {name: rows.filter(pc.equal(rows["point_name"], name)) for name in names}
+
+
+def _chart(
+    found: Samples,
+    names: Sequence[str],
+    figures: Mapping[str, Figures],
+    first: int,
+    column_ms: int,
+    zone: str,
+    sources: dict[date, Source],
+) -> Chart:
+    spans = {span.name: span for span in at_instant(read_catalogue(found._store, found.site), None)}  # noqa: SLF001 - same module
     series = []
     for name in names:
-        mine = rows.filter(pc.equal(rows["point_name"], name))
-        ms = mine["timestamp"].cast(pa.int64()).to_numpy()
-        figures = Figures.of_samples(ms, mine["value"].to_numpy())
         span = spans.get(name)
         unit, description = (span.unit, span.description) if span else (None, None)
-        series.append(Series(name, unit, description, columns(figures, first, column_ms, zone)))
-    sources: dict[date, Source] = dict.fromkeys(found.days, "raw")
-    return Chart(site, start, end, column_ms, tuple(series), found.missing, sources)
+        series.append(Series(name, unit, description, columns(figures[name], first, column_ms, zone)))
+    return Chart(found.site, found.start, found.end, column_ms, tuple(series), found.missing, sources)
 
 
 def _zone(tz: str | None) -> str:

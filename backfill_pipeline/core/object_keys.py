@@ -57,6 +57,15 @@ def points_key(site: str) -> str:
     return f"points/{file_name(site)}"
 
 
+def rollup_key(site: str, month: date) -> str:
+    """The key of a month of hourly values, `rollup/hour/YYYY/MM/<site>.parquet`.
+
+    Raises:
+        UsageError: as `object_key`.
+    """
+    return f"rollup/hour/{month:%Y/%m}/{file_name(site)}"
+
+
 def snapshot_key(kind: str, subject: str, day: date) -> str:
     """The key of a snapshot, `snapshots/<kind>/YYYY/MM/DD/<site or client>.json`.
 
