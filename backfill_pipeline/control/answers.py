@@ -1,7 +1,7 @@
-"""What commands and HTTP requests answer: a started backfill, its status, its errors.
+"""The results of the operator's actions: a started backfill, its status, its errors.
 
-Put here: the figures of an answer, its sentences, and its fields for machines. Keep out: how the figures are found
-(`backfill_state.py`), and how an answer is shown.
+Put here: the figures of a result, its sentences, and its fields as JSON. Keep out: how the figures are computed
+(`backfill_state.py`), and how a result is shown.
 """
 
 import math
@@ -19,14 +19,14 @@ class Started:
     """A backfill that was launched.
 
     Attributes:
-        backfill_id: Dagster's.
+        backfill_id: Dagster's id.
         first: first day.
         last: last day, included.
         sites: site names.
-        days: days of the range.
+        days: number of days in the range.
         todo: site-days that will be fetched.
         skipped: site-days that are stored already.
-        lost: site-days to fetch that are recorded, but whose object is missing or was changed.
+        lost: site-days to fetch that are recorded as stored, but whose object is missing or was changed.
     """
 
     backfill_id: str
@@ -40,7 +40,7 @@ class Started:
 
     @property
     def message(self) -> str:
-        """What was done, in one line."""
+        """One line for the user."""
         kept = f"; {self.skipped} are stored already" if self.skipped else ""
         if not self.todo:
             return f"nothing to do: all {self.skipped} site-days are stored already"
@@ -62,16 +62,16 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How far a backfill has come. A day counts once it is stored for every site that was asked for.
+    """The status of a backfill. A day is completed once it is stored for every requested site.
 
     Attributes:
-        word: the contract's word for its state.
-        backfill_id: Dagster's; None when there was no backfill.
+        word: the state, in the word of the HTTP API.
+        backfill_id: Dagster's id; None when there was no backfill.
         sites: site names.
         first: first day.
         last: last day, included.
-        current: the oldest day that is neither stored nor failed. Days of failed runs are left out, so that it never
-            goes back. When no such day is left, the last day.
+        current: the oldest day that is neither stored nor failed, without the days of failed runs, so that it never
+            goes back. The last day when no such day is left.
         days_done: days of the range that are stored for all sites, those stored before included.
         days: days of the range.
         parts_done: site-days that are stored.
@@ -79,22 +79,22 @@ class Status:
         failed: site-days that failed and were not stored since.
         rows: rows of the site-days that are stored.
         started: Unix seconds.
-        updated: Unix seconds: when something was last heard of it.
-        estimated_end: Unix seconds; None when nothing can be said.
-        ending: whether it was cancelled, and days at work still complete.
-        requests: requests that its stored days have taken.
+        updated: Unix seconds of its latest event.
+        estimated_end: Unix seconds; None without an estimate.
+        ending: whether it was cancelled and its running days still complete.
+        requests: requests that were sent for the days that it stored.
         bytes: bytes of the objects it has stored.
         own_rows: rows of the site-days that it has stored itself.
         own_parts: site-days that it has stored itself.
         own_todo: site-days that it was to fetch.
-        forecast: what was foreseen, as JSON.
+        forecast: the forecast of `backfill plan`, as JSON.
         samples: samples that the API returned for the site-days that are stored.
-        texts: how many of them are stored as texts.
-        without_rows: site-days that are stored without a row.
+        texts: samples that are stored as texts.
+        without_rows: stored site-days whose object has no rows.
         lost: site-days of `failed` that were not stored because their run's process ended.
         missing: site-days that were stored, and whose object is now missing or changed.
-        notes: what an operator should know, a sentence or two each.
-        api_down_since: Unix seconds since when the API has not answered a run that waits for it; None: no run waits.
+        notes: notes for the operator, one or two sentences each.
+        api_down_since: start of an outage of the API for which a run waits, Unix seconds; None: no run waits.
     """
 
     word: Word
@@ -153,11 +153,11 @@ class Status:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether the backfill has ended and no day is running."""
         return self.word != "in_progress" and not self.ending
 
     def facts(self) -> dict[str, Any]:
-        """The answer of `GET /backfill/status`; instants are UTC, ISO 8601."""
+        """The answer of `GET /backfill/status`; times are UTC, ISO 8601."""
         return {
             "status": self.word,
             "backfill_id": self.backfill_id,
@@ -196,7 +196,7 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class DayFailure:
-    """One error of a backfill; `site` and `day` are None when it was the run's and no day's."""
+    """One error of a backfill; `site` and `day` are None when the run failed and no single day."""
 
     backfill_id: str
     at: float

@@ -10,12 +10,12 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """What Dagster says of a backfill."""
+    """The state of a backfill in Dagster."""
 
     ASKED = "asked"
-    """Waiting, or at work."""
+    """Waiting or running."""
     ENDING = "ending"
-    """Cancelled, while days at work complete."""
+    """Cancelled, while running days complete."""
     CANCELLED = "cancelled"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -23,19 +23,19 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """A partition backfill, whoever launched it.
+    """A partition backfill, launched here or in Dagster.
 
     Attributes:
-        id: Dagster's.
-        state: Dagster's word.
-        first: first day that was asked for.
+        id: Dagster's id.
+        state: its state in Dagster.
+        first: first requested day.
         last: last day, included.
         todo: the days that it fetches, by site.
-        asked: the days that were asked for, by site: those that were stored when it began as well.
+        asked: the requested days, by site, with those that were stored already when it began.
         started: Unix seconds.
         ended: Unix seconds; None while it is not over.
-        error: why Dagster gave it up, in one line; None otherwise.
-        forecast: what was foreseen of it, as JSON; None when nobody asked.
+        error: the error with which Dagster ended it, in one line; None without an error.
+        forecast: the forecast of `backfill plan`, as JSON; None without a forecast.
     """
 
     id: str
@@ -55,10 +55,10 @@ class FailedRun:
     """A run of a backfill that failed.
 
     Attributes:
-        id: Dagster's.
+        id: Dagster's id.
         at: when it ended, in Unix seconds.
         days: the days that it was to fetch, by site.
-        left: those of them that no other run of the backfill fetches; empty when Dagster runs it again.
+        left: the days among them that no other run of the backfill fetches; empty when Dagster retries the run.
     """
 
     id: str
@@ -69,15 +69,15 @@ class FailedRun:
 
 @dataclass(frozen=True, slots=True)
 class DayEvent:
-    """What became of a site-day at one time.
+    """One result of a site-day: stored, or failed.
 
     Attributes:
         site: its site.
         day: its day.
         at: Unix seconds.
-        run_id: of the run that told it; empty when none did.
+        run_id: id of the run that recorded it; empty when no run did.
         error: why it failed; None when it was stored.
-        about: the figures of its materialisation, by name; empty for a failed one.
+        about: the metadata of its materialisation, by name; empty for a failed day.
     """
 
     site: str
@@ -89,15 +89,15 @@ class DayEvent:
 
     @property
     def rows(self) -> int:
-        """Rows that were stored."""
+        """The number of stored rows."""
         return self.number("dagster/row_count")
 
     def number(self, name: str) -> int:
-        """One of its whole numbers; 0 when it has none of that name."""
+        """Return a whole number of the metadata; 0 when there is no such number."""
         value = self.about.get(name)
         return value if isinstance(value, int) else 0
 
     def text(self, name: str) -> str | None:
-        """One of its texts; None without a text of that name."""
+        """Return a text of the metadata; None when there is no such text."""
         value = self.about.get(name)
         return value if isinstance(value, str) and value else None

@@ -26,15 +26,15 @@ from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.comparison import Comparison, Recorded, SiteDay
 
 _SLACK_S = 1.0
-"""Events are told to Dagster a moment after the clock was read for them."""
+"""Seconds of tolerance: Dagster records an event a moment after its time was taken."""
 
 
 _KEPT_COMPARISONS = 16
-"""Backfills whose comparison with the store is kept for the next poll."""
+"""The number of backfills whose comparison with the store is kept for the next poll."""
 
 
 _STEADY = 3
-"""Days that have to be stored before their distance says more than the time since the start."""
+"""From this number of stored days on, the estimate uses the time between them, not the time since the start."""
 
 
 class BackfillStates:
@@ -87,12 +87,12 @@ class BackfillStates:
         return sorted(failures, key=lambda failure: failure.at, reverse=True)
 
     def _events(self, backfill: Backfill, site: str) -> Iterator[DayEvent]:
-        """A site's events while the backfill lasted."""
+        """Yield a site's events between the start and the end of the backfill."""
         end = math.inf if backfill.ended is None else backfill.ended + _SLACK_S
         return (event for event in self.gateway.events(site) if backfill.started <= event.at <= end)
 
     def _stuck(self, backfill: Backfill) -> tuple[float, str] | None:
-        """When and why Dagster's daemon stopped a backfill, other than for a failed day: Unix seconds, and text."""
+        """Return when (Unix seconds) and why Dagster's daemon stopped a backfill, other than for a failed day."""
         if backfill.error:
             text = f"Dagster ended the backfill: {backfill.error}"
             return backfill.ended or backfill.started, sentences(text, self._changed(backfill))
@@ -103,7 +103,7 @@ class BackfillStates:
         return at, sentences(f"Dagster's daemon cannot continue the backfill: {why}", self._changed(backfill))
 
     def _changed(self, backfill: Backfill) -> str:
-        """Changed settings that make days of the backfill no longer partitions, and what to do."""
+        """Describe changed settings that exclude days of the backfill, and what to do."""
         wanted = {site for site, days in backfill.todo.items() if days}
         gone = sorted(wanted - set(self.settings.sites)) if self.settings.sites else []
         first = min((day for days in backfill.todo.values() for day in days), default=None)
@@ -125,7 +125,7 @@ class BackfillStates:
         return f"{when}: {command}"
 
     def _vanished(self, backfill: Backfill, look: "_Look") -> list[DayFailure]:
-        """Stored days whose object is not in the store now as it was recorded."""
+        """List stored days whose object is missing or was changed since."""
         try:
             missing = self._missing(backfill, look)
         except (StoreRefusedError, StoreBusyError):
@@ -141,7 +141,7 @@ class BackfillStates:
         ]
 
     def _missing(self, backfill: Backfill, look: "_Look") -> Comparison:
-        """Stored days of a backfill that the store does not have now; a recent result is reused.
+        """Find stored days of a backfill whose object is missing or was changed; a recent result is reused.
 
         Raises:
             StoreRefusedError, StoreBusyError: the store cannot be listed.
@@ -279,14 +279,14 @@ class BackfillStates:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """A backfill by Dagster's record.
+    """A backfill by Dagster's records, without a look at the store.
 
     Attributes:
         status: its status.
         done: the latest record of each of its stored site-days.
         left: its site-days that are not stored.
         failed_runs: its runs that failed, newest first.
-        lost: site-days that were not stored because their run failed without an error of their own, with that run's id.
+        lost: site-days that were not stored because their run failed, without an own error; by them the id of that run.
     """
 
     status: Status
@@ -297,9 +297,9 @@ class _Look:
 
 
 def _word(backfill: Backfill, *, left: int, waiting: int) -> tuple[Word, bool]:
-    """The contract's word, and whether days at work still complete.
+    """Return the state in the word of the HTTP API, and whether running days still complete.
 
-    Dagster says that a backfill is over up to half a minute after its last day: the days themselves are believed first.
+    Dagster ends a backfill up to half a minute after its last day. So the records of the days decide first.
     """
     if backfill.state in (State.CANCELLED, State.ENDING):
         return "cancelled", backfill.state is State.ENDING
@@ -311,7 +311,7 @@ def _word(backfill: Backfill, *, left: int, waiting: int) -> tuple[Word, bool]:
 
 
 def _estimate(backfill: Backfill, word: Word, at: Sequence[float], waiting: int, now: float) -> float | None:
-    """When it will be done, Unix seconds, by the distance of the days that it has stored."""
+    """Estimate when the backfill will end, Unix seconds, from the time between its stored days."""
     if word == "completed":
         return at[-1] if at else backfill.started
     if word != "in_progress" or not at:

@@ -1,7 +1,8 @@
-"""The Dagster instance, as the rest of `control` sees it.
+"""The Dagster instance: the calls of Dagster's API that commands need.
 
-Put here: every call of Dagster's own API that a command needs. Keep out: what commands decide (`service.py`) or print.
-Dagster is the only memory: what was asked stands in the backfill's tags and target, what came of it in asset events.
+Put here: calls of Dagster's API. Keep out: what commands decide (`service.py`) or print.
+
+Only Dagster keeps state: the backfill's tags and target contain what was requested, asset events contain the results.
 """
 
 import hashlib
@@ -53,7 +54,7 @@ from backfill_pipeline.storage.days import settings_store
 from backfill_pipeline.storage.store import Store
 
 ALIVE_S = 75.0
-"""A daemon whose newest heartbeat is older than this is taken for dead; it sends one every 30 s."""
+"""A daemon whose latest heartbeat is older than this, in seconds, does not run; it sends one every 30 s."""
 
 
 ASKED_TAG, FORECAST_TAG = "backfill/asked", "backfill/forecast"
@@ -85,10 +86,10 @@ class Gateway:
     """One Dagster instance.
 
     Args:
-        settings: their `home` holds `dagster.yaml`; the process's `DAGSTER_HOME` must name the same folder.
+        settings: the folder `home` contains `dagster.yaml`; the process's `DAGSTER_HOME` must name the same folder.
 
     Raises:
-        SettingError: no installation can work there, or the database of `BACKFILL_RUN_STORAGE` does not answer.
+        SettingError: the folder cannot be used, or the database of `BACKFILL_RUN_STORAGE` does not answer.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -118,7 +119,7 @@ class Gateway:
         return settings_store(self.settings)
 
     def daemon_is_alive(self) -> bool:
-        """Whether a daemon, which begins and watches all runs, has lately given a sign of life."""
+        """Whether the daemon, which launches and monitors all runs, sent a heartbeat lately."""
         beats = self.instance.get_daemon_heartbeats().values()
         return any(beat.timestamp > time.time() - ALIVE_S for beat in beats)
 
@@ -142,16 +143,16 @@ class Gateway:
         after: str | None = None,
         is_repair: bool = False,
     ) -> str:
-        """Ask for a partition backfill; the daemon takes it on. Its id.
+        """Create a partition backfill, which the daemon runs; return its id.
 
         Args:
             sites: site names.
             days: ascending.
-            skip: by site, days to leave out. With nothing left, the backfill is over at once.
-            forecast: what was foreseen, as JSON.
-            after: id of the newest backfill that the caller knows of; the new id follows from it, so that of two who
-                launch at the same instant, on whatever machine, the storage takes one. None: any id.
-            is_repair: the days that are left out are not counted as days of the backfill.
+            skip: by site, days to skip. When no day is left, the backfill is over at once.
+            forecast: the forecast of `backfill plan`, as JSON.
+            after: id of the latest backfill that the caller knows. The new id is computed from it, so that the storage
+                accepts only one of two launches at the same time, on any machines. None: any id.
+            is_repair: whether skipped days are not counted as days of the backfill.
 
         Raises:
             AlreadyRunningError: another launch with the same `after` came first.
@@ -185,20 +186,20 @@ class Gateway:
         try:
             self.instance.add_backfill(backfill)
         except IntegrityError:
-            raise AlreadyRunningError("another start came first, at the same instant") from None
+            raise AlreadyRunningError("another start came first, at the same time") from None
         return backfill_id
 
     def backfill(self, backfill_id: str) -> Backfill | None:
-        """The backfill of this id; None when there is none."""
+        """Return the backfill with this id; None when there is no such backfill."""
         found = self.instance.get_backfill(backfill_id)
         return self._seen(found) if found else None
 
     def newest(self) -> Backfill | None:
-        """The backfill that was launched last; None when there was none."""
+        """Return the latest backfill; None when there was no backfill."""
         return next(self._of_ours(self.instance.get_backfills(limit=20)), None)
 
     def running(self) -> list[Backfill]:
-        """Backfills that are not over, newest first."""
+        """List backfills that are not over, latest first."""
         wanted = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
         found = {
             one.backfill_id: one for one in self.instance.get_backfills(filters=BulkActionsFilter(statuses=wanted))
@@ -210,17 +211,17 @@ class Gateway:
         return list(self._of_ours(sorted(found.values(), key=lambda one: one.backfill_timestamp, reverse=True)))
 
     def cancel(self, backfill_id: str) -> None:
-        """Ask a backfill to end: no further run begins, runs at work complete the day they are at."""
+        """Cancel a backfill: no further run starts, and running runs complete their current days."""
         found = self.instance.get_backfill(backfill_id)
         if found is None or (found.status is not BulkActionStatus.REQUESTED and found.is_asset_backfill):
             return
         if found.status is BulkActionStatus.REQUESTED:
             self.instance.update_backfill(found.with_status(BulkActionStatus.CANCELING))  # type: ignore[no-untyped-call]
-        # The daemon does the same at its next turn, and marks the end; asked here, runs hear of it at once.
+        # The daemon does the same in its next iteration and marks the end; done here, runs are cancelled at once.
         cancel_backfill_runs_and_cancellation_complete(self.instance, backfill_id, logging.getLogger(__name__))
 
     def api_down_since(self, backfill_id: str | None = None) -> datetime | None:
-        """Since when the API has not answered a run that waits for it, aware; None when no run waits.
+        """Return the start of an outage of the API for which a run waits, aware; None when no run waits.
 
         Args:
             backfill_id: look at the runs of this backfill; None: at every run.
@@ -231,7 +232,7 @@ class Gateway:
         return min(map(datetime.fromisoformat, since), default=None)
 
     def failed_runs(self, backfill: Backfill) -> list[FailedRun]:
-        """The runs of a backfill that failed, newest first; days that another run of it still fetches are left out."""
+        """List the failed runs of a backfill, latest first, without days that another run of it still fetches."""
         tags, keys = {BACKFILL_ID_TAG: backfill.id}, {asset_key(site): site for site in backfill.todo}
         failed = self.instance.get_run_records(dg.RunsFilter(tags=tags, statuses=[dg.DagsterRunStatus.FAILURE]))
         if not failed:
@@ -251,7 +252,7 @@ class Gateway:
         return found
 
     def why_failed(self, run_id: str) -> tuple[str, bool]:
-        """Why a run failed, in one line; and whether its process ended before it could report an error itself."""
+        """Return why a run failed, in one line, and whether its process ended before it could report an error."""
         if run_id not in self._why:
             self._why[run_id] = self._why_failed(run_id)
         return self._why[run_id]
@@ -270,18 +271,18 @@ class Gateway:
         return "", True
 
     def records(self, site_days: Iterable[SiteDay]) -> dict[SiteDay, Recorded]:
-        """The latest record of each of some site-days, read from Dagster's storage."""
+        """Read the latest record of each site-day from Dagster's storage."""
         return read_records(self.instance, site_days)
 
     def days_stored(self, sites: Sequence[str]) -> dict[str, set[date]]:
-        """The days of each site that are recorded as stored; the store is not listed."""
+        """Return the days of each site that are recorded as stored; the store is not listed."""
         return {
             site: {parse_day(key) for key in self.instance.get_materialized_partitions(asset_key(site))}
             for site in sites
         }
 
     def stored(self, sites: Sequence[str], days: Sequence[date]) -> tuple[dict[str, set[date]], Comparison]:
-        """The days that are recorded and in the store, by site; and the recorded days that are not.
+        """Return the days that are recorded and in the store, by site, and the recorded days that are not in the store.
 
         Raises:
             StoreRefusedError, StoreBusyError: the store cannot be read.
@@ -297,7 +298,7 @@ class Gateway:
         return kept, lost
 
     def active_run(self) -> str | None:
-        """The id of a run that is not finished; None when there is none."""
+        """Return the id of an unfinished run; None when all runs are finished."""
         runs = self.instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES), limit=1)
         return runs[0].run_id if runs else None
 
@@ -313,7 +314,7 @@ class Gateway:
         remove_records(self.instance, site, days)
 
     def lost(self, recorded: Mapping[SiteDay, Recorded]) -> Comparison:
-        """Those of some recorded days that the store does not have as they were recorded.
+        """Find recorded days whose object is missing or differs from its record.
 
         Args:
             recorded: size and ETag, by site and day; the hash is read from Dagster's storage where it is needed.
@@ -322,26 +323,26 @@ class Gateway:
             StoreRefusedError, StoreBusyError: the store cannot be read.
         """
         first = compare_range(self.store, recorded)
-        # A few of many: their hashes, and what was recorded meanwhile, are read now.
+        # These are few: read their hashes, and what was recorded meanwhile.
         return compare_range(self.store, self.records(list(first))) if first else first
 
     def adopt(self, sites: Sequence[str], days: Sequence[date], *, deep: bool) -> Iterator[Adopted]:
-        """Record days that the store holds and this instance knows nothing of."""
+        """Record days that are in the store and not in Dagster's records."""
         return adopt(self.instance, self.settings, sites, days, deep=deep)
 
     def sites(self) -> list[str]:
-        """The sites of which Dagster has recorded anything."""
+        """List the sites that have records in Dagster."""
         return sorted(site_of(key.path[-1]) for key in self.instance.get_asset_keys(prefix=[PREFIX]))
 
     def events(self, site: str) -> "list[DayEvent]":
-        """All that became of a site's days, oldest first. What was read once is kept; new events are read each time."""
+        """List the results of a site's days, oldest first. Events are kept in memory; each call reads the new ones."""
         with self._lock:
             kept = self._events.setdefault(site, SiteEvents())
             kept.refresh(self.instance, site)
             return list(kept.events)
 
     def _seen(self, found: PartitionBackfill) -> Backfill | None:
-        """A backfill in our words; None when it is of other assets."""
+        """Convert a backfill of Dagster; None when it is of other assets."""
         todo: dict[str, frozenset[date]] = {}
         if found.asset_backfill_data is not None:
             for key, subset in found.asset_backfill_data.target_subset.partitions_subsets_by_asset_key.items():
@@ -376,7 +377,7 @@ class Gateway:
         )
 
     def _by_runs(self, found: PartitionBackfill) -> tuple[State, float | None]:
-        """The state and end of a backfill that was complete, for Dagster, once its runs were handed out."""
+        """Return the state and the end of a backfill that Dagster calls complete once its runs are launched."""
         records = self.instance.get_run_records(dg.RunsFilter(tags={BACKFILL_ID_TAG: found.backfill_id}))
         statuses = {record.dagster_run.status for record in records}
         if dg.DagsterRunStatus.CANCELED in statuses or dg.DagsterRunStatus.CANCELING in statuses:
@@ -396,7 +397,7 @@ class Gateway:
 
 
 def _id_after(text: str) -> str:
-    """Eight letters, as Dagster's own ids have."""
+    """Compute an id of eight letters, the form of Dagster's own ids."""
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
     letters = []
     for _ in range(8):
@@ -410,10 +411,10 @@ def _asked(sites: Sequence[str], days: Sequence[date]) -> str:
 
 
 def _title(text: str) -> str:
-    """What Dagster takes as a title."""
+    """Convert a text to a title that Dagster accepts."""
     return "".join(c for c in text if c not in '%*"')[:100]
 
 
 def _line(text: str) -> str:
-    """One line, without the traceback that may follow, and not a long one."""
+    """Return the first lines of a text as one line, without a stack trace, cut to a maximum."""
     return " ".join(text.split("Stack Trace:", maxsplit=1)[0].split())[:_LINE]

@@ -21,8 +21,8 @@ _BATCH = 1000
 
 
 _LATE = 200
-"""Events that are looked at once more: a database gives them their numbers before others can see them, so that one may
-appear after another that has a larger number."""
+"""Events that are read a second time. A database numbers events before readers see them, so an event may become visible
+after another one with a larger number."""
 
 
 _KEPT = (
@@ -42,18 +42,18 @@ _KEPT = (
     "replaced",
     "rows_before",
 )
-"""What is kept in memory of a materialisation: millions of them may be."""
+"""Metadata that is kept in memory: there may be millions of materialisations."""
 
 
 class SiteEvents:
-    """What was read of one site's events."""
+    """The events of one site that were read so far."""
 
     def __init__(self) -> None:
         self.events: list[DayEvent] = []
         self._stored, self._failed = _Feed(), _Feed()
 
     def refresh(self, instance: dg.DagsterInstance, site: str) -> None:
-        """Read what is new."""
+        """Read new events."""
         fresh: list[DayEvent] = []
         for record in self._stored.new(instance.fetch_materializations, site):
             made = record.asset_materialization
@@ -76,14 +76,14 @@ class SiteEvents:
 
 
 class _Feed:
-    """Events of one kind and site, each given out once."""
+    """Events of one kind and site, each returned once."""
 
     def __init__(self) -> None:
         self._newest = 0
         self._late: set[int] = set()
 
     def new(self, fetch: Callable[..., dg.EventRecordsResult], site: str) -> Iterator[dg.EventLogRecord]:
-        """Those that were not given out yet, in batches."""
+        """Yield the events that were not returned yet; reads them in batches."""
         after = max(0, self._newest - _LATE)
         while True:
             filters = dg.AssetRecordsFilter(asset_key=asset_key(site), after_storage_id=after)

@@ -1,6 +1,6 @@
-"""Ranges of days, and sites, that an operator asks for.
+"""Ranges of days and lists of sites: are they valid.
 
-Put here: which can be backfilled, and what is said of those that can not. Keep out: which of their days are
+Put here: which days and sites can be backfilled, and the errors about the others. Keep out: which of their days are
 stored (`dagster_instance.py`).
 """
 
@@ -14,72 +14,74 @@ from backfill_pipeline.errors import UsageError, quoted
 from backfill_pipeline.settings import Settings
 
 _LAST_YEAR = 9990
-"""Beyond it, the instant at which a day is ready may lie outside the calendar."""
+"""After this year, the time at which a day is ready may be outside the calendar."""
+
+_SHOWN_SITES = 10
 
 AT_ONCE = 16
-"""Objects that are looked up side by side."""
+"""The number of objects that are looked up concurrently."""
 
 
 def checked_days(settings: Settings, first: date, last: date, now: datetime) -> list[date]:
-    """Every day from `first` to `last`, both included.
+    """Check a range of days; return every day of it.
 
     Args:
-        settings: the first day there is, and how long after its end a day is ready.
+        settings: the first day of the backfill, and the time from the end of a day until it is ready.
         first: first day.
-        last: last day.
-        now: the instant, aware.
+        last: last day, included.
+        now: the current time, aware.
 
     Raises:
-        UsageError: the range is reversed, begins before the first day, or holds a day that is not ready.
+        UsageError: the range is reversed, begins before the first day, or contains a day that is not ready.
     """
     if last < first:
-        raise UsageError(f"the last day, {last}, lies before the first, {first}", about="last")
+        raise UsageError(f"the last day, {last}, is before the first, {first}", about="last")
     if first < settings.first_day:
         raise UsageError(
-            f"{first} lies before {settings.first_day}, the first day that there is (BACKFILL_FIRST_DAY)", about="first"
+            f"{first} is before {settings.first_day}, the first day of the backfill (BACKFILL_FIRST_DAY)", about="first"
         )
     if last.year > _LAST_YEAR:
         raise UsageError(f"{last} is not ready: the calendar ends there", about="last")
     ready = settings.ready_at(last)
     if ready > now:
         raise UsageError(
-            f"{last} is not ready: its samples are asked for {settings.raw_lag_hours:g} hours after it ends "
-            f"(ACE_RAW_LAG_HOURS), that is from {ready:%Y-%m-%d %H:%M} UTC on",
+            f"{last} is not ready: it can be fetched from {ready:%Y-%m-%d %H:%M} UTC on, "
+            f"{settings.raw_lag_hours:g} hours after its end (ACE_RAW_LAG_HOURS)",
             about="last",
         )
     return list(days_between(first, last))
 
 
 def checked_sites(sites: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    """The sites that were asked for, each once; all that there are when none was.
+    """Check site names; return each of them once, or all known sites when none is named.
 
     Raises:
-        UsageError: one of them is none of those that may be backfilled.
+        UsageError: a name is not a known site.
     """
     unknown = [site for site in sites if site not in known]
     if unknown:
         raise UsageError(
-            f"{quoted(unknown[0])} is none of the sites that may be backfilled: {', '.join(known[:10])}"
-            f"{' and more' if len(known) > 10 else ''}; see ACE_SITES",  # noqa: PLR2004 - what fits on a line
+            f"{quoted(unknown[0])} is not a configured site (ACE_SITES)",
             about="site",
+            hint=f"use one of: {', '.join(known[:_SHOWN_SITES])}{' and more' if len(known) > _SHOWN_SITES else ''}",
         )
     return tuple(dict.fromkeys(sites)) or tuple(known)
 
 
 def named_sites(settings: Settings, sites: Sequence[str], days: Sequence[date] = ()) -> tuple[str, ...]:
-    """The sites whose stored days a command reads.
+    """Check the sites whose stored days a command reads.
 
-    Without `ACE_SITES` they are the sites of the key, which takes a request to the API. It is not sent when every site
-    that was named has an object on one of the days: such a site may be archived, and needs no key.
+    Without `ACE_SITES` these are the sites of the API key, which takes a request to the API. The request is not sent
+    when every named site has an object on one of the days: such a site may be archived, and needs no API key.
 
     Args:
-        settings: the sites, the store and the key.
-        sites: the sites that were named; none: all sites of `ACE_SITES` or of the key.
+        settings: the sites, the store and the API key.
+        sites: the named sites; empty: all sites of `ACE_SITES` or of the API key.
         days: the days that the command reads.
 
     Raises:
-        UsageError: a site that was named is not one of them, and none of its days is stored.
-        SettingError: `ACE_SITES` is not set, and the API could not be asked for the sites of the key.
+        UsageError: a named site is not configured, and none of its days is stored.
+        SettingError: `ACE_SITES` is not set, and the API does not list the sites of the API key.
         StoreRefusedError, StoreBusyError: the store cannot be read.
     """
     if settings.sites:
@@ -95,7 +97,7 @@ def named_sites(settings: Settings, sites: Sequence[str], days: Sequence[date] =
 
 
 def _is_stored(settings: Settings, site: str, days: Sequence[date]) -> bool:
-    """Whether the store has an object of the site on one of the days; the latest are looked at first."""
+    """Whether the store has an object of the site on one of the days; looks at the latest days first."""
     from backfill_pipeline.storage.days import settings_store  # noqa: PLC0415 - Arrow takes long to import
 
     if not days:

@@ -84,7 +84,7 @@ def rebuilt(
     """
     first, last = first or settings.first_day, last or datetime.now(UTC).date()
     if last < first:
-        raise UsageError(f"the last day, {last}, lies before the first, {first}", about="last")
+        raise UsageError(f"the last day, {last}, is before the first, {first}", about="last")
     days = list(days_between(first, last))
     named_sites(settings, [site], days)
     store, found = settings_store(settings), 0

@@ -1,6 +1,6 @@
-"""`backfill report` and `backfill points`: what arrived and what is lacking, as files and as lines.
+"""`backfill report` and `backfill points`: the coverage of stored days, as files and as lines.
 
-Put here: where the figures come from, and where the files go. Keep out: what they show (`coverage/`).
+Put here: which days are read, and where the files are written. Keep out: what the files show (`coverage/`).
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
     from backfill_pipeline.control.dagster_instance import Gateway
 
 MOST_DAYS = 10_000
-"""Days that a report shows, at most; those to come may be among them."""
+"""The largest number of days in a report; future days may be among them."""
 
-_UNKNOWN = "Failures and replaced days are not known here, since DAGSTER_HOME has no dagster.yaml: none is told."
+_UNKNOWN = "Failures and replaced days are not shown, since DAGSTER_HOME has no dagster.yaml."
 
 
 @dataclass(frozen=True)
 class Arrived:
-    """What is there of a range.
+    """The coverage of a range of days.
 
     Attributes:
         table: coverage, site by site.
-        found: the footers of the sites whose points were asked for.
-        made: when it was told.
-        note: what is not known.
-        replaced: days of the range whose rows changed, in the order in which they did.
+        found: the footers of the sites whose points are shown.
+        made: when it was generated.
+        note: which facts are missing.
+        replaced: days of the range whose rows changed, in order of the changes.
     """
 
     table: list[SiteDay]
@@ -59,19 +59,19 @@ def arrived(
     """Read the footers of a range and of the days around it, and the recorded failures.
 
     Args:
-        settings: they name store and sites.
-        sites: site names; none: all.
+        settings: they name the store and the sites.
+        sites: site names; empty: all sites.
         first: first day.
         last: last day, included.
-        with_points: the sites whose footers are kept, for what their points did; None: all.
+        with_points: the sites whose footers are kept, for the changes of their points; None: all sites.
 
     Raises:
         UsageError: the range ends before it begins.
-        SettingError: no site is named.
+        SettingError: no site is configured.
         StoreRefusedError, StoreBusyError: the store cannot be read.
     """
     if last < first:
-        raise UsageError(f"the last day, {last}, lies before the first, {first}", about="last")
+        raise UsageError(f"the last day, {last}, is before the first, {first}", about="last")
     if (last - first).days >= MOST_DAYS:
         raise UsageError(f"{first} to {last} is more than {MOST_DAYS:,} days: show fewer", about="last")
     days = list(days_between(first, last))
@@ -83,7 +83,7 @@ def arrived(
     table: list[SiteDay] = []
     kept: dict[tuple[str, date], Footer | Damaged] = {}
     replaced: list[Replaced] = []
-    for site in wanted:  # one after the other: footers take a hundred times the memory of what is told of them
+    for site in wanted:  # one site at a time: footers take a hundred times the memory of the coverage
         found = read_footers(store, [site], days_around)
         events = gateway.events(site) if gateway else []
         newest = {event.day: event for event in events}
@@ -108,7 +108,7 @@ def _ready(settings: Settings) -> Callable[[date], datetime]:
 
 
 def _gateway(settings: Settings) -> "Gateway | None":
-    """The Dagster instance that knows of failures; None when there is none here."""
+    """Open the Dagster instance, which records failures; None when there is no instance here."""
     if not (settings.home / "dagster.yaml").is_file():
         return None
     from backfill_pipeline.control.dagster_instance import Gateway  # noqa: PLC0415 - Dagster takes long to import
@@ -132,13 +132,13 @@ def point_spans(settings: Settings, site: str) -> dict[str, PointSpan]:
 
 @dataclass(frozen=True)
 class Filling:
-    """Points that are configured now, the days that lack them, and what it takes to fetch those again.
+    """Points that are configured now, the days that lack them, and the cost of fetching these days again.
 
     Attributes:
         site: the site.
         configured: how many points are configured now.
-        ranges: the days, by which points they lack.
-        cost: requests, hours and bytes, as `backfill plan` foresees them; None when there is nothing to gain.
+        ranges: the days, grouped by the points that they lack.
+        cost: requests, hours and bytes, as `backfill plan` estimates them; None when no day is worth fetching again.
     """
 
     site: str
@@ -148,11 +148,11 @@ class Filling:
 
     @property
     def gain(self) -> list[Lacking]:
-        """The days of which the API sent rows that were left out: those that are worth fetching again."""
+        """The days that are worth fetching again: the API sent rows of them that were not stored."""
         return [one for one in self.ranges if one.left_out]
 
     def commands(self) -> list[str]:
-        """What fetches them again."""
+        """The commands that fetch them again."""
         return [f"backfill start --site {self.site} --from {o.first} --to {o.last} --force" for o in self.gain]
 
     def facts(self) -> dict[str, Any]:
@@ -179,7 +179,7 @@ class Filling:
             rows = (
                 f"{one.left_out:,} rows of points that were not configured were left out"
                 if one.left_out
-                else ("nothing to gain, since the API sent no row of a point that was not configured")
+                else ("nothing to gain, since the API sent no rows of points that were not configured")
             )
             days = f"{one.first} to {one.last}" if one.days > 1 else f"{one.first}"
             yield f"{days}  {one.days:,} days lack {printable(one.points[0])}{more}: {rows}"
@@ -193,7 +193,7 @@ class Filling:
 
 
 def filling(settings: Settings, first: date, last: date, site: str) -> Filling:
-    """Which stored days lack points that are configured now, and what it takes to fill them; asks the API a little.
+    """Find stored days that lack points that are configured now, and estimate the cost with a few requests.
 
     Raises:
         UsageError, SettingError, StoreRefusedError, StoreBusyError: as `arrived`.
@@ -217,17 +217,17 @@ def filling(settings: Settings, first: date, last: date, site: str) -> Filling:
 def write_report(
     settings: Settings, first: date, last: date, sites: Sequence[str], *, points: str | None, out: Path
 ) -> list[Path]:
-    """Write the report: HTML, PNG and Parquet into a folder, or the one file whose suffix says which.
+    """Write the report: HTML, PNG and Parquet into a folder, or one file, by its suffix.
 
     Returns:
-        What was written.
+        The files that were written.
 
     Raises:
         UsageError: as `arrived`; or the files cannot be written, or no such file can be made.
         SettingError, StoreRefusedError, StoreBusyError: as `arrived`.
     """
     if points is not None and (not points or (settings.sites and points not in settings.sites)):
-        raise UsageError(f"--points {quoted(points)} is none of the sites of ACE_SITES")
+        raise UsageError(f"--points {quoted(points)} is not a configured site (ACE_SITES)")
     one_kind = out.suffix.removeprefix(".").lower()
     if one_kind and one_kind not in KINDS and not out.is_dir():
         raise UsageError(f"--out {out}: a folder, or a file that ends with {', '.join(f'.{kind}' for kind in KINDS)}")

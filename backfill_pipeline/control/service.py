@@ -1,12 +1,13 @@
-"""What an operator asks for: start, status, cancel, errors. The command and the HTTP API are thin skins over it.
+"""The operator's actions: start, status, cancel, errors. The command and the HTTP API both call this module.
 
 ::
 
     cli/, http.py -> Control -> dagster_instance.py -> the Dagster instance
 
-Nothing is remembered here: what was asked stands in Dagster's backfill, what came of it in Dagster's events. Put here:
-what a request means, and how events become figures. Keep out: Dagster's API (`dagster_instance.py`), and words for one
-skin.
+This module keeps no state: Dagster's backfill contains what was requested, and Dagster's events contain the results.
+
+Put here: the actions and their conditions. Keep out: Dagster's API (`dagster_instance.py`), how events become figures
+(`backfill_state.py`), and texts for the command or the HTTP API alone.
 """
 
 import time
@@ -31,25 +32,25 @@ from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.comparison import Comparison, SiteDay
 
 ENDING_S = 90.0
-"""How long a start waits for a backfill that was cancelled to end, on top of what days at work may take."""
+"""Seconds that a start waits for a cancelled backfill to end, in addition to BACKFILL_GRACE_SECONDS."""
 
 
 def open_control(settings: Settings) -> "Control":
-    """The operator's requests to the installation of these settings.
+    """Open the installation of these settings.
 
     Raises:
-        SettingError: `DAGSTER_HOME` holds no `dagster.yaml`.
+        SettingError: the folder `DAGSTER_HOME` has no `dagster.yaml`.
     """
     return Control(Gateway(settings), settings, all_sites=lambda: sites_of(settings))
 
 
 class Control:
-    """The operator's requests.
+    """The actions of an operator on one installation.
 
     Args:
         gateway: the Dagster instance.
         settings: first day, lag, sites.
-        all_sites: asks for the sites that may be backfilled.
+        all_sites: returns the sites that may be backfilled.
         clock: Unix seconds.
         sleep: waits.
     """
@@ -85,19 +86,19 @@ class Control:
             first: first day.
             last: last day, included.
             sites: site names; none: all.
-            force: fetch stored days as well; a backfill that runs is cancelled first.
-            forecast: gives what was foreseen for these sites, as JSON, to be held against what comes.
+            force: fetch stored days as well; a running backfill is cancelled first.
+            forecast: returns the latest forecast for these sites as JSON, to be compared with the result.
 
         Raises:
             UsageError: the range or a site cannot be backfilled.
-            AlreadyRunningError: a backfill runs, and `force` is false; or another start was faster.
-            DaemonDownError: the work would not be done.
+            AlreadyRunningError: a backfill runs, and `force` is false; or another start came first.
+            DaemonDownError: the daemon, which launches the runs, does not run.
             StoreRefusedError, StoreBusyError: the store cannot be listed.
         """
         days = checked_days(self.settings, first, last, datetime.fromtimestamp(self._clock(), UTC))
         wanted = self._known(sites)
         self.require_daemon()
-        newest = self._made_way(force=force)
+        newest = self._require_no_backfill(force=force)
         skip, lost = ({}, Comparison()) if force else self.gateway.stored(wanted, days)
         skipped = sum(map(len, skip.values()))
         backfill_id = self.gateway.launch(
@@ -120,7 +121,7 @@ class Control:
         sites, days = self._known(sorted(wanted)), sorted({day for _, day in site_days})
         checked_days(self.settings, days[0], days[-1], datetime.fromtimestamp(self._clock(), UTC))
         self.require_daemon()
-        newest = self._made_way(force=False)
+        newest = self._require_no_backfill(force=False)
         skip = {site: set(days) - wanted[site] for site in sites}
         backfill_id = self.gateway.launch(sites, days, skip=skip, after=newest or "the first", is_repair=True)
         return Started(backfill_id, days[0], days[-1], sites, len(days), len(site_days), 0)
@@ -129,7 +130,7 @@ class Control:
         """Check that Dagster's daemon runs.
 
         Raises:
-            DaemonDownError: it does not.
+            DaemonDownError: the daemon does not run.
         """
         if not self.gateway.daemon_is_alive():
             raise DaemonDownError(
@@ -138,11 +139,11 @@ class Control:
             )
 
     def status(self, backfill_id: str | None = None, *, compare: bool = True) -> Status:
-        """How far a backfill has come; the newest one when no id is given.
+        """Return the status of a backfill; of the latest one when no id is given.
 
-        Once a backfill is over, its objects are compared with a listing of the store, one request for 1,000 objects: a
-        day counts as stored while its object is there as it was recorded. The outcome is kept for 5 s, and for 20 times
-        as long as the listing took, so that a poll takes no more than a twentieth of its time to list.
+        Once a backfill is over, its objects are compared with a listing of the store, one request for 1,000 objects. A
+        day is stored only while the store has the object that was recorded. The result is reused for 5 s, and for 20
+        times the duration of the listing, so that frequent polls do not list the store each time.
 
         Args:
             backfill_id: the id of the backfill; None: the latest one.
@@ -157,17 +158,17 @@ class Control:
         return self._states.compared_status(backfill) if compare else self._states.status(backfill)
 
     def cancel(self, backfill_id: str | None = None) -> Cancelled:
-        """Cancel a backfill: the days at work complete, nothing that is stored is lost.
+        """Cancel a backfill: the running days complete, and stored days stay.
 
         Raises:
-            NotFoundError: no backfill has this id, or it is over, or none runs.
+            NotFoundError: no backfill has this id, the backfill is over, or no backfill runs.
         """
         if backfill_id is None:
             running = self.gateway.running()
             newest = self.gateway.newest()
             backfill = running[0] if running else newest
             if backfill is None:
-                raise NotFoundError("no backfill was ever started, so there is none to cancel")
+                raise NotFoundError("no backfill was ever started, so there is nothing to cancel")
         else:
             backfill = self._found(backfill_id)
         before = self._states.status(backfill)
@@ -182,7 +183,7 @@ class Control:
         return Cancelled(backfill.id, done, message)
 
     def errors(self, backfill_id: str | None = None) -> list[DayFailure]:
-        """What failed in a backfill, newest first: its days, and runs that failed without naming a day.
+        """List the errors of a backfill, latest first: of its days, and of runs that failed without naming a day.
 
         Raises:
             NotFoundError: no backfill has this id.
@@ -193,7 +194,7 @@ class Control:
         return self._states.errors(backfill)
 
     def adopt(self, first: date, last: date, sites: Sequence[str] = (), *, deep: bool = False) -> Iterator[Adopted]:
-        """Record days that the store holds and Dagster knows nothing of; see `orchestration.adopt`."""
+        """Record days that are in the store and not in Dagster's records; see `orchestration.adopt`."""
         yield from self.gateway.adopt(self._known(sites), list(days_between(first, last)), deep=deep)
 
     def _known(self, sites: Sequence[str]) -> tuple[str, ...]:
@@ -205,8 +206,8 @@ class Control:
             raise NotFoundError(f"there is no backfill {quoted(backfill_id)}")
         return backfill
 
-    def _made_way(self, *, force: bool) -> str | None:
-        """See that no backfill runs; the id of the newest one, None when there was none."""
+    def _require_no_backfill(self, *, force: bool) -> str | None:
+        """Check that no backfill runs; return the id of the latest one, None when there was none."""
         deadline = self._clock() + self.settings.grace_seconds + ENDING_S
         while True:
             newest = self.gateway.newest()
@@ -223,7 +224,7 @@ class Control:
                     f"backfill {busy.id} ({busy.first} to {busy.last}) is running",
                     hint="wait for it, cancel it, or force a restart",
                 )
-            # Cancelled a moment ago: the days that it still completes need not be fetched again.
+            # Cancelled a moment ago: wait, since the days that it still completes need no second fetch.
             if self._clock() > deadline:
                 raise AlreadyRunningError(
                     f"backfill {running[0].id} was cancelled and is still ending", hint="try again soon"

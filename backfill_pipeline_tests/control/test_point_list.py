@@ -114,7 +114,7 @@ def test_a_rebuild_that_finds_nothing_is_refused(tmp_path, monkeypatch, capsys):
         monkeypatch.setenv(name, value)
     for words, message in (
         ((), "Fetch a day of the site"),
-        (("--from", "2025-01-02", "--to", "2025-01-01"), "lies before"),
+        (("--from", "2025-01-02", "--to", "2025-01-01"), "is before"),
     ):
         monkeypatch.setattr("sys.argv", ["backfill", "points", "--site", "t", "--rebuild", *words])
         with pytest.raises(SystemExit) as ended:

@@ -146,7 +146,7 @@ def test_no_work_is_accepted_while_the_daemon_is_down(made):
 @pytest.mark.parametrize(
     ("first", "last", "said"),
     [
-        (LAST, FIRST, "lies before"),
+        (LAST, FIRST, "is before"),
         (date(2024, 12, 31), LAST, "BACKFILL_FIRST_DAY"),
         (FIRST, datetime.now(UTC).date() + timedelta(days=3), "not ready"),
     ],
@@ -264,7 +264,7 @@ def test_what_is_not_there_is_said_to_be_not_there(made):
     """Unknown ids, nothing to cancel, nothing started yet."""
     assert made.control.status().facts()["status"] == "not_started"
     assert made.control.errors() == []
-    with pytest.raises(NotFoundError, match="none to cancel"):
+    with pytest.raises(NotFoundError, match="nothing to cancel"):
         made.control.cancel()
     for ask in (made.control.status, made.control.cancel, made.control.errors):
         with pytest.raises(NotFoundError, match="nowhere"):
