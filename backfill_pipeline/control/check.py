@@ -1,7 +1,7 @@
-"""`backfill check`: what would go wrong later, found now.
+"""`backfill check`: checks of everything that a backfill needs.
 
-Put here: what is looked at, and what is said of it. Keep out: what a setting should hold (`settings.py`), and whether
-stored days are whole (`verify.py`).
+Put here: the checks and their findings. Keep out: which values a setting accepts (`settings.py`), and whether stored
+days are whole (`verify.py`).
 """
 
 import json
@@ -37,10 +37,10 @@ CLOCK_WARN_S, CLOCK_FAIL_S = 30.0, 300.0
 """Seconds between this machine's clock and the API's: days become ready too early or too late, buckets refuse."""
 
 LONGEST_S = 5.0
-"""`check` does not wait longer than this for a request, in seconds: it reports the wait."""
+"""Seconds that `check` waits for a request at most; it reports a longer wait instead."""
 
 ROOM_WARN, ROOM_FAIL = 5e9, 500e6
-"""Bytes free: days at work are spooled, and Dagster's storage grows with every day."""
+"""Free bytes: fetched pages are kept on disk, and Dagster's storage grows with every day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ class Finding:
 
     Attributes:
         state: `ok`, `warn` or `FAIL`.
-        name: what was looked at.
-        found: what came of it.
-        next: what to do; empty when it is ok.
+        name: what was checked.
+        found: the result.
+        next: what to do; empty when the state is `ok`.
         setting: whether a setting is wrong.
     """
 
@@ -63,7 +63,7 @@ class Finding:
 
     @property
     def line(self) -> str:
-        """For people."""
+        """The finding for the terminal."""
         return printable(f"{self.state:4}  {self.name:10}  {self.found}{f' -> {self.next}' if self.next else ''}")
 
 
@@ -74,12 +74,12 @@ def checked(
     free: Callable[[Path], float] = lambda folder: shutil.disk_usage(folder).free,
     now: Callable[[], float] = time.time,
 ) -> Iterator[Finding]:
-    """Look at everything that a backfill needs, whatever fails; each finding as soon as it is there.
+    """Check everything that a backfill needs; yield each finding at once. A failed check does not end the others.
 
     Args:
         settings: what to check.
-        daemon_is_alive: whether Dagster's daemon has lately given a sign of life.
-        free: bytes free on the disk that holds a folder.
+        daemon_is_alive: whether Dagster's daemon sent a heartbeat lately.
+        free: free bytes on the disk of a folder.
         now: Unix seconds.
     """
     yield Finding("ok", "settings", f"read; store {settings.store}, home {settings.home}")
@@ -88,7 +88,12 @@ def checked(
     budget = list(_tried("budget", "check BACKFILL_LIMITER", lambda: _budget(settings)))
     yield from budget
     if _failed(budget):
-        yield Finding("FAIL", "key", "not asked for, since no request may leave without the budget", "the budget first")
+        yield Finding(
+            "FAIL",
+            "key",
+            "not checked, since no request may be sent without the request budget",
+            "fix the budget first",
+        )
     else:
         yield from _api(settings, now)
     yield from _tried("store", "check BACKFILL_STORE", lambda: _store(settings_store(settings)))
@@ -97,15 +102,15 @@ def checked(
     try:
         store = settings_store(settings)
     except BackfillError:
-        store = None  # told above
+        store = None  # reported above
     if isinstance(store, LocalStore):
         folders["disk store"] = store.folder
     for name, folder in folders.items():
-        yield from _tried(name, "free some room", lambda name=name, folder=folder: _room(name, folder, free))  # type: ignore[misc]
+        yield from _tried(name, "free disk space", lambda name=name, folder=folder: _room(name, folder, free))  # type: ignore[misc]
 
 
 def run_check(settings: Settings, *, as_json: bool) -> int:
-    """The command: print each finding, and give the exit code."""
+    """Run the command: print each finding, return the exit code."""
 
     def daemon_is_alive() -> bool:
         from backfill_pipeline.control.dagster_instance import Gateway  # noqa: PLC0415 - Dagster takes long to import
@@ -141,8 +146,8 @@ def _tried(name: str, todo: str, look: Callable[[], Finding]) -> Iterator[Findin
         yield Finding("FAIL", name, found, error.hint or todo, setting=isinstance(error, SettingError))
     except OSError as error:
         yield Finding("FAIL", name, f"{error.strerror or type(error).__name__}: {error.filename}", todo)
-    except Exception as surprise:  # noqa: BLE001 - the other checks are to run whatever happens in one
-        yield Finding("FAIL", name, f"an error that nobody foresaw: {type(surprise).__name__}", todo)
+    except Exception as surprise:  # noqa: BLE001 - the other checks run whatever happens in one
+        yield Finding("FAIL", name, f"unexpected error: {type(surprise).__name__}", todo)
 
 
 def _budget(settings: Settings) -> Finding:
@@ -159,7 +164,7 @@ def _budget(settings: Settings) -> Finding:
 
 
 def _api(settings: Settings, now: Callable[[], float]) -> Iterator[Finding]:
-    """The key, the clock, and each site."""
+    """Check the API key, the clock and each site."""
     try:
         backoff = Backoff(tries=2, first_s=1, longest_s=LONGEST_S)
         client = open_client(settings, log=lambda _line: None, backoff=backoff, longest_s=LONGEST_S)
@@ -188,7 +193,7 @@ def _api(settings: Settings, now: Callable[[], float]) -> Iterator[Finding]:
     yield from _tried("key", "check ACE_API_URL and the network", look_at_key)
     yield from _tried("clock", "check ACE_API_URL and the network", lambda: _clock(client, now))
     if refused:
-        yield Finding("FAIL", "sites", "not asked for, since the key is refused", "set ACE_API_KEY, then check again")
+        yield Finding("FAIL", "sites", "not checked, since the API key is refused", "set ACE_API_KEY, then check again")
         return
     for site in settings.sites or listed:
         yield from _tried(f"site {site}", "check ACE_SITES", lambda site=site: _site(client, site))  # type: ignore[misc]
@@ -198,15 +203,19 @@ def _site(client: AceClient, site: str) -> Finding:
     points = client.configured_points(site)
     if not points.names:
         todo = "have its points configured and collect-enabled in ACE, or leave the site out of ACE_SITES"
-        return Finding("warn", f"site {site}", "known, but none of its points is collect-enabled: no row is kept", todo)
-    every = f", one sample every {points.interval_s:.0f} s as they are set up" if points.interval_s else ""
+        return Finding(
+            "warn", f"site {site}", "known, but none of its points is collect-enabled, so no row would be stored", todo
+        )
+    every = f", configured for one sample every {points.interval_s:.0f} s" if points.interval_s else ""
     return Finding("ok", f"site {site}", f"{len(points.names):,} points configured and collect-enabled{every}")
 
 
 def _clock(client: AceClient, now: Callable[[], float]) -> Finding:
     ahead = client.clock_ahead(now)
     if ahead is None:
-        return Finding("warn", "clock", "the API names no time to compare with", "see that this machine keeps its time")
+        return Finding(
+            "warn", "clock", "the API sends no time to compare with", "check that this machine synchronises its clock"
+        )
     apart = abs(ahead)
     found = f"{apart:.0f} s {'ahead of' if ahead > 0 else 'behind'} the API's"
     if apart <= CLOCK_WARN_S:
@@ -215,7 +224,7 @@ def _clock(client: AceClient, now: Callable[[], float]) -> Finding:
 
 
 def _store(store: Store) -> Finding:
-    """Put an object as a day is put, read it back and delete it, where `backfill verify` looks for no day."""
+    """Store an object as a day is stored, read it back and delete it, under a key that no day has."""
     key = f"backfill-check-{uuid.uuid4().hex}"
     data = key.encode()
     is_whole = put_verified(store, key, data).is_whole
@@ -239,8 +248,8 @@ def _store(store: Store) -> Finding:
 
 def _daemon(is_alive: Callable[[], bool]) -> Finding:
     if is_alive():
-        return Finding("ok", "daemon", "gives signs of life")
-    return Finding("FAIL", "daemon", "does not run, so that no day would be fetched", "start it with `backfill up`")
+        return Finding("ok", "daemon", "running")
+    return Finding("FAIL", "daemon", "not running, so no day would be fetched", "start it with `backfill up`")
 
 
 def _room(name: str, folder: Path, free: Callable[[Path], float]) -> Finding:
@@ -250,4 +259,4 @@ def _room(name: str, folder: Path, free: Callable[[Path], float]) -> Finding:
     found = f"{room / 1e9:,.1f} GB free for {folder}"
     if room >= ROOM_WARN:
         return Finding("ok", name, found)
-    return Finding("FAIL" if room < ROOM_FAIL else "warn", name, found, "free some room, or choose another disk")
+    return Finding("FAIL" if room < ROOM_FAIL else "warn", name, found, "free disk space, or choose another disk")

@@ -1,4 +1,4 @@
-"""`backfill demo`: everything once, for real, on made-up sites.
+"""`backfill demo`: simulator, backfill and query, on simulated sites.
 
 Put here: what the demonstration sets up, shows and clears away. Keep out: anything that a real backfill needs.
 """
@@ -43,7 +43,7 @@ _WORKSPACE = "load_from:\n  - python_module: backfill_pipeline.definitions\n"
 
 
 def run_demo(folder: Path | None, *, days: int, points: int) -> int:
-    """Simulator, Dagster's daemon, a partition backfill, a query; the exit code.
+    """Run simulator, Dagster's daemon, a partition backfill and a query; return the exit code.
 
     Args:
         folder: where everything is kept; None: a throw-away folder.
@@ -83,7 +83,7 @@ def _backfilled(console: Console, home: Path, days: int, *, keep: bool) -> int:
         except KeyboardInterrupt:
             if late.finished.is_set():
                 raise BackfillError(
-                    f"the demo did not end within {LONGEST_S:.0f} s: see {home / 'daemon.log'}"
+                    f"the demo did not end within {LONGEST_S:.0f} s", hint=f"read {home / 'daemon.log'}"
                 ) from None
             raise
         finally:
@@ -142,7 +142,7 @@ def _show(console: Console, done: "list[DayEvent]") -> None:
 
 @contextmanager
 def _environment(home: Path, url: str) -> Iterator[None]:
-    """The demo's own settings, for this process and those it starts; the user's are left out, `.env` too."""
+    """Set the settings of the demo for this process and its child processes; the user's settings are ignored."""
     names = [str(field.alias) for field in Settings.model_fields.values()]
     ours = dict.fromkeys(names, "") | {
         "ACE_API_URL": url,
@@ -166,7 +166,7 @@ def _environment(home: Path, url: str) -> Iterator[None]:
 
 @contextmanager
 def _daemon(home: Path) -> Iterator[None]:
-    """Dagster's daemon for the demo; nothing that it started is left when the block ends."""
+    """Run Dagster's daemon for the demo; end it and its child processes with the block."""
     daemon = Child(
         "daemon",
         ["dagster._daemon", "run", "-w", str(home / "workspace.yaml")],

@@ -1,7 +1,7 @@
-"""One `backfill up` per home: a lock of the operating system, and a look at Dagster's daemons on this machine.
+"""One `backfill up` for each home: a lock of the operating system, and a search for Dagster's daemons on this machine.
 
-Two daemons on one home take over each other's runs. A lock alone does not show `dagster dev`, which takes none, nor a
-daemon whose `backfill up` was killed; so the processes are read as well.
+Two daemons with one home take over each other's runs. A lock alone does not find `dagster dev`, which takes no lock,
+or a daemon whose `backfill up` was killed. So this module reads the list of processes as well.
 
 Put here: whether another process uses a home, and how that process is named. Keep out: what `backfill up` starts.
 """
@@ -19,12 +19,12 @@ from filelock import FileLock, Timeout
 from backfill_pipeline.errors import UsageError, quoted
 
 _NAME = "up"
-_HINT = "end that process first, or set another DAGSTER_HOME"
+_HINT = "stop that process first, or set another DAGSTER_HOME"
 
 
 @contextmanager
 def home_locked(home: Path, private: Path, *, daemon_is_alive: Callable[[], bool]) -> Iterator[None]:
-    """Hold the home for one `backfill up`. The operating system releases the lock of a process that dies.
+    """Lock the home for one `backfill up`. The operating system releases the lock of a dead process.
 
     Args:
         home: `DAGSTER_HOME`, absolute.
@@ -33,7 +33,7 @@ def home_locked(home: Path, private: Path, *, daemon_is_alive: Callable[[], bool
             read, because the daemon belongs to another user.
 
     Raises:
-        UsageError: another `backfill up`, `dagster dev` or daemon uses the home; it names the process.
+        UsageError: another `backfill up`, `dagster dev` or daemon uses the home; the message names the process.
     """
     record = private / f"{_NAME}.json"
     lock = FileLock(private / f"{_NAME}.lock", timeout=0)

@@ -1,8 +1,8 @@
-"""Which requests a server of this machine answers: the check of Host and Origin before `serve` and Dagster's webserver.
+"""The check of Host and Origin in front of `backfill serve` and Dagster's webserver.
 
-Neither server has a password, so every page that a browser on this machine shows could send it commands: a form or a
-`fetch` reaches loopback, and a host name of the attacker that resolves to loopback (DNS rebinding) can read as well. A
-page cannot choose the headers that give it away, so that these decide.
+Neither server has a password, so any page in a browser on this machine could send it commands: a form or a `fetch`
+reaches loopback. With a host name that resolves to loopback (DNS rebinding) a page can read the answers as well. A page
+cannot set the headers Host and Origin, so these headers decide.
 
 Put here: the rules, and the ASGI middleware that applies them. Keep out: tokens (`http.py`), and what a server answers.
 """
@@ -23,7 +23,7 @@ HEALTH_PATH = "/server_info"
 
 
 class OwnOriginOnly:
-    """ASGI middleware: answers 403 to requests that a foreign web page may have sent, and passes the others on.
+    """ASGI middleware: answers 403 to requests that a page of another origin may have sent; passes all others on.
 
     Args:
         app: the application that answers the other requests.
@@ -45,7 +45,7 @@ class OwnOriginOnly:
         await self.app(scope, receive, send)
 
     def _refusal(self, scope: Any) -> str:
-        """Why the request is not answered; empty when it is."""
+        """Return why the request is refused; empty when it is not."""
         headers = Headers(scope=scope)
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or len(origins) > 1:
@@ -62,13 +62,13 @@ class OwnOriginOnly:
                 origin.startswith(("http://", "https://")) and _host_of(origin) in self._allowed
             ):
                 return (
-                    f"this server does not answer to pages of the origin {quoted(origins[0])}. If it is a reverse "
-                    "proxy of yours, add its host to BACKFILL_ALLOWED_HOSTS"
+                    f"this server does not answer pages of the origin {quoted(origins[0])}. If it is your "
+                    "reverse proxy, add its host to BACKFILL_ALLOWED_HOSTS"
                 )
-        # A page can send GET requests without an Origin. A browser marks those of a foreign page; a link that a user
-        # follows to the whole window is the one kind of them that does no harm.
+        # A page can send GET requests without an Origin. The browser marks requests of pages of another site. Of these
+        # only a link that the user follows in the whole window is harmless.
         elif headers.get("sec-fetch-site") in ("cross-site", "same-site") and not _is_followed_link(scope, headers):
-            return "this server does not answer to pages of another origin"
+            return "this server does not answer pages of another origin"
         return ""
 
 
@@ -85,7 +85,7 @@ def _host_of(url: str) -> str:
 
 
 def _is_health_probe(scope: Any, host: str, origins: Collection[str]) -> bool:
-    """Whether it reads the versions by an IP address, for which no rebound name can stand, and from no page."""
+    """Whether the request reads the versions by an IP address and no page sent it; DNS rebinding needs a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

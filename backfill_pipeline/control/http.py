@@ -1,7 +1,7 @@
-"""The HTTP control API: the contract of the worker that this project replaces.
+"""The HTTP control API.
 
-Put here: routes, who may ask, what a body must hold, and how an error looks. Keep out: what a request leads to
-(`service.py`), and what the API promises in words (`openapi.py`).
+Put here: routes, authorisation, the form of bodies and of errors. Keep out: what a request does (`service.py`), and the
+description of the API (`openapi.py`).
 """
 
 import hmac
@@ -54,10 +54,10 @@ _STATUS = {
     UsageError: (400, "bad_request"),
     BackfillError: (503, "not_ready"),
 }
-"""Which status an error leads to: the first line that fits."""
+"""By type of error: the HTTP status and the name of the error. The first line that fits decides."""
 
 _FIELDS = {"first": "start_date: ", "last": "end_date: ", "site": "sites: "}
-"""What a `UsageError` is about, as a body has it."""
+"""The field of a body that a `UsageError` is about."""
 
 _NAMES = {
     401: "unauthorized",
@@ -69,11 +69,11 @@ _NAMES = {
 }
 
 CLIENT_GONE = 499
-"""The status in the log of a request whose client went away before it was sent whole."""
+"""The status in the log of a request whose client disconnected before the body was complete."""
 
 
 class RefusedError(Exception):
-    """A request that is answered with an error."""
+    """A request that gets an error as its answer."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -85,8 +85,8 @@ def build_app(control: Control, *, token: str | None) -> Starlette:
 
     Args:
         control: answers the requests.
-        token: what `Authorization: Bearer` has to carry; None: nothing, and `host_check.py` is in front, so
-            that no page of a browser on this machine can command it.
+        token: the token of `Authorization: Bearer`; None: no token is needed. Then `host_check.py` refuses requests of
+            pages in a browser on this machine.
     """
     meter = BudgetMeter(control.settings)
 
@@ -143,41 +143,42 @@ def build_app(control: Control, *, token: str | None) -> Starlette:
             Route("/openapi.json", answers(described), methods=["GET"]),
         ],
         exception_handlers={
-            HTTPException: _told_http,
-            RefusedError: _told_error,
-            BodyRefusedError: _told_error,
-            ClientDisconnect: _nobody_reads,
-            BackfillError: _told_error,
-            Exception: _told_error,
+            HTTPException: _http_error_answer,
+            RefusedError: _error_answer,
+            BodyRefusedError: _error_answer,
+            ClientDisconnect: _client_gone,
+            BackfillError: _error_answer,
+            Exception: _error_answer,
         },
     )
     served = app if token is not None else OwnOriginOnly(app, allowed_hosts=control.settings.allowed_hosts)
-    return _Logged(OpenRequests(served))  # type: ignore[return-value]  # an ASGI application is all that is needed of it
+    return _Logged(OpenRequests(served))  # type: ignore[return-value]  # callers need an ASGI application only
 
 
 def run_server(settings: Settings, host: str, port: int) -> None:
-    """Serve until asked to end.
+    """Serve until a signal stops the process.
 
     Raises:
-        SettingError: the host can be reached from elsewhere, and no token is set.
+        SettingError: other machines can reach the host, and no token is set.
         UsageError: the host and port cannot be listened on.
     """
     _log_to_stderr(settings)
     token = settings.token.get_secret_value() if settings.token else None
     if token is None and not is_loopback(host):
         raise SettingError(
-            f"BACKFILL_TOKEN is not set, so the API listens on loopback only, and not on --host {quoted(host)}: set it "
-            "to a long random text, or leave --host out"
+            f"BACKFILL_TOKEN is not set, so the API listens on loopback only, and not on --host {quoted(host)}",
+            hint="set BACKFILL_TOKEN to a long random text, or omit --host",
         )
     if not host:
-        raise UsageError("--host is empty: leave it out for loopback, or write 0.0.0.0 for every address")
+        raise UsageError("--host is empty", hint="omit --host for loopback, or use 0.0.0.0 for all addresses")
     control = open_control(settings)
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except (OSError, ValueError, TypeError) as error:  # the last two: no host's name at all
-        why = getattr(error, "strerror", None) or "that is no host's name"
+    except (OSError, ValueError, TypeError) as error:  # the last two: not a host name
+        why = getattr(error, "strerror", None) or "not a host name"
         raise UsageError(
-            f"--host {quoted(host)} --port {port} cannot be listened on ({why.partition(' (while')[0]}): try another"
+            f"cannot listen on --host {quoted(host)} --port {port} ({why.partition(' (while')[0]})",
+            hint="use another host or port",
         ) from None
     with listener:
         shown = f"[{host}]" if ":" in host else host
@@ -189,10 +190,10 @@ def run_server(settings: Settings, host: str, port: int) -> None:
 
 
 def _admit(request: Request, token: str | None) -> None:
-    """See that the request may be answered.
+    """Check that the request carries the token.
 
     Raises:
-        RefusedError: it may not.
+        RefusedError: the token is missing or wrong.
     """
     if token is None:
         return
@@ -204,27 +205,27 @@ def _admit(request: Request, token: str | None) -> None:
 
 
 async def _body(request: Request) -> dict[str, Any]:
-    """The JSON object that a request carries, whatever it says its type is: so `curl -d` does without a header.
+    """Read the JSON object of a request. Its Content-Type is ignored, so that `curl -d` needs no header.
 
     Raises:
         BodyRefusedError: it is too large, or too slow.
         RefusedError: it is not a JSON object.
-        ClientDisconnect: the client went away.
+        ClientDisconnect: the client disconnected.
     """
     body = await read_body(request)
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
         raise RefusedError(
-            400, 'the body is no JSON: send {"start_date": "YYYY-MM-DD", "end_date": "YYYY-MM-DD"}'
+            400, 'the body is not JSON. Send {"start_date": "YYYY-MM-DD", "end_date": "YYYY-MM-DD"}'
         ) from None
     if not isinstance(found, dict):
-        raise RefusedError(400, "the body is no JSON object")
+        raise RefusedError(400, "the body is not a JSON object")
     return found
 
 
 def _start_wanted(body: dict[str, Any]) -> tuple[date, date, list[str], bool]:
-    """First day, last day, sites and force of a start.
+    """Read first day, last day, sites and `force_restart` of a body.
 
     Raises:
         UsageError: one of them is missing or of the wrong form.
@@ -233,9 +234,9 @@ def _start_wanted(body: dict[str, Any]) -> tuple[date, date, list[str], bool]:
     for name in ("start_date", "end_date"):
         value = body.get(name)
         if value is None:
-            raise UsageError(f"{name} is missing: write YYYY-MM-DD")
+            raise UsageError(f"{name} is missing", hint="write it as YYYY-MM-DD")
         if not isinstance(value, str):
-            raise UsageError(f"{name} is no text: write YYYY-MM-DD in quotes")
+            raise UsageError(f"{name} is not a text", hint="write it as YYYY-MM-DD, in quotes")
         try:
             days.append(parse_day(value))
         except UsageError as error:
@@ -247,7 +248,7 @@ def _start_wanted(body: dict[str, Any]) -> tuple[date, date, list[str], bool]:
     if sites is None:
         sites = []
     elif not isinstance(sites, list) or not sites or not all(isinstance(site, str) and site for site in sites):
-        raise UsageError("sites is no list of site names: leave it out for all sites")
+        raise UsageError("sites is not a list of site names", hint="omit it for all sites")
     return days[0], days[1], sites, force
 
 
@@ -255,29 +256,29 @@ def _id(request: Request) -> str | None:
     return request.query_params.get("backfill_id") or None
 
 
-async def _told_http(_request: Request, error: Exception) -> Response:
+async def _http_error_answer(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
-    said = {404: "there is nothing at this path", 405: "this path does not take this method"}
+    said = {404: "no resource has this path", 405: "this path does not accept this method"}
     return _error(error.status_code, said.get(error.status_code, error.detail), headers=error.headers)
 
 
-async def _nobody_reads(_request: Request, _error: Exception) -> Response:
-    """The client went away in mid-body: one line in the log, with nginx's status for it."""
+async def _client_gone(_request: Request, _error: Exception) -> Response:
+    """The client disconnected during the body: one line in the log, with the status that nginx uses for this."""
     return Response(status_code=CLIENT_GONE)
 
 
-async def _told_error(_request: Request, error: Exception) -> Response:
-    return _told(error)
+async def _error_answer(_request: Request, error: Exception) -> Response:
+    return _answer_of(error)
 
 
 def _error(status: int, message: str, *, name: str | None = None, headers: Mapping[str, str] | None = None) -> Response:
     return JSONResponse({"error": name or _NAMES.get(status, "bad_request"), "message": message}, status, headers)
 
 
-def _told(error: Exception) -> Response:
-    """An error as an answer: its line, and never a traceback."""
+def _answer_of(error: Exception) -> Response:
+    """Convert an error to an answer: its text, and never a traceback."""
     if isinstance(error, RefusedError):
-        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None  # noqa: PLR2004 - as HTTP has it
+        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None  # noqa: PLR2004 - the status of HTTP
         return _error(error.status, str(error), headers=headers)
     if isinstance(error, BodyRefusedError):
         return _error(error.status, str(error), headers=error.headers)
@@ -286,11 +287,11 @@ def _told(error: Exception) -> Response:
             about = _FIELDS.get(getattr(error, "about", ""), "")
             return _error(status, about + " ".join(str(error).split()), name=name)
     _LOG.error("a request failed", exc_info=error)
-    return _error(500, "something went wrong here; the server's log says what", name="internal")
+    return _error(500, "an unexpected error occurred; the log of the server contains it", name="internal")
 
 
 class _Logged:
-    """An application, each request of which leaves one line in the log, and none of which ends the connection."""
+    """ASGI middleware: logs one line for each request, and keeps errors from ending the connection."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -306,7 +307,7 @@ class _Logged:
                 status = message["status"]
             await send(message)
 
-        with suppress(Exception):  # it was answered and logged: Starlette raises it once more for the server
+        with suppress(Exception):  # it is answered and logged already; Starlette raises it again for the server
             await self.app(scope, receive, noting)
         about = {
             "method": scope["method"],

@@ -1,6 +1,6 @@
-"""Figures for Prometheus, made of Dagster's events and the budget's ledger at the moment of asking.
+"""Metrics for Prometheus, computed for each request from Dagster's events and the request budget.
 
-Put here: which figures there are, and what they mean. Keep out: how events are read (`dagster_instance.py`).
+Put here: the metrics and their meaning. Keep out: how events are read (`day_events.py`).
 """
 
 import logging
@@ -24,19 +24,19 @@ from backfill_pipeline.settings import Settings
 _LOG = logging.getLogger(__name__)
 
 PHASES = {"fetch": "duration_s", "put": "put_s"}
-"""Where a day's time went, and the name under which its materialisation says so."""
+"""Phases of a day, and the metadata of its materialisation that contain their duration."""
 
 
 def metrics_text(control: Control, used: Callable[[], int | None], sites: Sequence[str] = ()) -> str:
-    """All figures in Prometheus's text format.
+    """Return all metrics in Prometheus's text format.
 
     Args:
-        control: knows the days.
-        used: gives the requests of the key that left in the last minute; None when that is not known.
-        sites: those of which days are told, and nothing of the newest backfill; none: all.
+        control: reads the days.
+        used: returns the requests of the API key in the last minute; None when the number is not available.
+        sites: show only these sites, and no metrics of the latest backfill; empty: all sites.
 
     Raises:
-        UsageError: no such site.
+        UsageError: a name is not a known site.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Figures(control, used, sites))
@@ -44,10 +44,10 @@ def metrics_text(control: Control, used: Callable[[], int | None], sites: Sequen
 
 
 class BudgetMeter:
-    """How much of the key's budget is in use.
+    """Reads how much of the request budget is in use.
 
     Args:
-        settings: the key, and where its budget is kept.
+        settings: the API key, and where its budget is kept.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -55,7 +55,7 @@ class BudgetMeter:
         self._budget: SharedBudget | None = None
 
     def used(self) -> int | None:
-        """Requests that left in the last minute; None without a key, or when where they are kept cannot be read."""
+        """Requests in the last minute; None without an API key, or when the budget cannot be read."""
         settings = self._settings
         if settings.api_key is None:
             return None
@@ -67,7 +67,7 @@ class BudgetMeter:
                 )
             return self._budget.used()
         except BackfillError as error:
-            _LOG.warning("the budget in use is left out of the metrics: %s", error)
+            _LOG.warning("the metrics do not contain the budget in use: %s", error)
             return None
 
 
@@ -83,17 +83,17 @@ class _Figures(Collector):
         gateway, settings = self.control.gateway, self.control.settings
         site = ["site"]
         days = GaugeMetricFamily(
-            "backfill_days", "Days by state; missing: ready, and never stored", labels=["site", "state"]
+            "backfill_days", "Days by state; missing: ready and never stored", labels=["site", "state"]
         )
-        rows = GaugeMetricFamily("backfill_rows", "Rows of the days that are stored", labels=site)
-        size = GaugeMetricFamily("backfill_bytes", "Bytes of the objects that are stored", labels=site)
+        rows = GaugeMetricFamily("backfill_rows", "Rows of stored days", labels=site)
+        size = GaugeMetricFamily("backfill_bytes", "Bytes of stored objects", labels=site)
         counters = {
             "samples_fetched": CounterMetricFamily("backfill_samples_fetched", "Samples that arrived", labels=site),
             "requests": CounterMetricFamily("backfill_requests", "Requests for samples of stored days", labels=site),
-            "retries": CounterMetricFamily("backfill_retries", "Requests that failed, and were repeated", labels=site),
-            "throttled": CounterMetricFamily("backfill_throttled", "Requests that met a 429", labels=site),
+            "retries": CounterMetricFamily("backfill_retries", "Requests that failed and were retried", labels=site),
+            "throttled": CounterMetricFamily("backfill_throttled", "Requests with the answer 429", labels=site),
         }
-        failures = CounterMetricFamily("backfill_day_failures", "Days that failed, each time", labels=site)
+        failures = CounterMetricFamily("backfill_day_failures", "Failures of days", labels=site)
         seconds = CounterMetricFamily("backfill_seconds", "Seconds by phase of stored days", labels=["site", "phase"])
         last_ready = newest_ready(datetime.now(UTC), settings.raw_lag_hours)
         for name in self.sites:
@@ -121,17 +121,17 @@ class _Figures(Collector):
         yield GaugeMetricFamily("backfill_budget_limit", "Requests that may leave in a minute", value=most)
         used = self.used()
         if used is not None:
-            about = "Requests of the key that left in the last minute, whoever sent them"
+            about = "Requests of the API key in the last minute, of all processes"
             yield GaugeMetricFamily("backfill_budget_used", about, value=float(used))
         alive = gateway.daemon_is_alive()
-        yield GaugeMetricFamily("backfill_daemon_alive", "1: Dagster's daemon gives signs of life", value=float(alive))
+        yield GaugeMetricFamily("backfill_daemon_alive", "1: Dagster's daemon runs", value=float(alive))
         down = gateway.api_down_since()
         silent = 0.0 if down is None else max(0.0, (datetime.now(UTC) - down).total_seconds())
         about = "Seconds since the API has not answered a run that waits for it; 0: no run waits"
         yield GaugeMetricFamily("backfill_api_down_seconds", about, value=silent)
         if not self.of_all:
-            return  # the newest backfill would be read with all its sites
+            return  # the latest backfill would be read with all its sites
         status = self.control.status(compare=False)
         at_work = status.word == "in_progress"
-        yield GaugeMetricFamily("backfill_running", "1: a backfill is at work", value=float(at_work))
-        yield GaugeMetricFamily("backfill_progress_percent", "Progress of the newest backfill", value=status.percent)
+        yield GaugeMetricFamily("backfill_running", "1: a backfill runs", value=float(at_work))
+        yield GaugeMetricFamily("backfill_progress_percent", "Progress of the latest backfill", value=status.percent)

@@ -1,6 +1,6 @@
-"""What the HTTP control API promises, as an OpenAPI 3.1 description.
+"""The OpenAPI 3.1 description of the HTTP control API.
 
-Put here: paths, fields and statuses in OpenAPI's form. Keep out: how they come about (`http.py`).
+Put here: paths, fields and statuses. Keep out: how requests are answered (`http.py`).
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ _TEXT = {"type": "string"}
 
 
 def openapi(version: str) -> dict[str, Any]:
-    """The description; `version` is the package's."""
+    """Return the description; `version` is the version of the package."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -45,7 +45,7 @@ def openapi(version: str) -> dict[str, Any]:
                                 "408": "The body did not arrive in time",
                                 "409": "A backfill is running and force_restart is false",
                                 "413": "The body is too large",
-                                "503": "Dagster's daemon is down, or the sites cannot be asked for",
+                                "503": "Dagster's daemon does not run, or the list of sites is not available",
                             }
                         ),
                     },
@@ -53,21 +53,21 @@ def openapi(version: str) -> dict[str, Any]:
             },
             "/backfill/status": {
                 "get": {
-                    "summary": "How far a backfill has come; the newest one without an id",
+                    "summary": "The status of a backfill; of the latest one without an id",
                     "parameters": [_ID],
                     "responses": {"200": _answer(_STATUS), **_errors({"404": "No such backfill"})},
                 }
             },
             "/backfill/cancel": {
                 "post": {
-                    "summary": "Cancel the backfill that runs: the days at work complete",
+                    "summary": "Cancel the running backfill: its running days complete",
                     "parameters": [_ID],
                     "responses": {"200": _answer(_CANCELLED), **_errors({"404": "No backfill to cancel"})},
                 }
             },
             "/backfill/errors": {
                 "get": {
-                    "summary": "Each failed site-day with its error, newest first",
+                    "summary": "Each failed site-day with its error, latest first",
                     "parameters": [_ID],
                     "responses": {
                         "200": _answer({"type": "array", "items": _FAILURE}),
@@ -77,7 +77,7 @@ def openapi(version: str) -> dict[str, Any]:
             },
             "/metrics": {
                 "get": {
-                    "summary": "Figures for Prometheus, of all sites or of those named",
+                    "summary": "Metrics for Prometheus, of all sites or of the named sites",
                     "parameters": [_SITES],
                     "responses": {
                         "200": {"description": "Figures", "content": {"text/plain": {"schema": _TEXT}}},

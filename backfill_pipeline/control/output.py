@@ -1,6 +1,6 @@
 """Output of commands: each line passes through `printable`, so that a name cannot forge a line.
 
-Put here: the way to the terminal. Keep out: what is written.
+Put here: how text is written to the terminal. Keep out: which text.
 """
 
 import sys
@@ -28,7 +28,7 @@ def document(text: str) -> None:
 
 
 def page(lines: Iterable[str]) -> None:
-    """Write lines to standard output; through the user's pager when they are more than the terminal shows at once."""
+    """Write lines to standard output, through the pager when the terminal is too small for them."""
     texts = [printable(line) for line in lines]
     if sys.stdout.isatty() and len(texts) >= get_terminal_size().lines:
         click.echo_via_pager(f"{text}\n" for text in texts)

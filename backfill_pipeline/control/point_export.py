@@ -59,7 +59,7 @@ class PointExport:
 
 
 def exported_points(settings: Settings, site: str, form: str) -> PointExport:
-    """Export every point that a site's catalogue names, those that are no longer listed as well.
+    """Export every point in a site's catalogue, with those that are no longer listed.
 
     Raises:
         UsageError: the site has no catalogue.

@@ -1,4 +1,4 @@
-"""`backfill points --rebuild`: the catalogue of a site, with what its stored days say of earlier points.
+"""`backfill points --rebuild`: adds earlier points of stored days to the catalogue of a site.
 
 Put here: which days are read and what is reported. Keep out: how a catalogue is rebuilt (`dataset/point_catalogue.py`).
 """
@@ -73,13 +73,13 @@ def rebuilt(
     Args:
         settings: they name the store.
         site: the site.
-        first: the first day that is read; None: the first that there may be.
+        first: the first day that is read; None: BACKFILL_FIRST_DAY.
         last: the last day, included; None: today.
-        progress: called with the number of days that were read, and of all days.
+        progress: called with the number of days read so far and the number of all days.
 
     Raises:
-        UsageError: the range is reversed; or the site is not a configured one, and none of its days is stored; or no
-            stored day names its points, and the site has no catalogue.
+        UsageError: the range is reversed. Or the site is not configured, and none of its days is stored. Or no stored
+            day names its points, and the site has no catalogue.
         SettingError, StoreRefusedError, StoreBusyError: the store cannot be read or written.
     """
     first, last = first or settings.first_day, last or datetime.now(UTC).date()

@@ -1,6 +1,6 @@
 """`backfill points --list`: points found by words in their names, descriptions, units, tags or devices.
 
-Put here: which points are listed, and how a line of them looks. Keep out: what is known of a point
+Put here: which points are listed, and the form of a line. Keep out: the facts of a point
 (`core/point_catalogue.py`) and where it is stored (`dataset/point_catalogue.py`).
 """
 
@@ -26,9 +26,9 @@ class PointListing:
 
     Attributes:
         site: the site.
-        words: what they were searched by; empty: every point is listed.
+        words: the words of the search; empty: every point is listed.
         known: points in the site's catalogue.
-        spans: the last row of each point that was found, by name.
+        spans: the last row of each found point, by name.
     """
 
     site: str
@@ -41,7 +41,7 @@ class PointListing:
         return [dict(fields_of(span)) for span in self.spans]
 
     def lines(self) -> Iterator[str]:
-        """The listing for the terminal: a line for what a point is, and its name below."""
+        """The listing for the terminal: a line with the facts of a point, and its name below."""
         if not self.known:
             yield printable(
                 f"site {self.site} has no catalogue of points yet. The next run that stores a day writes it."
@@ -72,10 +72,10 @@ def listed_points(settings: Settings, site: str, words: str) -> PointListing:
     Args:
         settings: they name the store.
         site: the site.
-        words: each of them has to occur somewhere in what is known of a point, whatever the case; empty: all points.
+        words: each word has to occur in a field of the point, in upper or lower case; empty: all points.
 
     Raises:
-        UsageError: there is no such site.
+        UsageError: the name is not a known site.
         DamagedObjectError: the catalogue cannot be read.
         SettingError, StoreRefusedError, StoreBusyError: the store cannot be read.
     """

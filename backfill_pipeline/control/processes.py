@@ -1,6 +1,6 @@
-"""Processes that a command starts: with a log file each, watched, and ended with all that they started.
+"""Child processes of a command: each has a log file, and ends together with its own child processes.
 
-Put here: how a program of ours is started, watched and ended so that nothing of it is left, and what a Ctrl-C does.
+Put here: how a child process is started, monitored and ended without leftovers, and what Ctrl-C does.
 Keep out: which programs `backfill up` starts (`up.py`).
 """
 
@@ -16,18 +16,18 @@ from pathlib import Path
 import psutil
 
 KEPT_LOGS = 5
-"""Log files of earlier starts that are kept: the latest one ends in `.1`."""
+"""The number of log files of earlier starts that are kept; the name of the latest one ends in `.1`."""
 
 
 class Child:
-    """A Python program that was started, and all that it starts.
+    """A Python program and its child processes.
 
     Args:
         name: for messages.
         arguments: after `python -m`.
-        log: file for what it prints. What an earlier start left there is kept (`keep_earlier`).
+        log: the file for its output. The file of an earlier start is kept under another name (`keep_earlier`).
         cwd: its working directory.
-        environment: its variables; those of this process when None.
+        environment: its environment variables; None: those of this process.
     """
 
     def __init__(
@@ -56,29 +56,29 @@ class Child:
 
     @property
     def ended_with(self) -> int | None:
-        """Its exit code; None while it goes on."""
+        """Its exit code; None while it runs."""
         return self._process.poll()
 
     def look(self) -> None:
-        """See whom it has started: what a program that is gone had started can not be found any more."""
+        """Record its child processes, which cannot be found any more once it has ended."""
         try:
             self._family.update(self._root.children(recursive=True))
         except psutil.NoSuchProcess:
             return
 
     def family(self) -> list[psutil.Process]:
-        """Whoever of it is still at work."""
+        """Return the processes that are still running."""
         self._process.poll()
         self.look()
         return [process for process in self._family if _works(process)]
 
 
 def keep_earlier(log: Path, *, most: int = KEPT_LOGS) -> Path | None:
-    """Rename a log file to `NAME.1`, the one before to `NAME.2`, and so on; the oldest is deleted.
+    """Rename a log file to `NAME.1`, the previous one to `NAME.2`, and so on; the oldest is deleted.
 
     Returns:
-        Where the file is now; None when there was none, when it was empty, or when another process still writes it on
-        Windows: the next start then writes over it.
+        The new path; None when there was no file, when it was empty, or when another process still writes it on
+        Windows. Then the next start overwrites it.
     """
     try:
         if not log.is_file() or not log.stat().st_size:
@@ -93,7 +93,7 @@ def keep_earlier(log: Path, *, most: int = KEPT_LOGS) -> Path | None:
 
 
 def end(children: Sequence[Child], patience_s: float) -> None:
-    """End programs and all that they started: asked first, and killed when they have not ended in time."""
+    """Terminate programs and their child processes; kill those that have not ended in time."""
 
     def family() -> list[psutil.Process]:
         return [process for child in children for process in child.family()]
@@ -105,7 +105,7 @@ def end(children: Sequence[Child], patience_s: float) -> None:
     try:
         while family() and time.monotonic() < until:
             time.sleep(0.1)
-    finally:  # asked once more by an impatient user: then at once
+    finally:  # also after a second Ctrl-C: then at once
         until = time.monotonic() + 5
         while (left := family()) and time.monotonic() < until:
             for process in left:
@@ -115,7 +115,7 @@ def end(children: Sequence[Child], patience_s: float) -> None:
 
 
 def _works(process: psutil.Process) -> bool:
-    """Whether it is there, and is no dead one that nobody has asked after."""
+    """Whether the process runs and is not a zombie."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -124,9 +124,9 @@ def _works(process: psutil.Process) -> bool:
 
 @contextmanager
 def interrupts() -> Iterator[threading.Event]:
-    """The first Ctrl-C or SIGTERM sets the event, the second one interrupts wherever the process is.
+    """Set the event at the first Ctrl-C or SIGTERM; raise KeyboardInterrupt at the second.
 
-    An exception in the midst of a library's own work leaves a traceback, or half of what it was at.
+    An exception inside a library's code would leave a traceback or half-finished work.
     """
     asked = threading.Event()
 

@@ -1,6 +1,6 @@
-"""Waiting for a backfill while showing how far it has come: a bar for people, a line for each change otherwise.
+"""Progress of a backfill: a bar in a terminal, else a line for each change.
 
-Put here: progress as one sees it. Keep out: what the figures mean (`service.py`).
+Put here: how progress and status are shown. Keep out: how the figures are computed (`backfill_state.py`).
 """
 
 import json
@@ -19,7 +19,7 @@ from backfill_pipeline.control.output import show
 from backfill_pipeline.control.service import Control
 
 _SPEED_OVER_S = 30.0
-"""Seconds that the speed shown is an average of."""
+"""Seconds over which the shown speed is averaged."""
 
 
 def watch(
@@ -28,11 +28,11 @@ def watch(
     """Show progress until the backfill is over.
 
     Args:
-        control: answers what its status is.
-        backfill_id: which.
-        console: where to show it; a line for each change when it is no terminal.
-        stop: once set, the wait ends; the backfill goes on.
-        every_s: seconds between two looks.
+        control: returns the status.
+        backfill_id: the id of the backfill.
+        console: shows a bar, or a line for each change when it is not a terminal.
+        stop: once set, the wait ends; the backfill continues.
+        every_s: seconds between two requests of the status.
 
     Raises:
         KeyboardInterrupt: `stop` was set.
@@ -77,7 +77,7 @@ def watch(
 
 
 def status_facts(status: Status) -> dict[str, Any]:
-    """A status for scripts: the HTTP API's fields, and what is known beyond them."""
+    """Return a status for scripts: the fields of the HTTP API, and further ones."""
     return {
         **status.facts(),
         "sites": list(status.sites),
@@ -93,23 +93,24 @@ def status_facts(status: Status) -> dict[str, Any]:
 
 
 def status_lines(status: Status) -> Iterator[str]:
-    """A status for people."""
+    """Yield a status as lines for the terminal."""
     if status.backfill_id is None:
         yield "no backfill was started yet: `backfill start --from D --to D`"
         return
-    ending = " (days at work still complete)" if status.ending else ""
+    ending = " (running days still complete)" if status.ending else ""
     yield f"backfill {status.backfill_id}: {status.word.replace('_', ' ')}{ending}"
     sites = status.sites[0] if len(status.sites) == 1 else f"{len(status.sites)} sites"
     yield (
         f"  {status.first} to {status.last}, {sites}: {status.days_done} of {status.days} days, "
         f"{status.parts_done} of {status.parts} site-days ({status.percent:.2f} %)"
     )
-    yield f"  {status.rows:,} rows; of its own {status.own_rows:,} rows, {status.requests:,} requests"
+    own = f"this backfill stored {status.own_rows:,} rows with {status.requests:,} requests"
+    yield f"  {status.rows:,} rows stored, {own}"
     if status.failed:
         yield f"  {status.failed} site-days failed: `backfill errors {status.backfill_id}`"
     if status.word == "in_progress" and status.current:
         yield f"  at {status.current}{_left(status)}"
-    yield f"  started {_at(status.started)}, last heard of {_at(status.updated)}"
+    yield f"  started {_at(status.started)}, last change {_at(status.updated)}"
     yield from _against_forecast(status)
     for part in (status.outcome, *status.notes):
         if part:
@@ -128,13 +129,13 @@ def _against_forecast(status: Status) -> Iterator[str]:
         if foreseen.get(name)
     ]
     if told:
-        yield f"  against what `backfill plan` foresaw for so much: {', '.join(told)}"
+        yield f"  compared with the estimate of `backfill plan`: {', '.join(told)}"
 
 
 def _title(status: Status) -> str:
     if status.word == "in_progress":
         return f"at {status.current}" if status.own_parts else "waiting for the first day"
-    return status.word + (", days at work complete" if status.ending else "")
+    return status.word + (", running days complete" if status.ending else "")
 
 
 def _left(status: Status) -> str:

@@ -1,4 +1,4 @@
-"""`backfill remove`: days of a site deleted from the store and from Dagster's record together.
+"""`backfill remove`: deletes days of a site from the store and from Dagster's records.
 
 Put here: what is removed, when it is refused, and what the command prints. Keep out: how a record is removed
 (`orchestration/stored_records.py`).
@@ -19,7 +19,7 @@ from backfill_pipeline.storage.comparison import list_days
 
 @dataclass(frozen=True)
 class Removal:
-    """What a removal deletes, or has deleted.
+    """The days that a removal deletes or has deleted.
 
     Attributes:
         first: first day.
@@ -28,7 +28,7 @@ class Removal:
         objects: their objects, those of texts included.
         bytes: the bytes of these objects.
         records: their records in Dagster.
-        done: whether it was done; False: a dry run.
+        done: whether the days were deleted; False: a dry run.
     """
 
     first: date
@@ -40,7 +40,7 @@ class Removal:
     done: bool
 
     def facts(self) -> dict[str, Any]:
-        """For scripts."""
+        """The removal for scripts."""
         return {
             "removed": self.done,
             "objects": self.objects,
@@ -50,7 +50,7 @@ class Removal:
         }
 
     def lines(self) -> Iterator[str]:
-        """For people; the last line of a dry run is the command that does it."""
+        """The removal for the terminal; the last line of a dry run is the command that deletes."""
         for site, days in self.days.items():
             yield f"{site}: {_counted(len(days), 'day')}{f', {days[0]} to {days[-1]}' if days else ''}"
         verb = "removed" if self.done else "would be removed"
@@ -65,7 +65,7 @@ class Removal:
 def remove_days(gateway: Gateway, first: date, last: date, sites: Sequence[str], *, really: bool) -> Removal:
     """Delete the objects of some sites' days, and their records.
 
-    Objects are deleted before records: after an interruption the same command goes on where it ended.
+    Objects are deleted before records, so that the same command continues after an interruption.
 
     Args:
         gateway: the Dagster instance, and the store.

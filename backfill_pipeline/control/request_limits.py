@@ -1,7 +1,7 @@
-"""Limits of the HTTP control API: how large a body may be, how long it may take, how many requests are open at once.
+"""Limits of the HTTP control API: size and duration of a body, number of open requests.
 
-Put here: what keeps one client from using up the server. Keep out: who may send requests (`host_check.py`), and what a
-body has to contain (`http.py`).
+Put here: limits that keep one client from blocking the server. Keep out: which requests are refused (`host_check.py`),
+and what a body has to contain (`http.py`).
 """
 
 import asyncio
@@ -20,7 +20,7 @@ MOST_OPEN = 64
 """Requests that are open at once; more than the threads that answer them."""
 
 _CLOSE = {"Connection": "close"}
-"""Of an answer to a request whose body was not read whole: what still arrives is not the next request."""
+"""For an answer to a request whose body was not read whole: further bytes are not the next request."""
 
 
 class BodyRefusedError(Exception):
@@ -42,7 +42,7 @@ async def read_body(request: Request) -> bytes:
 
     Raises:
         BodyRefusedError: it has more than `MOST_BYTES` bytes, or has not arrived within `BODY_S` seconds.
-        ClientDisconnect: the client went away.
+        ClientDisconnect: the client disconnected.
     """
     too_large = BodyRefusedError(413, f"the body has more than {MOST_BYTES} bytes")
     announced = request.headers.get("content-length", "")
@@ -61,7 +61,7 @@ async def read_body(request: Request) -> bytes:
 
 
 class OpenRequests:
-    """ASGI middleware: answers 503 while `MOST_OPEN` requests are open, and passes the others on.
+    """ASGI middleware: answers 503 while `MOST_OPEN` requests are open; passes all other requests on.
 
     Args:
         app: the application that answers the other requests.

@@ -1,7 +1,7 @@
 """`backfill up`: Dagster's webserver and daemon together, on loopback, until Ctrl-C.
 
-Put here: which programs are started, when they count as up, and what is said of one that ended. Keep out: how a program
-is started and ended (`processes.py`), and who else uses the home (`home_lock.py`).
+Put here: which programs are started, when they are ready, and the error about a program that ended. Keep out: how a
+program is started and ended (`processes.py`), and other processes of the home (`home_lock.py`).
 """
 
 import os
@@ -22,7 +22,7 @@ from backfill_pipeline.settings import Settings
 HOST = "127.0.0.1"
 
 LOOK_S = 0.3
-"""Seconds between two looks at the programs and their child processes."""
+"""Seconds between two checks of the programs and their child processes."""
 
 ENDING_S = 15.0
 """Seconds that servers get to stop; days in progress get `BACKFILL_GRACE_SECONDS` in addition."""
@@ -32,10 +32,10 @@ def run_up(settings: Settings, port: int) -> None:
     """Run webserver and daemon until one of them ends, or until Ctrl-C.
 
     Raises:
-        SettingError: no installation can work in `DAGSTER_HOME`.
+        SettingError: the folder `DAGSTER_HOME` cannot be used.
         UsageError: the port is taken, or another process uses the home.
         BackfillError: webserver or daemon ended unexpectedly.
-        KeyboardInterrupt: Ctrl-C, and all has ended.
+        KeyboardInterrupt: Ctrl-C, once both programs have ended.
     """
     home = settings.require_home()
 
@@ -45,7 +45,7 @@ def run_up(settings: Settings, port: int) -> None:
         return Gateway(settings).daemon_is_alive()
 
     with home_locked(home, settings.private, daemon_is_alive=daemon_is_alive):
-        _see_port_free(port)
+        _require_free_port(port)
         for exposure in exposed_secrets(settings):
             echo(f"warning: {exposure}", err=True)
         _run(settings, home, port)
@@ -55,7 +55,7 @@ def run_up(settings: Settings, port: int) -> None:
 def _run(settings: Settings, home: Path, port: int) -> None:
     workspace = home / "workspace.yaml"
     source = ["-w", str(workspace)] if workspace.is_file() else ["-m", "backfill_pipeline.definitions"]
-    # What is said before the settings are read, by servers of code above all.
+    # For lines that are logged before the settings are read, mostly by code servers.
     logs = ["--log-format", "json", "--code-server-log-level", "warning"] if settings.log == "json" else []
     programs = {
         "webserver": ["backfill_pipeline.control.webserver", "-h", HOST, "-p", str(port), *source, *logs],
@@ -100,14 +100,14 @@ def _watch(children: Sequence[Child], port: int, stop: threading.Event) -> None:
 
 def _answers(url: str) -> bool:
     with requests.Session() as session:
-        session.trust_env = False  # no proxy is asked for loopback
+        session.trust_env = False  # no proxy for loopback
         try:
             return session.get(f"{url}/server_info", timeout=5).ok
         except requests.RequestException:
             return False
 
 
-def _see_port_free(port: int) -> None:
+def _require_free_port(port: int) -> None:
     try:
         socket.create_server((HOST, port)).close()
     except OSError as error:

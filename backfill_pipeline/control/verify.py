@@ -1,7 +1,6 @@
-"""`backfill verify`: every expected object held against the contract.
+"""`backfill verify`: checks every expected object of a range.
 
-Put here: which objects are expected, and what the report says. Keep out: what is wrong with one object
-(`storage/parquet.py`).
+Put here: which objects are expected, and the report. Keep out: how one object is checked (`storage/parquet.py`).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -22,25 +21,25 @@ from backfill_pipeline.storage.parquet import Footer
 from backfill_pipeline.storage.texts import read_texts_object
 
 AT_ONCE = 16
-"""Objects looked at side by side: a footer is a request that waits for the store."""
+"""The number of objects that are read concurrently; to read a footer means to wait for the store."""
 
 AT_ONCE_DEEP = 4
-"""Objects read whole side by side: each takes memory."""
+"""The number of whole objects that are read concurrently; each takes memory."""
 
 
 @dataclass
 class Report:
-    """The expected objects: (site, day) by state, and what is wrong with those damaged.
+    """The site-days of a range by the state of their object, and the findings about damaged objects.
 
     Attributes:
-        stored: whole, with rows.
-        empty: whole, without a row.
-        missing: without an object.
-        damaged: not what was stored, with what was found.
-        foreign: keys below the folders of the range that belong to no expected site-day.
+        stored: the object is whole and has rows.
+        empty: the object is whole and has no rows.
+        missing: there is no object.
+        damaged: the object is not what was stored; with the findings.
+        foreign: unexpected keys below the folders of the range, which belong to no expected site-day.
         rows: rows of the whole objects.
-        bytes: their bytes.
-        expected: what was expected, and where.
+        bytes: bytes of the whole objects.
+        expected: the number, sites, days and place of the expected objects.
         deep: whether every byte was read.
         all_sites: the sites of ACE_SITES.
         compared: whether Dagster's records were compared with the objects.
@@ -69,12 +68,12 @@ class Report:
 
     @property
     def repair(self) -> str | None:
-        """The command that fetches them again; None when there is none."""
+        """The command that fetches them again; None when no site-day has to be fetched."""
         return repair_command(self.wrong, self.all_sites, deep=self.deep) if self.wrong else None
 
     @property
     def is_good(self) -> bool:
-        """Whether every expected object is there and whole, and no other."""
+        """Whether every expected object is whole, and there are no unexpected objects."""
         return not self.missing and not self.damaged and not self.foreign
 
     def facts(self) -> dict[str, Any]:
@@ -105,7 +104,7 @@ class Report:
         }
 
     def lines(self, *, with_repair: bool = True) -> Iterator[str]:
-        """The report for people; the last line is the command that repairs what was found, if there is one."""
+        """The report for the terminal; the last line is the command that fetches wrong days again."""
         for site, day in self.missing:
             yield f"missing  {site} {day}"
         for (site, day), wrong in self.damaged.items():
@@ -140,10 +139,10 @@ def verified(
 ) -> Report:
     """List the range, then read every expected object: its footer, or with `deep` all of it.
 
-    An object of a site that was not asked about is foreign only when `ACE_SITES` is set and does not name it.
+    An object of a site that was not named is unexpected only when `ACE_SITES` is set and does not contain the site.
 
     Args:
-        settings: they name the store, and the sites that are expected at all.
+        settings: they name the store and the configured sites.
         sites: site names.
         days: UTC days, ascending.
         deep: read every byte, and compare the hash of each file.
@@ -179,7 +178,7 @@ def verified(
                 store, *one, size=there[one].bytes, deep=deep, sha256=record.sha256 if record is not None else None
             )
         except FileNotFoundError:
-            return None, None, ["it was deleted a moment ago"]
+            return None, None, ["it was deleted during this check"]
         worded, more = look_at_texts(one, footer, record)
         return footer, worded, [*wrong, *more]
 

@@ -1,7 +1,7 @@
 """Dagster's webserver behind the check of Host and Origin: `python -m backfill_pipeline.control.webserver`.
 
-It takes the options of `dagster-webserver`. In our image it stands in the place of that command, so that containers and
-pods run it as well.
+It takes the options of `dagster-webserver`. In our image it replaces that command, so that containers and pods run it
+as well.
 
 Put here: how Dagster's application is wrapped. Keep out: which requests are refused by Host and Origin
 (`host_check.py`).
@@ -21,7 +21,7 @@ from backfill_pipeline.settings import Settings
 def main() -> None:
     """Run Dagster's own command, with its application wrapped."""
     allowed_hosts = Settings.load().allowed_hosts
-    command: Any = cli  # its types do not name what it imports
+    command: Any = cli  # its types do not contain the names that it imports
     build = command.create_app_from_workspace_process_context
 
     def wrapped(*arguments: Any, **options: Any) -> Any:
@@ -61,7 +61,7 @@ class _BodiesOnly:
             return
 
         async def unframed(message: Any) -> None:
-            if message["type"] == "http.response.start":  # no page of another origin shows it, to have it clicked on
+            if message["type"] == "http.response.start":  # no page of another origin may show it in a frame
                 message["headers"] = [*message.get("headers", ()), (b"x-frame-options", b"SAMEORIGIN")]
             await send(message)
 

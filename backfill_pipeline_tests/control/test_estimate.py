@@ -275,7 +275,7 @@ def test_a_start_carries_the_plan_that_was_made_for_it_and_status_holds_it_again
     asked("start", *days)
     made.store("north", *made.days(1, 3), rows=plan["rows"] // 6)
     assert json.loads(asked("status", "--json"))["forecast"] == plan
-    assert "against what `backfill plan` foresaw for so much: rows" in asked("status")
+    assert "compared with the estimate of `backfill plan`: rows" in asked("status")
     asked("cancel")
     asked("start", *days, "--force")
     assert made.gateway.newest().forecast is None

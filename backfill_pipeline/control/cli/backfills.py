@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 )
 @json_option
 def plan(first: date, last: date, sites: tuple[str, ...], *, price: float, as_json: bool) -> None:
-    """Tell what a backfill would take, before it is started: days, requests, hours, bytes; from a few real requests.
+    """Estimate a backfill before it is started: days, requests, hours and bytes, from a few real requests.
 
     Example: backfill plan --from 2025-03-01 --to 2025-03-31 --site ses_falls_city
     """
@@ -44,8 +44,8 @@ def plan(first: date, last: date, sites: tuple[str, ...], *, price: float, as_js
 
 @click.command()
 @range_options
-@click.option("--force", is_flag=True, help="Fetch stored days as well; a backfill that runs is cancelled first.")
-@click.option("--wait", is_flag=True, help="Show progress until it is over; exit code 1 when days failed.")
+@click.option("--force", is_flag=True, help="Fetch stored days as well; a running backfill is cancelled first.")
+@click.option("--wait", is_flag=True, help="Show progress until the backfill ends; exit code 1 when days failed.")
 @json_option
 def start(first: date, last: date, sites: tuple[str, ...], *, force: bool, wait: bool, as_json: bool) -> None:
     """Launch a backfill of the days that are not stored yet, and print its id.
@@ -70,10 +70,12 @@ def start(first: date, last: date, sites: tuple[str, ...], *, force: bool, wait:
 
 @click.command()
 @click.argument("backfill_id", metavar="[ID]", required=False)
-@click.option("--watch", "is_watched", is_flag=True, help="Go on until it is over; exit code 1 when days failed.")
+@click.option(
+    "--watch", "is_watched", is_flag=True, help="Show progress until the backfill ends; exit code 1 when days failed."
+)
 @json_option
 def status(backfill_id: str | None, *, is_watched: bool, as_json: bool) -> None:
-    """Show how far a backfill has come; the newest one when no ID is given.
+    """Show the progress of a backfill; of the latest one when no ID is given.
 
     Example: backfill status --watch
     """
@@ -89,14 +91,14 @@ def status(backfill_id: str | None, *, is_watched: bool, as_json: bool) -> None:
         for line in status_lines(found):
             echo(line)
         if found.word == "in_progress" and not control.gateway.daemon_is_alive():
-            echo("  Dagster's daemon does not run, so that no day is fetched. Start it with `backfill up`")
+            echo("  Dagster's daemon does not run, so no day is fetched. Start it with `backfill up`")
 
 
 @click.command()
 @click.argument("backfill_id", metavar="[ID]", required=False)
 @json_option
 def cancel(backfill_id: str | None, *, as_json: bool) -> None:
-    """Cancel the running backfill: the days at work complete, and nothing that is stored is lost.
+    """Cancel the running backfill: running days complete, and stored days stay.
 
     Example: backfill cancel
     """
@@ -112,7 +114,7 @@ def cancel(backfill_id: str | None, *, as_json: bool) -> None:
 @click.argument("backfill_id", metavar="[ID]", required=False)
 @json_option
 def errors(backfill_id: str | None, *, as_json: bool) -> None:
-    """List each failed site-day of a backfill with its error, newest first.
+    """List each failed site-day of a backfill with its error, latest first.
 
     Example: backfill errors
     """
@@ -122,15 +124,13 @@ def errors(backfill_id: str | None, *, as_json: bool) -> None:
         return
     for one in found:
         about = [part for part in one["context"].values() if part]
-        begin = one["error"].partition(": ")[0]  # an error may name both itself, before what was found
-        where = "" if about and all(part in begin for part in about) else f"{' '.join(about) or 'the run'}: "
-        echo(f"{one['timestamp']}  {where}{one['error']}")
+        echo(f"{one['timestamp']}  {' '.join(about) or 'the run'}: {one['error']}")
     if not found:
         echo("no errors")
 
 
 def _watched(control: "Control", backfill_id: str, message: str | None, *, as_json: bool) -> NoReturn:
-    """Show progress until the backfill is over, then its status; ends the command."""
+    """Show progress until the backfill ends, then its status; exit."""
     from rich.console import Console  # noqa: PLC0415 - see the module's docstring
 
     from backfill_pipeline.control.processes import interrupts  # noqa: PLC0415 - see the module's docstring

@@ -18,7 +18,9 @@ from backfill_pipeline.settings import Settings
 
 
 @click.command()
-@click.option("--folder", type=click.Path(path_type=Path), help="Keep everything here; a throw-away folder otherwise.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), help="Keep everything in this folder; by default a temporary folder."
+)
 @click.option("--days", type=click.IntRange(1, 30), default=5, show_default=True)
 @click.option("--points", type=click.IntRange(1, 2000), default=60, show_default=True, help="Points of each site.")
 def demo(folder: Path | None, days: int, points: int) -> None:
@@ -34,7 +36,7 @@ def demo(folder: Path | None, days: int, points: int) -> None:
 @click.command()
 @json_option
 def check(*, as_json: bool) -> None:
-    """Look for what would go wrong later: key, sites, clock, store, budget, daemon, disk; exit code 1 when one fails.
+    """Check API key, sites, clock, store, budget, daemon and disk; exit code 1 when a check fails.
 
     Example: backfill check
     """
@@ -44,14 +46,14 @@ def check(*, as_json: bool) -> None:
 
 
 @click.command("probe-api")
-@click.option("--site", help="The site to ask about; the first of ACE_SITES otherwise.")
-@click.option("--day", type=DayType(), help="A day with samples; the newest that is ready otherwise.")
+@click.option("--site", help="The site; by default the first of ACE_SITES.")
+@click.option("--day", type=DayType(), help="A day with samples; by default the latest day that is ready.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the report to this file, as JSON.")
 @json_option
 def probe_api(site: str | None, day: date | None, out: Path | None, *, as_json: bool) -> None:
-    """Ask the API some fifteen cheap questions, and tell which of the facts that this pipeline stands on hold there.
+    """Check with about fifteen small requests which facts about the API hold.
 
-    The report has no key, no name and no value in it.
+    The report contains no API key, no name of a site or point, and no value.
 
     Example: backfill probe-api --out facts.json
     """
@@ -61,7 +63,9 @@ def probe_api(site: str | None, day: date | None, out: Path | None, *, as_json: 
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Of the webserver.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="The port of the webserver."
+)
 def up(port: int) -> None:
     """Run Dagster's webserver and daemon together, on loopback, until Ctrl-C.
 
@@ -73,10 +77,12 @@ def up(port: int) -> None:
 
 
 @click.command()
-@click.option("--runs", type=click.IntRange(1, 64), default=1, show_default=True, help="Runs at work at once.")
-@click.option("--alive", is_flag=True, help="Look whether a worker of this host answers; exit code 1: none.")
+@click.option("--runs", type=click.IntRange(1, 64), default=1, show_default=True, help="The number of concurrent runs.")
+@click.option(
+    "--alive", is_flag=True, help="Check whether a worker on this host answers; exit code 1: no worker answers."
+)
 def worker(runs: int, *, alive: bool) -> None:
-    """Take runs from BACKFILL_BROKER and execute them on this host, until ended. Needs Linux or macOS.
+    """Execute runs from BACKFILL_BROKER on this host until Ctrl-C. Needs Linux or macOS.
 
     Example: backfill worker --runs 2
     """
@@ -84,14 +90,19 @@ def worker(runs: int, *, alive: bool) -> None:
 
     if alive:
         found = workers_here(Settings.load())
-        echo(", ".join(found) or "no worker of this host answers")
+        echo(", ".join(found) or "no worker on this host answers")
         sys.exit(0 if found else 1)
     run_worker(Settings.load(), runs)
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; elsewhere needs BACKFILL_TOKEN.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8642, show_default=True, help="0: any free one.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to listen on; any but loopback needs BACKFILL_TOKEN.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=8642, show_default=True, help="0: any free port.")
 def serve(host: str, port: int) -> None:
     """Serve the HTTP control API.
 
@@ -109,9 +120,9 @@ def serve(host: str, port: int) -> None:
 @click.command()
 @json_option
 def move(*, as_json: bool) -> None:
-    """Move what Dagster remembers from the embedded SQLite files to the empty database of BACKFILL_RUN_STORAGE.
+    """Copy Dagster's storage from the SQLite files to the empty database of BACKFILL_RUN_STORAGE.
 
-    Runs, events, backfills, ticks and checks. End webserver and daemon first; the SQLite files stay as they are.
+    Copies runs, events, backfills, ticks and checks. Stop webserver and daemon first. The SQLite files stay unchanged.
 
     Example: backfill move
     """

@@ -31,7 +31,7 @@ from backfill_pipeline.settings import Settings
 @click.option(
     "--lacking",
     is_flag=True,
-    help="Show which days lack points that are configured now, and what fetching them again takes.",
+    help="Show which days lack points that are configured now, and the cost of fetching them again.",
 )
 @click.option("--rebuild", is_flag=True, help="Add earlier points, from the footers of stored days, to the catalogue.")
 @click.option("--export", "form", type=click.Choice(["brick", "haystack"]), help="Write all points as a model.")
@@ -56,15 +56,16 @@ def points(
     With --list: each point whose name, description, unit, tags or device contain all of the words. The pager (PAGER)
     shows a list that is longer than the terminal.
 
-    With --rebuild: the catalogue learns from the stored days which points were configured earlier, and since when. It
-    reads the footer of each day, and sends no request to the API. It may be interrupted and started again.
+    With --rebuild: add points that were configured earlier to the catalogue, with their dates. Reads the footer of each
+    stored day and sends no request to the API. You may interrupt it and start it again.
 
-    With --from and --to: which points appeared, vanished, were renamed, fell silent, went flat or changed interval.
-    With --lacking as well: which stored days were fetched before points were configured, and the requests and hours
-    that it takes to fetch them again. It sends a few requests to the API, and starts nothing.
+    With --from and --to: show which points appeared, vanished, were renamed, fell silent, went flat or changed their
+    interval.
+    With --lacking as well: show which stored days were fetched before points were configured, and the requests and
+    hours to fetch them again. Sends a few requests to the API, and starts nothing.
 
-    With --export: all points as a Brick model (Turtle) or a Project Haystack grid (JSON), with units, equipment and
-    where their samples are. Needs the extra `standards`.
+    With --export: write all points as a Brick model (Turtle) or a Project Haystack grid (JSON), with units, equipment
+    and the place of their samples. Needs the extra `standards`.
 
     Example: backfill points --site ses_falls_city --list "zone temperature"
     """

@@ -21,16 +21,16 @@ from backfill_pipeline.settings import Settings
 
 @click.command()
 @range_options
-@click.option("--deep", is_flag=True, help="Read every byte, not the footers alone.")
+@click.option("--deep", is_flag=True, help="Read whole objects, not only their footers.")
 @click.option(
     "--repair", is_flag=True, help="Launch a backfill of the missing and damaged site-days, and print its id."
 )
 @json_option
 def verify(first: date, last: date, sites: tuple[str, ...], *, deep: bool, repair: bool, as_json: bool) -> None:
-    """Verify every expected object of a range; exit code 1 when one is missing, damaged or foreign.
+    """Verify every expected object of a range; exit code 1 when one is missing, damaged or unexpected.
 
-    Compares the objects with what they should contain and with Dagster's records. The last line is the command that
-    repairs what was found. With --repair the exit code is 0 once all that was found is being fetched again.
+    Compares the objects with the schema, with their metadata and with Dagster's records. The last line is the command
+    that fetches the missing and damaged days again. With --repair the exit code is 0 when that backfill is launched.
 
     Example: backfill verify --from 2025-03-01 --to 2025-03-31 --site ses_falls_city
     """
@@ -61,7 +61,7 @@ def verify(first: date, last: date, sites: tuple[str, ...], *, deep: bool, repai
 @click.option("--out", callback=written, required=True, help="A folder; or FILE.html, .png, .parquet.")
 @json_option
 def report(first: date, last: date, sites: tuple[str, ...], *, points: str | None, out: Path, as_json: bool) -> None:
-    """Show what arrived: a calendar of each site as HTML and PNG, and its figures as Parquet.
+    """Show the coverage: a calendar of each site as HTML and PNG, and its figures as Parquet.
 
     Example: backfill report --from 2025-01-01 --to 2025-12-31 --points ses_falls_city --out report
     """
@@ -73,13 +73,13 @@ def report(first: date, last: date, sites: tuple[str, ...], *, points: str | Non
 
 @click.command()
 @range_options
-@click.option("--deep", is_flag=True, help="Read every byte, not the footers alone.")
+@click.option("--deep", is_flag=True, help="Read whole objects, not only their footers.")
 @json_option
 def adopt(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_json: bool) -> None:
-    """Record days that are in the store and not in Dagster's record, verified instead of fetched again.
+    """Record stored days that Dagster has no record of, after a check of each object, without fetching them again.
 
-    For a Dagster storage that was lost, or a bucket that another installation filled. Days that Dagster has recorded
-    are compared with the store. Exit code 1 when an object is damaged, or recorded and missing.
+    For a lost Dagster storage, or a bucket that another installation filled. Days with a record are compared with the
+    store. Exit code 1 when an object is damaged, or recorded and missing.
 
     Example: backfill adopt --from 2025-03-01 --to 2025-03-31
     """
@@ -118,7 +118,7 @@ def adopt(first: date, last: date, sites: tuple[str, ...], *, deep: bool, as_jso
 def remove(first: date, last: date, sites: tuple[str, ...], *, yes: bool, as_json: bool) -> None:
     """Remove days of a site from the store and from Dagster's record.
 
-    `backfill start` would fetch them again, the sensors do not. Refused while a backfill or a run is in progress.
+    `backfill start` fetches removed days again, the sensors do not. Refused while a backfill or a run is in progress.
 
     Example: backfill remove --site ses_falls_city --from 2025-03-01 --to 2025-03-31
     """
