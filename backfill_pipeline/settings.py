@@ -1,7 +1,7 @@
 """The settings: one typed, frozen object, read once from environment variables or a `.env` file.
 
-Put here: every variable that the project reads, with its default, its check and its description; this module is the
-only reader of the environment. Keep out: what a setting leads to (a client, a store, a schedule).
+Put here: every variable that the project reads, with its default, its check and its description. No other module reads
+the environment. Keep out: what a setting configures (a client, a store, a schedule).
 """
 
 import ipaddress
@@ -28,10 +28,10 @@ from pydantic import (
 from backfill_pipeline.errors import SettingError
 
 PAGE_SIZES = (3, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 300_000, 500_000)
-"""The sizes that `timeseries/paginated` takes; any other is a 400 (ace-api.md section 1)."""
+"""The page sizes that `timeseries/paginated` accepts; any other size gets the status 400."""
 
 _FOR_LIBRARIES = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE"}
-"""Variables that libraries read themselves, besides those that begin with `AWS_`; proxies in small letters too."""
+"""Variables that libraries read, in addition to `AWS_...`; proxies also in lower case."""
 
 
 _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
@@ -44,7 +44,7 @@ def _page_size(value: int) -> int:
 
 
 def _has_place(value: str) -> bool:
-    """Whether a URL names a host, and a port that there can be if any."""
+    """Whether a URL names a host, and a valid port if one is given."""
     try:
         parts = urlsplit(value)
         return bool(parts.hostname) and parts.port != 0 and not any(c.isspace() for c in value)
@@ -53,7 +53,7 @@ def _has_place(value: str) -> bool:
 
 
 def _may_have_place(value: str) -> bool:
-    """The same for a server that may be a default one, or several: `postgresql:///db`, `postgresql://a:1,b:2/db`."""
+    """As `_has_place`, but the host may be absent or several: `postgresql:///db`, `postgresql://a:1,b:2/db`."""
     place = value.partition("://")[2].partition("/")[0].rpartition("@")[2]
     return not place or "," in place or _has_place(value)
 
@@ -105,7 +105,7 @@ def _redis_url(value: SecretStr) -> SecretStr:
 
 
 def _host_names(value: object) -> object:
-    """The names in lower case; an IPv6 address may be in brackets, as URLs have it."""
+    """Split host names, in lower case; an IPv6 address may be in brackets, as in URLs."""
     if not isinstance(value, str):
         return value
     names = [name.strip().lower().removeprefix("[").removesuffix("]") for name in value.split(",")]
@@ -136,7 +136,7 @@ def _known_day(value: date) -> date:
 
 
 class Settings(BaseModel):
-    """Everything that can be set, with the variable's name as each field's alias.
+    """All settings; the alias of each field is the name of its variable.
 
     Build it with `Settings.load()`; tests and callers may also pass fields by name.
     """
@@ -173,19 +173,19 @@ class Settings(BaseModel):
         ge=0,
         le=10_000,
         alias="ACE_OUTAGE_MINUTES",
-        description="how long a run waits while the API does not answer at all; then days fail. 0: it does not wait",
+        description="how long a run waits while the API does not answer at all, before days fail; 0: no wait",
     )
     max_windows: int = Field(
         8,
         ge=1,
         le=64,
         alias="ACE_MAX_WINDOWS",
-        description="how many windows of a site may be asked for at once: a whole number from 1 to 64",
+        description="how many windows of a site are requested concurrently: a whole number from 1 to 64",
     )
     accept_marks: bool = Field(
         default=False,
         alias="ACE_ACCEPT_MARKS",
-        description="believe raw data whose times all lie on five-minute marks: true or false",
+        description="accept raw data whose times are all on five-minute marks: true or false",
     )
     raw_lag_hours: float = Field(
         12,
@@ -203,7 +203,7 @@ class Settings(BaseModel):
         ge=0,
         le=366,
         alias="BACKFILL_NEW_DAYS",
-        description="how many of the newest ready days the sensor for new days begins with: a whole number from 0 (it "
+        description="how many of the latest ready days the sensor for new days begins with: a whole number from 0 (it "
         "and `healing` are off) to 366",
     )
     snapshots_from: Annotated[date, AfterValidator(_known_day)] | None = Field(
@@ -216,14 +216,14 @@ class Settings(BaseModel):
         ge=1,
         le=1000,
         alias="BACKFILL_DAYS_PER_RUN",
-        description="how many days one run of a backfill takes on: a whole number from 1 to 1000",
+        description="how many days one run of a backfill fetches: a whole number from 1 to 1000",
     )
     sites_at_once: int = Field(
         4,
         ge=1,
         le=64,
         alias="BACKFILL_SITES_AT_ONCE",
-        description="how many sites one run fetches side by side: a whole number from 1 to 64",
+        description="how many sites one run fetches concurrently: a whole number from 1 to 64",
     )
     grace_seconds: float = Field(
         60,
@@ -231,7 +231,7 @@ class Settings(BaseModel):
         le=3600,
         allow_inf_nan=False,
         alias="BACKFILL_GRACE_SECONDS",
-        description="how long days at work may go on after a cancel, in seconds: a number from 0 to 3600",
+        description="how long running days may continue after a cancel, in seconds: a number from 0 to 3600",
     )
     state_numbers: Path | None = Field(
         None,
@@ -250,7 +250,7 @@ class Settings(BaseModel):
     alert_url: Annotated[SecretStr, AfterValidator(_secret_url)] | None = Field(
         None,
         alias="BACKFILL_ALERT_URL",
-        description="webhook that is told what needs a person, as JSON with `text`: an http(s) URL",
+        description="webhook for alerts that need an operator, as JSON with `text`: an http(s) URL",
     )
     store: Annotated[str, AfterValidator(_store_url)] = Field(
         "./data", alias="BACKFILL_STORE", description="a folder, file:///folder, or s3://bucket[/prefix]"
@@ -274,7 +274,7 @@ class Settings(BaseModel):
     limiter: Annotated[str, AfterValidator(_limiter_url)] | None = Field(
         None,
         alias="BACKFILL_LIMITER",
-        repr=False,  # its URL may hold a password
+        repr=False,  # its URL may contain a password
         description="where the budget is kept: sqlite:///FILE, postgresql://... or redis://...",
     )
     run_storage: Annotated[SecretStr, AfterValidator(_postgres_url)] | None = Field(
@@ -321,18 +321,18 @@ class Settings(BaseModel):
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None, *, folder: Path | None = None) -> "Settings":
-        """Read the settings from the environment, and from `.env` in `folder` for what it leaves unset.
+        """Read the settings from the environment, and unset variables from `.env` in `folder`.
 
-        Variables of `.env` that libraries read themselves (AWS's other ones, proxies, CA certificates) are added to the
-        process's environment, unless `environment` is given: they work from both places alike.
+        Variables of `.env` that libraries read (other variables of AWS, proxies, CA certificates) are added to the
+        process's environment, unless `environment` is given.
 
         Args:
-            environment: variables by name; the process's own when None. Empty values count as unset.
-            folder: where `.env` is looked for; the working directory when None.
+            environment: variables by name; None: the environment of the process. Empty values count as unset.
+            folder: the folder of `.env`; None: the working directory.
 
         Raises:
-            SettingError: one line naming the first wrong variable, what it held (never a secret), what it should; or
-                what is wrong with `.env`.
+            SettingError: the first wrong variable with its value (never a secret) and the expected one; or a fault of
+                `.env`.
         """
         folder = folder or Path.cwd()
         file = _env_file(folder / ".env")
@@ -352,12 +352,12 @@ class Settings(BaseModel):
 
     @property
     def limiter_url(self) -> str:
-        """Where the budget is kept; by default a SQLite file in the private folder."""
+        """The URL of the request budget; by default a SQLite file in the private folder."""
         return self.limiter or f"sqlite:///{(self.private / 'budget.sqlite').absolute().as_posix()}"
 
     @property
     def secrets(self) -> frozenset[str]:
-        """All that no log may hold: each secret, and the password of each URL, as it is written and decoded."""
+        """All texts that no log may contain: each secret, and the password of each URL, as written and decoded."""
         values = [getattr(self, name) for name in type(self).model_fields]
         whole = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
         texts = whole | {value for value in values if isinstance(value, str)}
@@ -365,17 +365,17 @@ class Settings(BaseModel):
         return frozenset(text for text in whole | inner | set(map(unquote, inner)) if text)
 
     def make_private(self) -> Path:
-        """Create the private folder, for this user alone; one that exists is left as it is.
+        """Create the private folder for this user alone, if it does not exist.
 
         Returns:
-            The folder. Whether it could be created shows when it is used.
+            The folder. If it could not be created, its first use fails.
         """
         with suppress(OSError):
             self.private.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self.private
 
     def require_key(self) -> str:
-        """Give the API key.
+        """Return the API key.
 
         Raises:
             SettingError: no key is set.
@@ -387,7 +387,7 @@ class Settings(BaseModel):
         return self.api_key.get_secret_value()
 
     def require_home(self) -> Path:
-        """Give `home`, absolute, once it is sure that an installation can work there; `private` is made.
+        """Return `home`, absolute, after a check that it can be used; create `private`.
 
         Raises:
             SettingError: there is no `dagster.yaml`, or this user cannot read it or write below it.
@@ -416,13 +416,13 @@ class Settings(BaseModel):
         return home
 
     def ready_at(self, day: date) -> datetime:
-        """The instant from which `day` may be asked for: its end plus the lag, aware, UTC."""
+        """Return the time from which `day` may be fetched: its end plus the lag, aware, UTC."""
         end = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
         return end + timedelta(hours=self.raw_lag_hours)
 
 
 def find_home(folder: Path) -> Path:
-    """The nearest folder, upwards from `folder`, that holds `dagster.yaml`; `folder` itself if there is none."""
+    """Find the nearest folder with `dagster.yaml`, upwards from `folder`; `folder` itself if there is none."""
     for candidate in (folder, *folder.parents):
         if (candidate / "dagster.yaml").is_file():
             return candidate
@@ -430,12 +430,12 @@ def find_home(folder: Path) -> Path:
 
 
 def requests_ca_bundle() -> str | None:
-    """The file of CA certificates in `REQUESTS_CA_BUNDLE`, which requests and botocore read themselves."""
+    """The file of CA certificates in `REQUESTS_CA_BUNDLE`, which requests and botocore read as well."""
     return os.environ.get("REQUESTS_CA_BUNDLE") or None
 
 
 def _export(file: Mapping[str, str | None]) -> None:
-    """Add the variables of `.env` that libraries read themselves to the environment; those that are set there win."""
+    """Add variables of `.env` that libraries read to the environment, unless they are set there."""
     ours = {field.alias for field in Settings.model_fields.values()}
     for name, value in file.items():
         is_theirs = name.startswith("AWS_") or name.upper() in _FOR_LIBRARIES
@@ -445,10 +445,10 @@ def _export(file: Mapping[str, str | None]) -> None:
 
 
 def _env_file(path: Path) -> dict[str, str | None]:
-    """The variables of a `.env` file; none when there is no file.
+    """Read the variables of a `.env` file; empty when there is no file.
 
     Raises:
-        SettingError: it cannot be read, or a line of it is none. What stands there is not told: it may be a secret.
+        SettingError: the file cannot be read, or a line is not NAME=VALUE. The line is not shown: it may be a secret.
     """
     try:
         if not path.is_file():
@@ -468,7 +468,7 @@ def _env_file(path: Path) -> dict[str, str | None]:
 
 
 def _password(text: str) -> str:
-    """What stands for the password in a URL; empty when nothing does."""
+    """Return the password in a URL; empty without one."""
     return text.partition("://")[2].partition("/")[0].rpartition("@")[0].partition(":")[2]
 
 

@@ -1,7 +1,7 @@
-"""`backfill plan`: what a backfill would take, judged by a few requests.
+"""`backfill plan`: the estimate of a backfill from a few requests.
 
-Put here: what the probes of a site mean for days, requests, hours, bytes and price, and how that is told and kept.
-Keep out: what is asked of the API (`site_sampling.py`), and how windows are planned (`core/windows.py`).
+Put here: how samples of a site become days, requests, hours, bytes and price, and where the estimate is kept. Keep out:
+which requests are sent (`site_sampling.py`), and how windows are planned (`core/windows.py`).
 """
 
 import json
@@ -32,16 +32,16 @@ from backfill_pipeline.storage.days import day_footer, settings_store
 from backfill_pipeline.storage.store import Store
 
 _LOOKED_AT = 5
-"""Stored days of a site whose objects tell what a row takes."""
+"""The number of stored days of a site that are read for the bytes of a row."""
 
 
 _FEW, _DAYS_DIFFER = 3, 0.15
-"""Where fewer days than this tell what a row takes, it may be so much less or more: so far alike days were seen apart,
-since codecs find more or less to share by chance."""
+"""With fewer days than this, the bytes of a row may be 15 % less or more: similar days differed by that much, since
+compression depends on chance."""
 
 
 _PAGES = 20_000
-"""Pages that are rehearsed, about; what is beyond them follows from them."""
+"""The approximate number of pages that are simulated; further pages are extrapolated."""
 
 
 _NONE = Span(0, 0, 0)
@@ -66,13 +66,13 @@ def planned(
 
     Args:
         settings: budget, page size, windows and sites at once, days a run, how objects are encoded.
-        client: the API; its budget and its retries are kept to.
-        store: where the days that are stored lie.
+        client: the API, with its budget and its retries.
+        store: the store of the stored days.
         sites: site names.
         days: the range, ascending.
-        stored: the days of each site that are stored, those outside of the range included.
+        stored: the stored days of each site, also outside of the range.
         price: USD for a GB and month.
-        now: the instant, aware.
+        now: the current time, aware.
         clock: seconds, monotonic.
 
     Raises:
@@ -94,10 +94,10 @@ def planned(
 
 
 def save_plan(settings: Settings, forecast: Forecast) -> None:
-    """Keep a forecast in the private folder, in place of the one before.
+    """Write a forecast to the private folder, where it replaces the previous one.
 
     Raises:
-        StoreRefusedError: the disk refuses.
+        StoreRefusedError: the file cannot be written.
     """
     path = settings.private / _FILE
     part = path.with_suffix(f".{os.getpid()}.part")
@@ -112,7 +112,7 @@ def save_plan(settings: Settings, forecast: Forecast) -> None:
 
 
 def saved_plan(settings: Settings, sites: Collection[str], first: date, last: date) -> dict[str, Any] | None:
-    """What the newest plan said, if it was for these sites and this range; None otherwise."""
+    """Read the latest plan if it is for these sites and this range; None otherwise."""
     try:
         plan = json.loads((settings.private / _FILE).read_text(encoding="utf-8"))
         same = (plan["first"], plan["last"]) == (str(first), str(last)) and set(plan["sites"]) == set(sites)
@@ -122,7 +122,7 @@ def saved_plan(settings: Settings, sites: Collection[str], first: date, last: da
 
 
 def foreseen(settings: Settings, first: date, last: date) -> Callable[[Sequence[str]], str | None]:
-    """What a start of this range tells Dagster of its newest plan: for the sites of the start, the plan as JSON."""
+    """Return a function from the sites of a start to the latest plan as JSON, or None."""
 
     def of_sites(sites: Sequence[str]) -> str | None:
         plan = saved_plan(settings, sites, first, last)
@@ -134,7 +134,7 @@ def foreseen(settings: Settings, first: date, last: date) -> Callable[[Sequence[
 def run_plan(
     settings: Settings, first: date, last: date, sites: Sequence[str], *, price: float, as_json: bool
 ) -> Forecast:
-    """The command: forecast a range, keep the forecast, print it.
+    """Run the command: forecast a range, keep the forecast, print it.
 
     Raises:
         UsageError: the range or a site cannot be backfilled.
@@ -144,7 +144,7 @@ def run_plan(
     told = Console(stderr=True, highlight=False)
     client = open_client(settings, log=lambda line: show(told, line))
     wanted = checked_sites(sites, settings.sites or [site.name for site in client.sites()])
-    with told.status("asking the API"):
+    with told.status("sending requests to the API"):
         from backfill_pipeline.control.dagster_instance import Gateway  # noqa: PLC0415 - Dagster takes long to import
 
         gateway = Gateway(settings)
@@ -210,16 +210,16 @@ def _site(
 
 
 def _bounded(likely: Sequence[float], probes: Sequence[float]) -> Span:
-    """The sum of all days, and what it would be if all were like the least, or the greatest, of the probes."""
+    """Return the sum of all days; its bounds assume that all days are like the smallest or the largest sample."""
     if not likely:
         return _NONE
     return Span(min(probes) * len(likely), sum(likely), max(probes) * len(likely))
 
 
 def _row_bytes(stored: Sequence[tuple[float, int]], probes: Sequence[Probe]) -> Span:
-    """Bytes a row: of what is stored, else of days that were seen whole, else of parts of days.
+    """Return the bytes of a row: of stored days, else of days that were fetched whole, else of parts of days.
 
-    Full days have a greater say: a part of what an object takes does not grow with its rows.
+    Days count by their rows, since a part of an object's size does not grow with its rows.
     """
     seen = [(probe.row_bytes, probe.samples * probe.kept, probe.whole) for probe in probes]
     told = [(each, rows) for each, rows, whole in seen if each is not None and whole]
@@ -238,13 +238,13 @@ def _row_bytes(stored: Sequence[tuple[float, int]], probes: Sequence[Probe]) -> 
 
 
 def _stored_row_bytes(store: Store, site: str, stored: Sequence[date]) -> list[tuple[float, int]]:
-    """Bytes a row, and rows, of some of the days that are stored."""
+    """Return the bytes of a row, and the rows, of some stored days."""
     found = []
     step = max(1, math.ceil(len(stored) / _LOOKED_AT))
     for day in stored[step // 2 :: step]:
         try:
             rows, stat = day_footer(store, site, day).rows, store.head(object_key(site, day))
-        except (FileNotFoundError, DamagedObjectError):  # `backfill verify` tells of it
+        except (FileNotFoundError, DamagedObjectError):  # `backfill verify` reports it
             continue
         if stat is not None and rows:
             found.append((stat.bytes / rows, rows))
@@ -252,7 +252,7 @@ def _stored_row_bytes(store: Store, site: str, stored: Sequence[date]) -> list[t
 
 
 def _requests(settings: Settings, survey: Survey, todo: Sequence[date]) -> tuple[Span, float]:
-    """Requests of all days, and those that a day takes which has samples."""
+    """Return the requests of all days, and of one day with samples."""
     runs = list(_runs(todo, settings.days_per_run))
     by_size = sorted(survey.probes, key=lambda probe: probe.samples)
     likely, a_day = _rehearsed(settings, runs, survey, None)
@@ -273,7 +273,10 @@ def _pace(settings: Settings, survey: Survey) -> SitePace:
 
 
 def _rehearsed(settings: Settings, runs: Sequence[slice], survey: Survey, always: Probe | None) -> tuple[float, float]:
-    """Sample requests of all runs, and of a day, if each day is as its probe, or all as one."""
+    """Simulate all runs; return the sample requests of all runs and of one day.
+
+    Each day has the samples of its probe, or all days those of `always`.
+    """
 
     def profile_of(probe: Probe | None) -> Profile:
         return EMPTY if probe is None else (always or probe).profile
@@ -299,7 +302,7 @@ def _rehearsed(settings: Settings, runs: Sequence[slice], survey: Survey, always
 
 
 def _runs(todo: Sequence[date], most: int) -> Iterator[slice]:
-    """The runs that Dagster makes of days: none with a day missing in its midst, none longer than `most`."""
+    """Yield the runs that Dagster makes of days: adjacent days, at most `most` of them."""
     start = 0
     for end in range(1, len(todo) + 1):
         apart = end == len(todo) or todo[end] - todo[end - 1] > timedelta(days=1)

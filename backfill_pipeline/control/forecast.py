@@ -16,7 +16,7 @@ from backfill_pipeline.control.sample_figures import Span
 from backfill_pipeline.core.text import printable
 
 PRICE = 0.015
-"""USD for a GB and month, unless another rate is given: what R2 asks for (standard storage, beyond what is free)."""
+"""USD for a GB and month without another rate: the price of R2 (standard storage, beyond the free part)."""
 
 
 GB = 1e9
@@ -27,22 +27,22 @@ _NONE = Span(0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class SiteForecast:
-    """What one site would take.
+    """The forecast of one site.
 
     Attributes:
         site: its name.
-        days: days to do.
+        days: days to fetch.
         done: days of the range that are stored already.
-        empty: days to do of which the API has no samples, as far as the probes show.
-        samples: that the API would send.
-        rows: that the objects would hold.
-        requests: samples' pages and lists of points.
-        bytes: of the objects.
-        seconds: that the answers take, side by side as far as they may be, at any budget.
-        probes: days that it stands on.
-        whole: how many of them were seen whole.
-        declared: how many of them showed too little, so that the points' own intervals were believed.
-        looked_at: stored objects that told what a row takes.
+        empty: days to fetch for which the API seems to have no samples.
+        samples: samples that the API would send.
+        rows: rows of the objects.
+        requests: requests for pages of samples and for lists of points.
+        bytes: bytes of the objects.
+        seconds: duration of the answers without waits for the budget, with concurrent requests.
+        probes: days that were sampled.
+        whole: sampled days that were fetched whole.
+        declared: sampled days with too few samples, for which the configured intervals of the points were used.
+        looked_at: stored objects that were read for the bytes of a row.
     """
 
     site: str
@@ -62,17 +62,17 @@ class SiteForecast:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a backfill would take.
+    """The forecast of a backfill.
 
     Attributes:
         first: first day.
         last: last day, included.
         made_at: when it was made, aware, UTC.
-        sites: by site.
-        per_minute: the budget.
-        sites_at_once: sites of a run that are fetched side by side.
+        sites: the forecast of each site.
+        per_minute: the budget, in requests a minute.
+        sites_at_once: sites that a run fetches concurrently.
         price: USD for a GB and month.
-        asked: requests that it took to make it.
+        asked: requests that were sent for the forecast.
     """
 
     first: date
@@ -86,7 +86,7 @@ class Forecast:
 
     @property
     def hours(self) -> Span:
-        """At this budget, or as the answers let it if they are slower."""
+        """Hours at this budget; more if the answers are slower than the budget."""
         requests, seconds = self._sum("requests"), [site.seconds for site in self.sites]
         waiting = {
             name: max(
@@ -100,7 +100,7 @@ class Forecast:
 
     @property
     def figures(self) -> dict[str, Span]:
-        """All that is uncertain, by name."""
+        """All estimated figures, by name."""
         size = self._sum("bytes")
         price = Span(self.price, self.price, self.price)
         month = Span(size.low / GB, size.likely / GB, size.high / GB).times(price)
@@ -108,7 +108,7 @@ class Forecast:
         return {**whole, "hours": self.hours, "usd_per_month": month}
 
     def facts(self) -> dict[str, Any]:
-        """The forecast for scripts; each figure as it is likely, and its bounds beside it."""
+        """The forecast for scripts; each figure as its likely value, with bounds in `low` and `high`."""
         figures = self.figures
 
         def told(bound: str) -> dict[str, float]:
@@ -147,7 +147,7 @@ class Forecast:
         }
 
     def cells(self) -> Iterator[tuple[str, str, str]]:
-        """The forecast for people: what, how much, and from what to what."""
+        """The forecast for the terminal: name, likely value, bounds."""
         figures, todo = self.figures, sum(site.days for site in self.sites)
         done, empty = sum(site.done for site in self.sites), sum(site.empty for site in self.sites)
         without = f", {empty:,} of them without samples" if empty else ""
@@ -166,20 +166,22 @@ class Forecast:
             yield label, form(span.likely), f"{low} .. {high}" if low != high else ""
 
     def ground(self) -> str:
-        """What it stands on, in one line."""
+        """Describe in one line what the forecast is based on."""
         probes, whole = sum(site.probes for site in self.sites), sum(site.whole for site in self.sites)
         if not any(site.days for site in self.sites):
             return "nothing to do: all of these days are stored"
         looked = sum(site.looked_at for site in self.sites)
         stored = f" and {looked} stored objects" if looked else ""
         told = (
-            f"it stands on {probes} probed days, {whole} of them seen whole{stored}, for {self.asked} requests; its "
-            "bounds are what it would take if all days were like the thinnest, or like the fullest, that was probed; "
-            "gaps between probes are seen in short ranges alone, a far fuller day between them is not seen"
+            f"It is based on {probes} sampled days, {whole} of them fetched whole{stored}, with {self.asked} requests. "
+            "Its bounds assume that all days are like the smallest or the largest sampled day. Gaps between sampled "
+            "days are found in short ranges only, and a much larger day between them is not found."
         )
         declared = [site.site for site in self.sites if site.declared]
         if declared:
-            told += f"; pages are too small to judge {', '.join(declared)}, so its points' own intervals were believed"
+            told += (
+                f" Pages are too small for {', '.join(declared)}, so the configured intervals of its points were used."
+            )
         return told
 
     def lines(self) -> Iterator[str]:

@@ -1,9 +1,9 @@
-"""`backfill probe-api`: which facts about the API, on which this pipeline stands, hold where it is.
+"""`backfill probe-api`: checks which facts about the API hold.
 
-Put here: the questions, what was expected, what an answer shows, and the report. Keep out: how days are fetched
-(`ace/`). The questions are put together by hand, so that a fault of the client does not hide what the API does.
+Put here: the facts, the expected answers, and the report. Keep out: how days are fetched (`ace/`). The requests are
+written by hand, so that a fault of the client does not hide the behaviour of the API.
 
-The report holds no key, no name of a site or point, no value: only what was asked, counts, and how the API answers.
+The report contains no API key, no name of a site or point, and no value: only requests, counts and statuses.
 """
 
 import json
@@ -41,13 +41,13 @@ class Fact:
     """One fact, and whether it holds.
 
     Attributes:
-        fact: what is believed.
-        asked: the questions.
-        status: HTTP statuses of their answers.
-        expected: what the answers should be.
-        seen: what they were.
-        verdict: `holds`, `FAILS`, or `unknown` when it could not be told.
-        otherwise: what follows for a backfill if it does not hold.
+        fact: the expected fact.
+        asked: the requests.
+        status: HTTP statuses of the answers.
+        expected: the expected answers.
+        seen: the received answers.
+        verdict: `holds`, `FAILS`, or `unknown` when the answers do not decide it.
+        otherwise: the consequence for a backfill if the fact does not hold.
     """
 
     fact: str
@@ -60,12 +60,12 @@ class Fact:
 
 
 def facts(ask: Ask, day: date, now: datetime) -> Iterator[Fact]:
-    """Ask what is to be known, one fact after the other.
+    """Check the facts one after the other.
 
     Args:
-        ask: how to ask.
+        ask: sends a request.
         day: a UTC day with samples.
-        now: aware.
+        now: the current time, aware.
     """
     seen: list[Answer] = []
 
@@ -99,7 +99,7 @@ def facts(ask: Ask, day: date, now: datetime) -> Iterator[Fact]:
 
 
 def _fact(told: str, answers: Sequence[Answer], expected: str, otherwise: str, holds: object, seen: str) -> Fact:
-    """A fact; `holds` is None when it could not be told."""
+    """Create a fact; `holds` is None when the answers do not decide it."""
     verdict: Verdict = "unknown" if holds is None else "holds" if holds else "FAILS"
     return Fact(
         told, [one.asked for one in answers], [one.status for one in answers], expected, seen, verdict, otherwise
@@ -110,10 +110,10 @@ def _wrong_key(answer: Answer) -> Fact:
     unhandled = answer.status == requests.codes.internal_server_error and b"unhandled" in answer.body
     holds = answer.status == requests.codes.unauthorized or unhandled
     return _fact(
-        "a wrong key is refused as such",
+        "a wrong API key is refused as such",
         [answer],
         "401, or 500 that says `unhandled`",
-        "a key that expired would not be told from an API in trouble: tries end after some minutes instead of at once",
+        "an expired API key looks like a failing API, so requests are retried for some minutes",
         None if answer.trouble else holds,
         answer.told(),
     )
@@ -124,7 +124,7 @@ def _unknown_site(answer: Answer) -> Fact:
         "samples of an unknown site are refused",
         [answer],
         "403 or 404",
-        "a misspelt site is found by its list of points alone, which is asked for first",
+        "only the list of points, which is requested first, finds a misspelt site",
         None if answer.trouble else answer.status in (requests.codes.forbidden, requests.codes.not_found),
         answer.told(),
     )
@@ -139,12 +139,12 @@ def _shape(answer: Answer) -> Fact:
         if set(row) != {"name", "value", "time"} or not isinstance(row["value"], str) or naive_time(row["time"]) is None
     ]
     return _fact(
-        "samples come in the documented shape",
+        "samples have the documented form",
         [answer],
-        "`point_samples`, `next_cursor`, `has_more`; of each row name, value as text, naive time",
-        "other values and times are read as well, more slowly; another key for the rows ends every day with an error",
+        "`point_samples`, `next_cursor` and `has_more`, and in each row a name, a value as text and a naive time",
+        "other values and times are read more slowly, but another name for the rows fails every day",
         (None if rows == [] else keys and rows is not None and not odd) if not answer.trouble else None,
-        f"{answer.told()}, {len(odd):,} of another shape",
+        f"{answer.told()}, {len(odd):,} of another form",
     )
 
 
@@ -155,7 +155,7 @@ def _order(answer: Answer) -> Fact:
         "rows are in order of time, then name",
         [answer],
         "ascending",
-        "rows out of order inside a page are fine; a page that goes back behind the one before fails its day",
+        "rows of one page may be in any order, but a page that goes back behind the previous page fails its day",
         places == sorted(places, key=lambda at: (naive_time(at[0]) or datetime.min, at[1])) if rows else None,  # noqa: DTZ901 - sorts first
         answer.told(),
     )
@@ -165,10 +165,10 @@ def _packed(answer: Answer) -> Fact:
     names = {name.lower(): value for name, value in answer.headers.items()}
     encoding = names.get("content-encoding", "none")
     return _fact(
-        "answers are packed when gzip is offered",
+        "answers are compressed with gzip when the client accepts it",
         [answer],
         "Content-Encoding: gzip",
-        "a page takes some ten times the bytes on the way, and with a slow link as much longer",
+        "a page takes about ten times the bytes, and on a slow network ten times the time",
         encoding == "gzip" if answer.rows else None,
         f"Content-Encoding: {encoding}",
     )
@@ -176,23 +176,26 @@ def _packed(answer: Answer) -> Fact:
 
 def _garbage(first: Answer, answer: Answer) -> Fact:
     return _fact(
-        "a cursor that means nothing is an error",
+        "an invalid cursor is an error",
         [answer],
         "an error, no rows",
-        "a damaged cursor would begin the window anew; the walk finds that out, since rows would go back in time",
+        "a damaged cursor starts the window again, which the client detects, since rows go back in time",
         None if answer.trouble or not first.rows else answer.status >= requests.codes.bad_request,
         answer.told(),
     )
 
 
 def _cursors(first: Answer, page: Callable[..., Answer]) -> Iterator[Fact]:
-    """Two pages inside one timestamp by the API's own cursor, and a third by ours."""
-    stands = "the API's cursor stands still inside one timestamp"
-    ours = "a cursor that the client computes is honoured"
-    stands_expected, ours_expected = "the second page's cursor is the first one's", "rows of neither page before"
-    stands_otherwise = "nothing: a cursor of ours equals one that is right"
+    """Request two pages inside one timestamp with the API's cursor, and a third with a computed one."""
+    stands = "the API's cursor does not advance inside one timestamp"
+    ours = "the API accepts a cursor that the client computes"
+    stands_expected, ours_expected = (
+        "the cursor of the second page equals the first one",
+        "no row of the two previous pages",
+    )
+    stands_otherwise = "none: a correct cursor of the API equals the computed one"
     ours_otherwise = (
-        "no page inside one timestamp could be passed: choose pages larger than a sweep, and tell the project"
+        "the client cannot go on inside one timestamp: use pages larger than a sweep, and report it to the project"
     )
     times = Counter(str(row.get("time")) for row in first.rows or ())
     text, rows = max(times.items(), key=lambda item: item[1], default=("", 0))
@@ -220,11 +223,11 @@ def _cursors(first: Answer, page: Callable[..., Answer]) -> Iterator[Fact]:
     )
     position = one.cursor
     if not told or position is None:
-        yield _fact(ours, [], ours_expected, ours_otherwise, None, "the two pages before told nothing")
+        yield _fact(ours, [], ours_expected, ours_otherwise, None, "the two previous pages do not decide it")
         return
     three = page(start, end, size, Cursor(position.time_us, 2 * size, position.text).encode())
     before = {row.get("name") for answer in (one, two) for row in answer.rows or ()}
-    # With the bug the second page holds the rows after the first, by the first one's cursor, which is right.
+    # With the bug the second page has the rows after the first, since the first cursor is correct.
     again = sum(row.get("name") in before for row in three.rows or ())
     yield _fact(
         ours,
@@ -232,16 +235,16 @@ def _cursors(first: Answer, page: Callable[..., Answer]) -> Iterator[Fact]:
         ours_expected,
         ours_otherwise,
         not again if three.rows else None,
-        f"{three.told()}, {again} of them seen before",
+        f"{three.told()}, {again} of them also in a previous page",
     )
 
 
 def _end(first: Answer, page: Callable[..., Answer]) -> Fact:
     told, expected = "`end_time` is exclusive", "no row at exactly `end_time`"
-    otherwise = "nothing: rows at a window's end are left out, and counted, wherever the API counts them in"
+    otherwise = "none: rows at the end of a window are dropped and counted"
     at = naive_time(str((first.rows or [{}])[-1].get("time")))
     if at is None:
-        return _fact(told, [], expected, otherwise, None, "no row to ask for")
+        return _fact(told, [], expected, otherwise, None, "there is no row")
     end = at.replace(tzinfo=UTC)
     answer = page(end - timedelta(seconds=1), end, 500)
     rows = answer.rows
@@ -254,12 +257,12 @@ def _fresh(older: Answer, newer: Answer) -> Fact:
     before, after = len(older.rows or ()), len(newer.rows or ())
     told = older.rows and newer.rows is not None and not (older.more or newer.more)
     return _fact(
-        "raw rows that are ten minutes old are all there",
+        "raw rows are complete after ten minutes",
         [older, newer],
-        "five minutes of them hold as many rows as an hour before, within a twentieth",
-        "samples come late: leave `ACE_RAW_LAG_HOURS` well above the delay",
+        "five minutes have as many rows as five minutes an hour earlier, within 5 %",
+        "samples arrive late: keep `ACE_RAW_LAG_HOURS` well above the delay",
         after >= 0.95 * before if told else None,
-        f"{after:,} rows, an hour before {before:,}",
+        f"{after:,} rows, an hour earlier {before:,}",
     )
 
 
@@ -268,12 +271,12 @@ def _covered(raw: Answer, whole: Answer) -> Fact:
     apart = len(names[0] ^ names[1])
     told = raw.rows and whole.rows is not None and not raw.more
     return _fact(
-        "raw and aggregated samples are of the same points",
+        "raw and aggregated samples have the same points",
         [raw, whole],
-        "ten minutes of both differ in no more than a hundredth of their points",
-        "one of the two roads leaves points out: compare them by name before trusting a day",
+        "in ten minutes, at most 1 % of the points are in only one of them",
+        "one of them lacks points: compare the names before you rely on a day",
         apart <= 0.01 * max(map(len, names)) if told else None,
-        f"{len(names[0]):,} points raw, {len(names[1]):,} aggregated, {apart:,} in one alone",
+        f"{len(names[0]):,} points raw, {len(names[1]):,} aggregated, {apart:,} in only one",
     )
 
 
@@ -289,8 +292,8 @@ def _no_bare_nan(answers: Sequence[Answer]) -> Fact:
     return _fact(
         "no value is a bare NaN or Infinity",
         [],
-        "JSON as the standard has it, in all answers above",
-        "nothing: such values are read, and dropped as not finite; other readers of the API fail on them",
+        "standard JSON in all answers",
+        "none: such values are read and dropped as not finite, but other clients of the API may fail",
         not found if rows else None,
         f"{len(found):,} in {rows:,} rows",
     )
@@ -302,19 +305,19 @@ def _no_rate_limit(answers: Sequence[Answer]) -> Fact:
     return _fact(
         "the API announces no rate limit",
         [],
-        "no header that names one, no 429, in all answers above",
-        "let `ACE_REQUESTS_PER_MINUTE` follow what it announces",
+        "no header with a rate limit and no status 429 in all answers",
+        "set `ACE_REQUESTS_PER_MINUTE` to the announced limit",
         not names and not refused if any(answer.status for answer in answers) else None,
         f"headers {', '.join(names) or 'none'}; {refused} answers of 429",
     )
 
 
 def run_probe(settings: Settings, site: str | None, day: date | None, *, out: Path | None, as_json: bool) -> None:
-    """The command: ask, print each fact, write the report.
+    """Run the command: check and print each fact, write the report.
 
     Raises:
-        SettingError: the key is missing or refused.
-        UsageError: the key has no such site, or none at all.
+        SettingError: the API key is missing or refused.
+        UsageError: the API key has no such site, or no site at all.
         BackfillError: the API does not answer.
     """
     now = datetime.now(UTC)
@@ -322,11 +325,12 @@ def run_probe(settings: Settings, site: str | None, day: date | None, *, out: Pa
     try:
         listed = [one.name for one in client.sites()]
     except KeyRefusedError as error:
-        raise SettingError(str(error)) from error
+        raise SettingError(error.message, hint=error.hint) from error
     chosen = site or next(iter(settings.sites or listed), None)
     if chosen not in listed:
         raise UsageError(
-            f"the key has no site {chosen!r}" if chosen else "the key has no site: ask ACE for access to one"
+            f"the API key has no site {chosen!r}" if chosen else "the API key has no site",
+            hint="" if chosen else "request access to a site from ACE",
         )
     day = day or (now - timedelta(hours=settings.raw_lag_hours + 24)).date()
     key = settings.require_key()
@@ -353,6 +357,6 @@ def run_probe(settings: Settings, site: str | None, day: date | None, *, out: Pa
         counts = Counter(fact.verdict for fact in found)
         requests_ = 1 + sum(len(fact.asked) for fact in found)
         echo(
-            f"{counts['holds']} hold, {counts['FAILS']} do not, {counts['unknown']} could not be told; "
+            f"{counts['holds']} hold, {counts['FAILS']} do not, {counts['unknown']} are unknown; "
             f"about {requests_} requests"
         )

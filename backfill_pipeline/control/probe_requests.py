@@ -18,19 +18,19 @@ from backfill_pipeline.core.paging import Cursor
 from backfill_pipeline.core.transport_faults import classify
 
 MOST_BYTES = 64_000_000
-"""A longer answer is not read to its end."""
+"""The largest number of bytes of an answer that are read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back for one question.
+    """The answer to one request.
 
     Attributes:
-        asked: the question, without key, site and cursor.
-        status: HTTP status; 0 when nothing came.
-        headers: as sent.
-        body: unpacked.
-        trouble: why nothing came.
+        asked: the request, without API key, site and cursor.
+        status: HTTP status; 0 without an answer.
+        headers: the headers of the answer.
+        body: the body, decompressed.
+        trouble: why there is no answer; empty when there is one.
     """
 
     asked: str
@@ -41,7 +41,7 @@ class Answer:
 
     @property
     def said(self) -> Any:
-        """The body as JSON; None when it is none."""
+        """The body as JSON; None when it is not JSON."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
@@ -49,26 +49,26 @@ class Answer:
 
     @property
     def rows(self) -> list[dict[str, Any]] | None:
-        """Its samples; None when it is no answer that has any."""
+        """Its samples; None when it is not an answer with samples."""
         said = self.said
         rows = said.get("point_samples") if self.status == requests.codes.ok and isinstance(said, dict) else None
         return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else None
 
     @property
     def more(self) -> bool:
-        """Whether it says that more rows follow."""
+        """Whether more rows follow."""
         said = self.said
         return isinstance(said, dict) and bool(said.get("has_more"))
 
     @property
     def cursor(self) -> Cursor | None:
-        """Its cursor; None when it has none that is understood."""
+        """Its cursor; None without a cursor that can be decoded."""
         said = self.said
         text = said.get("next_cursor") if isinstance(said, dict) else None
         return Cursor.decode(text) if isinstance(text, str) else None
 
     def told(self) -> str:
-        """The answer in a few words."""
+        """Describe the answer in a few words."""
         if self.trouble:
             return self.trouble
         rows = self.rows
@@ -77,11 +77,11 @@ class Answer:
 
 
 Ask = Callable[..., Answer]
-"""`ask(path, query, key=None)`; `{site}` in a path stands for the site."""
+"""`ask(path, query, key=None)`; `{site}` in a path is replaced by the site."""
 
 
 def asker(url: str, key: str, site: str, budget: Budget) -> Ask:
-    """Asks the API, each question within the budget and once."""
+    """Return a function that sends a request to the API once, within the request budget."""
     session = requests.Session()
 
     def ask(path: str, query: Mapping[str, str], *, key: str = key) -> Answer:
@@ -105,7 +105,7 @@ def asker(url: str, key: str, site: str, budget: Budget) -> Ask:
                         break
                 return Answer(asked, answer.status_code, dict(answer.headers), bytes(body))
         except (requests.RequestException, OSError) as error:
-            return Answer(asked, 0, {}, b"", f"no whole answer: {classify(error).found}")
+            return Answer(asked, 0, {}, b"", f"no complete answer: {classify(error).found}")
 
     return ask
 
@@ -116,7 +116,7 @@ def iso_time(at: datetime) -> str:
 
 
 def naive_time(text: object) -> datetime | None:
-    """A naive ISO time; None when it is none."""
+    """Parse a naive ISO time; None when the text is not one."""
     try:
         at = datetime.fromisoformat(str(text))
     except ValueError:

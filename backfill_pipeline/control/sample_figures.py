@@ -1,6 +1,6 @@
-"""What the samples of a few days show: figures with bounds, and pages of one day put together.
+"""Figures with bounds from the samples of a few days, and pages of one day put together.
 
-Put here: what is measured, and how pages of a day become figures. Keep out: which requests are sent
+Put here: the measured figures, and how pages of a day become figures. Keep out: which requests are sent
 (`site_sampling.py`).
 """
 
@@ -21,7 +21,7 @@ from backfill_pipeline.core.windows import SitePace
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A figure, and what it may be at least and at most."""
+    """A figure with its lower and upper bound."""
 
     low: float
     likely: float
@@ -38,14 +38,14 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What one day shows.
+    """The figures of one sampled day.
 
     Attributes:
-        profile: its samples by second, the part that was seen standing for the rest.
-        kept: share of the samples that an object keeps, 0..1.
-        row_bytes: bytes that its object takes for each row; None when nothing was kept.
-        whole: whether all of the day was seen.
-        declared: whether too little was seen, so that the points' own intervals had to tell how often samples come.
+        profile: its samples by second; the fetched part is repeated for the rest.
+        kept: share of the samples that an object contains, 0..1.
+        row_bytes: bytes of its object for each row; None without rows.
+        whole: whether the whole day was fetched.
+        declared: whether too few samples were fetched, so that the configured intervals of the points were used.
     """
 
     profile: Profile
@@ -62,16 +62,16 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What the probes of a site show.
+    """The figures of a sampled site.
 
     Attributes:
         points: the site's points.
-        list_requests: requests that their list took.
-        days: for each day to do the probe that stands for it; None for a day without samples.
-        probes: the probes, by day.
+        list_requests: requests for the list of points.
+        days: for each day to fetch the nearest sampled day; None for a day without samples.
+        probes: the sampled days, in order.
         empty_bytes: bytes of the object of a day without samples.
-        page_s: seconds that a page takes, without what it waits for the budget; None when no page came.
-        pace: what is known of page sizes: those that the API takes, and the one that arrives.
+        page_s: seconds of a page without waits for the budget; None when no page arrived.
+        pace: the page sizes that the API accepts, and the one that arrives.
     """
 
     points: PointList
@@ -84,7 +84,7 @@ class Survey:
 
 
 class Meter:
-    """A budget that counts what is asked of it, so that waiting for it is not taken for a slow answer."""
+    """A budget that counts requests and waits, so that a wait does not count as a slow answer."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -103,7 +103,7 @@ class Meter:
         return getattr(self._own, "requests", 0)
 
     def acquire(self) -> float:
-        """Block until one request may leave; the seconds waited."""
+        """Block until one request may be sent; return the seconds waited."""
         waited = self._budget.acquire()
         self._own.waited = self.waited + waited
         self._own.requests = self.own + 1
@@ -112,13 +112,13 @@ class Meter:
         return waited
 
     def pause(self, seconds: float) -> None:
-        """Let nobody's request leave for so long."""
+        """Pause all requests."""
         self._budget.pause(seconds)
 
 
 @dataclass
 class DayPart:
-    """What was read of one day: its pages so far, in order."""
+    """The pages of one day that were fetched so far, in order."""
 
     window: Window
     finished: bool = False
@@ -130,7 +130,7 @@ class DayPart:
     number: dict[str, int] = field(default_factory=dict)
 
     def add(self, page: Page, chunk: Chunk, counts: Counts) -> None:
-        """Take in a page."""
+        """Add a page."""
         start, end = self.window.start * 1_000_000, self.window.end * 1_000_000
         inside = (page.time_us >= start) & (page.time_us < end)
         number = self.number
@@ -142,12 +142,12 @@ class DayPart:
 
     @property
     def each(self) -> float:
-        """Samples of each point that was seen."""
+        """Samples per point."""
         return sum(map(len, self.times)) / max(1, len(self.number))
 
 
 def sweep_period(times: NDArray[np.int64], codes: NDArray[np.int64]) -> tuple[int, int]:
-    """From the first row to where its point was last seen: whole sweeps, whatever else is in between (µs)."""
+    """Return the time of the first row and of the last row of its point, in µs: a number of whole sweeps."""
     start, end = int(times.min()), int(times.max())
     again = int(times[codes == codes[int(times.argmin())]].max())
     return start, again if again - start > (end - start) / 2 else max(end, start + 1)

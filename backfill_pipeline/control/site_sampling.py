@@ -1,11 +1,10 @@
-"""A site probed: what a few pages, spread over the days to do, tell of all of them.
+"""The sampling of a site: a few pages, spread over the days to fetch.
 
-Put here: which requests a probe sends, and what one site's answers show. Keep out: what follows for a backfill
-(`estimate.py`).
+Put here: which requests are sent for a site. Keep out: what follows for a backfill (`estimate.py`).
 
-A probe is a page (several where pages are small) of one day: all of it where a day fits, a part of it otherwise, each
-probe another part. A day that is empty leads to two more questions: where samples begin again, which one small page
-tells, and where they ended, which small pages find by halving.
+A probe is a page of one day, or several where pages are small: the whole day where it fits, else a part of it, with
+another part for each probe. An empty day leads to two further searches. One small page finds where samples begin again.
+A binary search with small pages finds where they ended.
 """
 
 import time
@@ -33,42 +32,42 @@ from backfill_pipeline.storage.days import settings_encoding
 from backfill_pipeline.storage.parquet import encode
 
 PLACES = 5
-"""Days of a site that are probed."""
+"""The number of days of a site that are sampled."""
 
 
 PART_PAGES = 8
-"""Pages of one probe, at most: where a page holds less than a few samples of each point, one tells nothing."""
+"""The largest number of pages of one probe: one page may contain too few samples of each point."""
 
 
 ALL_PAGES = 24
-"""Pages of all probes of a site, about."""
+"""The approximate number of pages of all probes of a site."""
 
 
 WHOLE_PAGES = 32
-"""Pages that may be spent on the one day that is fetched whole, since only a whole day tells what its object takes."""
+"""The largest number of pages for the first whole day; only a whole day shows the size of its object."""
 
 
 FEW_PAGES = 16
-"""Pages that may be spent on all days that are fetched whole."""
+"""The largest number of pages for all days that are fetched whole."""
 
 
 WHOLE_SHARE, WHOLE_MINUTES = 0.1, 3
-"""More pages may be spent on either if they are no greater share of what the backfill takes, and of so many minutes."""
+"""Both limits are higher if the pages are at most this share of the backfill and of the budget of these minutes."""
 
 
 PART_FACTOR = 3
-"""What a row of a whole day takes lies within this factor of what a row of a part of it takes, more or less: a part
-repeats fewer names and values, yet holds fewer different ones. Nothing that was tried told more, neither the bytes that
-half of the part adds to the other half (30 to 60 % too low) nor the part repeated until it fills the day."""
+"""The bytes of a row of a whole day are within this factor of those of a part of the day: a part repeats fewer names
+and values, but has fewer different ones. Two other methods were not better: the bytes that the second half of a part
+adds to the first (30 to 60 % too low), and the part repeated until it fills the day."""
 
 
 ENOUGH, TOO_FEW = 4, 2
-"""Samples of each point: so many tell how often they come; fewer than so many do not."""
+"""Samples of each point that are enough to measure the interval, and the number below which there are too few."""
 
 
 SMALL_PAGES = 12
-"""Small pages that may be spent on finding gaps: where one that was met began, and, if no more days are left than this,
-whether there is one in any of them."""
+"""The largest number of small pages for gaps: to find where a gap began, and to check each remaining day of a short
+range."""
 
 
 def surveyed(
@@ -81,15 +80,15 @@ def surveyed(
     sizes_known: bool,
     clock: Callable[[], float] = time.monotonic,
 ) -> Survey:
-    """Probe a site.
+    """Sample a site.
 
     Args:
         client: the API.
         meter: the client's budget.
         settings: page size, windows at once, how objects are encoded.
         site: the site's name.
-        days: the days to do, ascending, at least one.
-        sizes_known: whether what rows take in the store is known already.
+        days: the days to fetch, ascending, at least one.
+        sizes_known: whether the bytes of a row are known already from stored days.
         clock: seconds, monotonic.
 
     Raises:
@@ -103,7 +102,7 @@ def surveyed(
 
 
 class _Visit:
-    """One site being probed."""
+    """The sampling of one site."""
 
     def __init__(
         self, client: AceClient, meter: Meter, settings: Settings, points: PointList, clock: Callable[[], float]
@@ -123,11 +122,11 @@ class _Visit:
         self.small = SMALL_PAGES
 
     def survey(self, days: Sequence[date], *, sizes_known: bool) -> Survey:
-        """Probe the days that are to tell of all."""
+        """Sample days, and assign the nearest sampled day to each day."""
         probes, empty = self._probes(days)
         if probes and not sizes_known:
             half = sorted(probe.samples for probe in probes.values())[len(probes) // 2] / 2
-            # A day far smaller than most tells little: much of its object is what every object takes.
+            # A day much smaller than most is of little use: a large part of its object is a fixed overhead.
             if not any(probe.whole and probe.samples >= half for probe in probes.values()):
                 self._see_whole(days, probes)
         standing: list[Probe | None] = [
@@ -144,17 +143,17 @@ class _Visit:
         )
 
     def _probes(self, days: Sequence[date]) -> tuple[dict[int, Probe], set[int]]:
-        """What the days that were probed show, and which days have no samples, by their places in `days`."""
+        """Sample days; return the probes, and the days without samples, by their index in `days`."""
         probes: dict[int, Probe] = {}
         empty: set[int] = set()
         last, first, places = len(days) - 1, 0, PLACES
         part = self._read(day_window(days[0]))
-        if part is None:  # most sites begin later than one asks for
+        if part is None:  # most sites begin later than the range
             begins = self._next_day(days, 0)
             empty |= set(range(begins))
             if begins > last:
                 return probes, empty
-            first = min(begins + 1, last)  # the day on which they begin is rarely whole
+            first = min(begins + 1, last)  # the first day with samples is rarely complete
         else:
             probes[0] = self._judged(part, days[0])
             places = max(1, min(PLACES, ALL_PAGES // max(1, len(part.times))))
@@ -169,19 +168,19 @@ class _Visit:
             begins = self._next_day(days, at)
             empty |= set(range(self._ended(days, before, at), begins))
         unseen = [at for at in range(len(days)) if at not in probes and at not in empty]
-        if len(unseen) <= self.small:  # a short range is seen day by day, so that no gap hides in it
+        if len(unseen) <= self.small:  # check each day of a short range, so that no gap is missed
             empty |= {at for at in unseen if not self._has_samples(days[at]) and not self._has_samples(days[at])}
         return probes, empty
 
     def _window(self, day: date, share: float, probes: dict[int, Probe]) -> Window:
-        """All of a day where it fits into a page, else what lies after a share of it."""
+        """Return the whole day where it fits into a page, else the part after a share of it."""
         whole = day_window(day)
         if not probes or max(probe.samples for probe in probes.values()) <= self.pace.size:
             return whole
         return Window(whole.start + int(share * DAY_S), whole.end)
 
     def _read(self, window: Window) -> DayPart | None:
-        """Read a window until enough is known; None when it is empty, asked twice."""
+        """Fetch a window until there are enough samples; None when two requests find it empty."""
         for _ in range(2):
             walk, part = Walk(window), DayPart(window)
             day = datetime.fromtimestamp(window.start, UTC).date()
@@ -194,7 +193,7 @@ class _Visit:
         return None
 
     def _page(self, walk: Walk, size: int, *, measured: bool = True) -> Page:
-        """The walk's next page; asked again, and smaller, as a fetch would."""
+        """Fetch the next page; retry it, with smaller pages, as the fetcher does."""
         site, refused = self.points.site, 0
 
         def attempt(failures: int) -> Page:
@@ -227,10 +226,10 @@ class _Visit:
         return self.client.retries.run(f"probe of {site} {walk.window}", attempt)
 
     def _check(self, page: Page, window: Window) -> None:
-        """Refuse a page that no day would be stored from, as a fetch would: a forecast of 0 rows would be wrong.
+        """Refuse a page from which no day could be stored, as the fetcher does: a forecast of 0 rows would be wrong.
 
         Raises:
-            ContractError: no row of it can be read, or it is of another site.
+            ContractError: no row of the page can be read, or the page is of another site.
         """
         site, day = self.points.site, datetime.fromtimestamp(window.start, UTC).date()
         if len(page) and not page.readable:
@@ -244,7 +243,7 @@ class _Visit:
             raise of_another_site(page, window, site, day, self.names.example())
 
     def _next_day(self, days: Sequence[date], at: int) -> int:
-        """The place of the first day with samples after `at`; the number of days when there is none."""
+        """Return the index of the first day with samples after `at`; the number of days when there is no such day."""
         if at == len(days) - 1:
             return len(days)
         window = Window(day_window(days[at]).end, day_window(days[-1]).end)
@@ -257,7 +256,7 @@ class _Visit:
         return next(place for place, day in enumerate(days) if day >= begins)
 
     def _ended(self, days: Sequence[date], full: int, empty: int) -> int:
-        """The place of the first empty day, `full` being one with samples and `empty` one without."""
+        """Return the index of the first empty day between `full`, a day with samples, and `empty`, a day without."""
         while empty - full > 1 and self.small:
             self.small -= 1
             middle = (full + empty) // 2
@@ -271,7 +270,7 @@ class _Visit:
         return len(self._page(Walk(day_window(day)), self.pace.sizes[0], measured=False)) > 0
 
     def _judged(self, part: DayPart, day: date) -> Probe:
-        """What a part of a day tells of all of it."""
+        """Estimate the figures of a day from a part of it."""
         chunk, merging = merged(part.chunks)
         share = len(chunk) / part.counts.fetched if part.counts.fetched else 0.0
         whole = part.finished and part.window == day_window(day)
@@ -290,7 +289,7 @@ class _Visit:
         return Probe(profile(counts, start // 1_000_000 - day_window(day).start), share, row_bytes, whole)
 
     def _row_bytes(self, chunk: Chunk, counts: Counts, day: date, *, whole: bool) -> Span | None:
-        """Bytes a row of a day's object, judged by some of its rows."""
+        """Estimate the bytes of a row of a day's object from some of its rows."""
         if not len(chunk):
             return None
         rows = DayRows(self.points.site, day, self.points.names, [chunk], counts)
@@ -308,7 +307,7 @@ class _Visit:
         return {"points_sha256": self.points.sha256}
 
     def _see_whole(self, days: Sequence[date], probes: dict[int, Probe]) -> None:
-        """Fetch as many of the probed days whole as may be, one of medium size first."""
+        """Fetch sampled days whole within the limits, a day of medium size first."""
         by_size = sorted(probes, key=lambda known: probes[known].samples)
         size, middle = self.pace.size, len(by_size) // 2
         a_day = max(1.0, probes[by_size[middle]].samples / size)
@@ -340,7 +339,7 @@ class _Visit:
 
 
 def _spread(first: int, last: int, places: int) -> list[int]:
-    """Places from `first` to `last`, about evenly, both among them: on as many days of the week as there are places."""
+    """Choose about evenly spaced indexes from `first` to `last`, both included, on different days of the week."""
     if places == 1:
         return [(first + last) // 2]
     chosen = {first, last}

@@ -1,6 +1,6 @@
 """Objects in a folder of this machine.
 
-Put here: how a file becomes visible whole. Keep out: what it holds.
+Put here: how a file is written atomically. Keep out: what it contains.
 """
 
 import errno
@@ -20,27 +20,27 @@ from backfill_pipeline.errors import StoreBusyError, StoreRefusedError
 from backfill_pipeline.storage.store import Stat, Versioned
 
 PARTS = ".parts"
-"""Folder, in the store's own, of files being written: on the same disk, and where no reader looks for objects."""
+"""The folder for unfinished files, inside the store's folder: on the same disk, and not read by readers."""
 
 LOCKED_S = 60.0
-"""Seconds that a writer of a shared object waits for the writer before it."""
+"""Seconds that a writer of a shared object waits for another writer."""
 
 STALE_S = 24 * 3600
-"""A part of another machine that is older than this, in seconds, belongs to a writer that died."""
+"""An unfinished file of another machine that is older than this, in seconds, belongs to a dead writer."""
 
 
 class LocalStore:
     """A folder. Objects are files at their keys.
 
     Args:
-        folder: made when something is first put.
+        folder: created with the first object.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def put(self, key: str, data: bytes, sha256: str) -> Stat:
-        """Write `data` aside, flush it to the disk, then rename it to its place; sweep up after writers that died."""
+        """Write `data` to another file, flush it, then rename it; delete unfinished files of dead writers."""
         target = self.folder / key
         part = self.folder / PARTS / f"{_host()}.{os.getpid()}.{uuid.uuid4().hex}.part"
         with _store_errors(f"cannot store {key} in {self.folder}"):
@@ -59,7 +59,7 @@ class LocalStore:
             return _stat(key, target.stat(), sha256)
 
     def head(self, key: str) -> Stat | None:
-        """Size, time of the last write, and hash: the last from reading the file."""
+        """Return size, time of the last write, and the hash, which is computed from the file."""
         path = self.folder / key
         with _store_errors(f"cannot read {path}"):
             try:
@@ -70,7 +70,7 @@ class LocalStore:
                 return None
 
     def get(self, key: str, last: int | None = None) -> bytes:
-        """The file, or its last bytes."""
+        """Return the file, or its last bytes."""
         path = self.folder / key
         with _store_errors(f"cannot read {path}"):
             try:
@@ -84,7 +84,7 @@ class LocalStore:
         raise FileNotFoundError(errno.ENOENT, "no such object", str(path))
 
     def read(self, key: str) -> Versioned | None:
-        """The file, and the hash of it as its version."""
+        """Return the file, and its hash as its version."""
         try:
             data = self.get(key)
         except FileNotFoundError:
@@ -92,7 +92,7 @@ class LocalStore:
         return Versioned(data, hashlib.sha256(data).hexdigest())
 
     def replace(self, key: str, data: bytes, version: str | None) -> bool:
-        """Write the file if it still is of that version; one writer of a key at a time, by a lock between processes."""
+        """Write the file if it still has this version; a lock between processes allows one writer at a time."""
         with _store_errors(f"cannot store {key} in {self.folder}"):
             locks = self.folder / PARTS / "locks"
             locks.mkdir(parents=True, exist_ok=True)
@@ -108,19 +108,19 @@ class LocalStore:
             except filelock.Timeout:
                 raise StoreBusyError(
                     f"cannot store {key} in {self.folder}: another process has held its lock for {LOCKED_S:.0f} s",
-                    hint=f"end that process, then try again; the lock is {lock.lock_file}",
+                    hint=f"stop the process that holds {lock.lock_file}, then try again",
                 ) from None
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Stat]:
-        """Files whose key begins with `prefix` and is greater than `after`; folders outside of that are not opened."""
+        """Yield the files whose key begins with `prefix` and is greater than `after`; other folders are not opened."""
         top = prefix.rpartition("/")[0]
         with _store_errors(f"cannot list {self.folder / top}"):
             if self.folder.exists() and not self.folder.is_dir():
-                raise NotADirectoryError(errno.ENOTDIR, "no folder", str(self.folder))
+                raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(self.folder))
             yield from _files(self.folder / top, f"{top}/" if top else "", prefix, after, ())
 
     def delete(self, key: str) -> None:
-        """Remove the file, if it is there."""
+        """Delete the file, if it exists."""
         with _store_errors(f"cannot remove {key} from {self.folder}"):
             (self.folder / key).unlink(missing_ok=True)
 
@@ -138,12 +138,12 @@ class LocalStore:
 
 
 def _stat(key: str, found: os.stat_result, sha256: str | None = None) -> Stat:
-    """A file as a listing reports it. The time in nanoseconds stands in for an ETag: a folder keeps no hash."""
+    """Describe a file. The time of the last write, in nanoseconds, replaces the ETag, since a folder has no hash."""
     return Stat(key, found.st_size, sha256, f"{found.st_mtime_ns:x}")
 
 
 def _files(folder: Path, key: str, prefix: str, after: str, above: tuple[tuple[int, int], ...]) -> Iterator[Stat]:
-    """The files below a folder, in order of their keys; links to folders are followed, but not in a circle."""
+    """Yield the files below a folder, in order of their keys. Links to folders are followed, but not in a circle."""
     try:
         about = folder.stat()
         entries = [(f"{key}{one.name}{'/' if one.is_dir() else ''}", one) for one in os.scandir(folder)]
@@ -196,7 +196,7 @@ def _host() -> str:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the parts of writers that died: at once those of this machine, after a day any."""
+    """Delete unfinished files of dead writers: of this machine at once, of other machines after a day."""
     for part in folder.glob("*.part"):
         host, number, *_ = part.name.split(".")
         try:
@@ -204,11 +204,11 @@ def _sweep(folder: Path) -> None:
             if ended or time.time() - part.stat().st_mtime > STALE_S:
                 part.unlink(missing_ok=True)
         except OSError:
-            continue  # its writer is just finishing
+            continue  # its writer is finishing it now
 
 
 def _flush_folder(folder: Path) -> None:
-    if os.name == "posix":  # elsewhere a folder can not be opened, and a rename is durable by itself
+    if os.name == "posix":  # on Windows a folder cannot be opened, and a rename is durable
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)

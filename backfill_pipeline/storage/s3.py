@@ -1,6 +1,6 @@
-"""Objects in a bucket: S3, or what speaks its protocol, such as Cloudflare R2 or Backblaze B2.
+"""Objects in a bucket of S3, or of a compatible store such as Cloudflare R2 or Backblaze B2.
 
-Put here: requests to a bucket. Keep out: what its errors mean (`s3_errors.py`), and what an object holds.
+Put here: requests to a bucket. Keep out: what its errors mean (`s3_errors.py`), and what an object contains.
 
 botocore resolves credentials, endpoint, region, proxies and CA certificates from AWS's usual variables and files. An
 object is put in one request (`docs/decisions/0004-one-request-a-put.md`).
@@ -43,18 +43,18 @@ from backfill_pipeline.storage.s3_errors import (
 from backfill_pipeline.storage.store import Stat, Versioned
 
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409"}
-"""What a conditional put is answered with when another writer was faster, or has deleted the object."""
+"""Error codes of a conditional put when another writer came first, or has deleted the object."""
 _UNCONDITIONAL = {"NotImplemented", "501"}
-"""What a store answers that does not know conditional puts."""
+"""Error codes of a store that does not support conditional puts."""
 _PARQUET = "application/vnd.apache.parquet"
 _CUT = (IncompleteReadError, ResponseStreamingError, HTTPClientError)
-"""What a cut connection looks like while an object is being read: botocore tries only requests again."""
+"""Exceptions of a cut connection while an object is read, for which botocore does not retry."""
 
 _PROOFS = ("sha256", "md5", "none")
-"""How a put names the hash of its body, the best first: a store may refuse a header that it does not know."""
+"""How a put sends the hash of its body, the best way first; a store may refuse a header that it does not support."""
 
 _UNKNOWN_HEADER = (400, 501)
-"""HTTP statuses with which stores refuse a header that they do not know."""
+"""HTTP statuses of stores that refuse an unsupported header."""
 
 _taken: dict[str, int] = {}
 """By endpoint: the first of `_PROOFS` that the store accepted in this process."""
@@ -64,15 +64,15 @@ class S3Store:
     """A bucket, or a prefix in one.
 
     Args:
-        bucket: its name.
-        prefix: put before every key; may be empty.
+        bucket: the name of the bucket.
+        prefix: the beginning of every key; may be empty.
         access_key: None: the usual AWS chain.
-        secret: belongs to `access_key`.
-        token: belongs to `access_key` when that is a temporary one.
-        endpoint: None: AWS's own.
+        secret: the secret of `access_key`.
+        token: the session token of a temporary `access_key`.
+        endpoint: None: the endpoint of AWS.
         region: `auto` for R2.
-        tries: how often a request is tried: the one owner of retries towards the store.
-        timeout_s: seconds without a byte until a try has failed.
+        tries: the number of attempts of a request. No other code retries requests to the store.
+        timeout_s: seconds without a byte until an attempt fails.
 
     Raises:
         SettingError: the AWS variables or files that the usual chain reads are wrong.
@@ -94,13 +94,13 @@ class S3Store:
         self.bucket = bucket
         self.prefix = f"{prefix}/" if prefix else ""
         self._tries = tries
-        self._has_answered = False  # then an endpoint that cannot be reached is an outage, not a wrong setting
-        self._conditional = True  # until the store says that it does not know conditional puts
+        self._has_answered = False  # if so, an unreachable endpoint is an outage, not a wrong setting
+        self._conditional = True  # until the store refuses a conditional put
         session = botocore.session.Session()
         if bool(access_key) != bool(secret):
             unset = "AWS_SECRET_ACCESS_KEY" if access_key else "AWS_ACCESS_KEY_ID"
             raise SettingError(
-                f"{unset} is not set, but the other half of the key pair is", hint="set both, or neither"
+                f"{unset} is not set, but the other half of the access key is", hint="set both, or neither"
             )
         try:
             if access_key:
@@ -115,30 +115,30 @@ class S3Store:
                 "s3",
                 endpoint_url=endpoint,
                 region_name=region or ("auto" if endpoint and "r2.cloudflarestorage" in endpoint else None),
-                verify=ca or True,  # None: botocore takes an empty REQUESTS_CA_BUNDLE for a file name
+                verify=ca or True,  # with None, botocore uses an empty REQUESTS_CA_BUNDLE
                 config=Config(
                     retries={"mode": "standard", "total_max_attempts": tries},
                     connect_timeout=min(10, timeout_s),
                     read_timeout=timeout_s,
                     max_pool_connections=32,
-                    # The usual checksums are trailers, which R2 refuses; put() gives one as a header, which it takes.
+                    # The default checksums are trailers, which R2 refuses. put() sends a header, which R2 accepts.
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
                 ),
             )
         except (BotoCoreError, ValueError) as error:  # a profile that does not exist, a URL that is not valid
             raise SettingError(f"cannot open {self.url('')}: {' '.join(str(error).split())[:200]}") from None
-        # botocore answers a redirect by HEAD of the bucket, and a redirect of that one by another, without end.
+        # botocore follows a redirect with HEAD of the bucket, and a redirect of HEAD with HEAD, without end.
         self._client.meta.events.register("before-call.s3.HeadBucket", _redirect_once)
         self._session, self._ca = session, Path(ca) if ca else None
         self._endpoint: str = self._client.meta.endpoint_url
 
     def put(self, key: str, data: bytes, sha256: str) -> Stat:
-        """Store `data` in one request, which the store refuses unless what arrives has this hash.
+        """Store `data` in one request, which the store refuses if the received bytes have another hash.
 
         A store that refuses the header with the hash gets the same request with `Content-MD5`, then without either.
         """
-        with self._told(f"cannot store {self.url(key)}", "write"):
+        with self._store_errors(f"cannot store {self.url(key)}", "write"):
             first = _taken.get(self._endpoint, 0)
             for proof in range(first, len(_PROOFS)):
                 try:
@@ -168,7 +168,7 @@ class S3Store:
                     **named,
                 )
             except ClientError as error:
-                # Damaged on the way: the one passing fault of a put that botocore does not try again.
+                # Damaged in transit: the one transient fault of a put that botocore does not retry.
                 if not left or code_of(error) not in BROKEN:
                     raise
             else:
@@ -176,21 +176,21 @@ class S3Store:
         raise AssertionError("the loop above returns or raises")  # pragma: no cover
 
     def head(self, key: str) -> Stat | None:
-        """Size, ETag, the hash that the store computed, and the one that the writer named."""
+        """Return size, ETag, the hash that the store computed, and the hash in the metadata."""
         place = {"Bucket": self.bucket, "Key": self.prefix + key}
         mode = {} if _taken.get(self._endpoint) else {"ChecksumMode": "ENABLED"}
-        with self._told(f"cannot read {self.url(key)}", "read"):
+        with self._store_errors(f"cannot read {self.url(key)}", "read"):
             for left in reversed(range(self._tries)):
                 try:
                     answer = self._client.head_object(**place, **mode)
                     break
                 except ClientError as error:
-                    # An answer to HEAD has no body to name the error; what it says to GET has.
+                    # An answer to HEAD has no body with the name of the error; an answer to GET has one.
                     if self._is_missing(place):
                         return None
                     if not left or (code_of(error) != "404" and not (mode and status_of(error) in _UNKNOWN_HEADER)):
                         raise
-                    # 404: another writer put it there between the two requests. Else: the store refuses the header.
+                    # 404: another writer stored it between the two requests. Else: the store refuses the header.
                     mode = mode if code_of(error) == "404" else {}
         # Some stores capitalise the names of metadata.
         kept = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
@@ -206,13 +206,13 @@ class S3Store:
             except ClientError as error:
                 if not left or code_of(error) != "404":
                     raise
-                # Its name was cut off on the way: request it again.
+                # The name of the error was cut off in transit: request it again.
         return False
 
     def get(self, key: str, last: int | None = None) -> bytes:
-        """The object, or its last bytes; tried again when the connection is cut on the way."""
+        """Return the object, or its last bytes; retry when the connection is cut."""
         part = {} if last is None else {"Range": f"bytes=-{last}"}
-        with self._told(f"cannot read {self.url(key)}", "read"):
+        with self._store_errors(f"cannot read {self.url(key)}", "read"):
             for left in reversed(range(self._tries)):
                 try:
                     answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key, **part)
@@ -220,7 +220,7 @@ class S3Store:
                 except self._client.exceptions.NoSuchKey:
                     raise FileNotFoundError(f"{self.url(key)} is not there") from None
                 except ClientError as error:
-                    if code_of(error) == "InvalidRange":  # the last bytes of an object that has none
+                    if code_of(error) == "InvalidRange":  # the last bytes of an empty object
                         return b""
                     raise
                 except EndpointConnectionError:
@@ -233,8 +233,8 @@ class S3Store:
         raise AssertionError("the loop above returns or raises")  # pragma: no cover
 
     def read(self, key: str) -> Versioned | None:
-        """The object, and its ETag as its version."""
-        with self._told(f"cannot read {self.url(key)}", "read"):
+        """Return the object, and its ETag as its version."""
+        with self._store_errors(f"cannot read {self.url(key)}", "read"):
             for left in reversed(range(self._tries)):
                 try:
                     answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)
@@ -251,12 +251,12 @@ class S3Store:
     def replace(self, key: str, data: bytes, version: str | None) -> bool:
         """Store the object by a conditional request: `If-Match` its ETag, or `If-None-Match: *`.
 
-        A store that does not know conditional requests refuses, or ignores the condition. The first is stored
-        without a condition; `storage.shared_object` reads back what is there afterwards, and finds out.
+        A store without conditional requests refuses the condition, or ignores it. After a refusal the object is stored
+        without a condition. `storage.shared_object` reads the object afterwards, and detects a lost change.
         """
         condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
         place = {"Bucket": self.bucket, "Key": self.prefix + key, "Body": data}
-        with self._told(f"cannot store {self.url(key)}", "write"):
+        with self._store_errors(f"cannot store {self.url(key)}", "write"):
             try:
                 self._client.put_object(**place, ContentType=_PARQUET, **(condition if self._conditional else {}))
             except ClientError as error:
@@ -270,36 +270,36 @@ class S3Store:
             return True
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Stat]:
-        """Objects whose key begins with `prefix` and is greater than `after`: a request for each 1,000 of them."""
+        """Yield objects whose key begins with `prefix` and is greater than `after`; a request for each 1,000."""
         place = {"Bucket": self.bucket, "Prefix": self.prefix + prefix}
         if after:
             place["StartAfter"] = self.prefix + after
-        with self._told(f"cannot list {self.url(prefix)}", "list"):
+        with self._store_errors(f"cannot list {self.url(prefix)}", "list"):
             for page in self._client.get_paginator("list_objects_v2").paginate(**place):
                 for item in page.get("Contents", []):
                     key = item["Key"][len(self.prefix) :]
-                    if key > after:  # a store that does not know StartAfter lists from the beginning
+                    if key > after:  # a store without StartAfter lists from the beginning
                         yield Stat(key, item["Size"], etag=_etag(item))
 
     def delete(self, key: str) -> None:
-        """Remove the object, if it is there."""
-        with self._told(f"cannot remove {self.url(key)}", "delete"):
+        """Delete the object, if it exists."""
+        with self._store_errors(f"cannot remove {self.url(key)}", "delete"):
             self._client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
 
     def url(self, key: str) -> str:
-        """The object as `s3://bucket/key`."""
+        """Return the object as `s3://bucket/key`."""
         return f"s3://{self.bucket}/{self.prefix}{key}"
 
     def reader_options(self) -> dict[str, str]:
-        """`storage_options` of polars: the same access as this store's own."""
+        """Return `storage_options` of polars with the access of this store."""
         return self._access().polars_options()
 
     def duckdb_statements(self) -> tuple[str, ...]:
-        """Statements that let DuckDB read this store: the same access as this store's own."""
+        """Return statements that give DuckDB the access of this store."""
         return self._access().duckdb_statements(self.url(""))
 
     def _access(self) -> BucketAccess:
-        with self._told(f"cannot read {self.url('')}", "read"):
+        with self._store_errors(f"cannot read {self.url('')}", "read"):
             found = self._session.get_credentials()
             keys = found.get_frozen_credentials() if found else None
         endpoint, region = self._endpoint, self._client.meta.region_name
@@ -317,7 +317,7 @@ class S3Store:
         return access if access.is_aws or access.region else replace(access, region="us-east-1")
 
     @contextmanager
-    def _told(self, what: str, right: Right) -> Iterator[None]:
+    def _store_errors(self, what: str, right: Right) -> Iterator[None]:
         try:
             yield
             self._has_answered = True
@@ -344,7 +344,7 @@ class S3Store:
         return False
 
     def _secrets(self) -> Collection[str]:
-        """What no message may show: the credentials that requests were signed with."""
+        """The credentials of the requests, which no message may contain."""
         try:
             found = self._session.get_credentials()
             keys = found.get_frozen_credentials() if found else None

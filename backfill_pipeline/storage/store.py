@@ -18,11 +18,11 @@ class Stat:
         bytes: its size.
         sha256: SHA-256 of its bytes, computed by the store; None where the store does not report it. A listing never
             reports it.
-        etag: the store's own mark of the content, without quotes; None where a store reports none. A bucket's ETag
+        etag: the store's ETag of the content, without quotes; None where the store reports none. A bucket's ETag
             changes with the content. A folder's is the time at which the file was last written, so a copy of the file
-            has another one. The store chooses the form, so it may only be compared with an earlier mark of the same
-            store, and another mark does not prove other content.
-        named: SHA-256 that its writer named beside the object; None where the store does not keep it.
+            has another one. The store chooses the form, so it may only be compared with an earlier ETag of the same
+            store, and another ETag does not prove other content.
+        named: SHA-256 in the metadata of the object, from its writer; None where the store does not keep it.
     """
 
     key: str
@@ -34,11 +34,11 @@ class Stat:
 
 @dataclass(frozen=True, slots=True)
 class Versioned:
-    """An object's bytes, and the mark of this version of them.
+    """An object's bytes, and their version.
 
     Attributes:
         data: the bytes.
-        version: names this version to `Store.replace`; it means nothing to anybody else.
+        version: the name of this version for `Store.replace`; it has no other meaning.
     """
 
     data: bytes
@@ -49,35 +49,35 @@ class Store(Protocol):
     """A place for objects. All methods raise `StoreRefusedError` or `StoreBusyError`."""
 
     def put(self, key: str, data: bytes, sha256: str) -> Stat:
-        """Store `data` under `key`: visible whole and at once, or not at all."""
+        """Store `data` under `key`. Readers see the whole object or none of it."""
 
     def head(self, key: str) -> Stat | None:
-        """The object's size and hash, or None when there is none."""
+        """Return the object's size and hash; None when there is no object."""
 
     def get(self, key: str, last: int | None = None) -> bytes:
-        """The object, or its `last` bytes; `FileNotFoundError` when there is none."""
+        """Return the object, or its `last` bytes; `FileNotFoundError` when there is no object."""
 
     def read(self, key: str) -> Versioned | None:
-        """The object with the mark of its version, for a later `replace`; None when there is none."""
+        """Return the object and its version, for a later `replace`; None when there is no object."""
 
     def replace(self, key: str, data: bytes, version: str | None) -> bool:
-        """Store `data` under `key` only if the object still is of that version; None: only if there is none.
+        """Store `data` under `key` only if the object still has this version; None: only if there is no object.
 
         Returns:
-            Whether it was stored; False when another writer was faster.
+            Whether it was stored; False when another writer came first.
         """
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Stat]:
-        """Objects whose key begins with `prefix` and is greater than `after`, in order of their keys, lazily."""
+        """Yield the objects whose key begins with `prefix` and is greater than `after`, in order of their keys."""
 
     def delete(self, key: str) -> None:
-        """Remove the object, if it is there."""
+        """Delete the object, if it exists."""
 
     def url(self, key: str) -> str:
-        """Where a person, or another library, finds the object."""
+        """Return the place of the object for users and other libraries."""
 
     def reader_options(self) -> dict[str, str]:
-        """What polars needs besides `url`, as its `storage_options`; may contain the secret."""
+        """Return the `storage_options` of polars; they may contain the secret."""
 
     def duckdb_statements(self) -> tuple[str, ...]:
-        """What DuckDB has to run before it reads `url`; may contain the secret."""
+        """Return statements that DuckDB has to run before it reads `url`; they may contain the secret."""

@@ -206,7 +206,7 @@ def test_pages_too_small_to_judge_are_said_to_be(tmp_path):
         settings = settings_of(simulator, tmp_path, max_page_size=10, requests_per_minute=50)
         forecast = forecast_of(settings, ["wide"], DAYS[:2])
     assert forecast.facts()["samples"] == pytest.approx(2 * 209 * 288, rel=0.05)
-    assert "too small to judge wide" in forecast.ground()
+    assert "too small for wide" in forecast.ground()
 
 
 def test_a_plan_is_kept_for_a_start_over_the_same_sites_and_range(tmp_path):

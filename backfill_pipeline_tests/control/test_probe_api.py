@@ -48,13 +48,13 @@ def test_all_facts_hold_where_the_api_is_as_it_was_seen():
 @pytest.mark.parametrize(
     ("fault", "options", "fact"),
     [
-        ("numbers", {}, "samples come in the documented shape"),
-        ("zulu", {}, "samples come in the documented shape"),
-        ("wrong_key", {}, "samples come in the documented shape"),
+        ("numbers", {}, "samples have the documented form"),
+        ("zulu", {}, "samples have the documented form"),
+        ("wrong_key", {}, "samples have the documented form"),
         ("shuffle", {}, "rows are in order of time, then name"),
         ("bare_nan", {}, "no value is a bare NaN or Infinity"),
         ("throttle:after=8,times=1", {}, "the API announces no rate limit"),
-        (None, {"fixed_cursor": True}, "the API's cursor stands still inside one timestamp"),
+        (None, {"fixed_cursor": True}, "the API's cursor does not advance inside one timestamp"),
     ],
 )
 def test_a_fact_that_does_not_hold_is_seen(fault, options, fact):
@@ -87,8 +87,8 @@ def test_rows_that_are_missing_points_that_are_and_a_counted_end_are_seen():
         found = {fact.fact: fact for fact in facts(ask, DAY, NOW)}
     assert failing(found) == {
         "`end_time` is exclusive",
-        "raw rows that are ten minutes old are all there",
-        "raw and aggregated samples are of the same points",
+        "raw rows are complete after ten minutes",
+        "raw and aggregated samples have the same points",
         "the API announces no rate limit",
     }
 
@@ -99,21 +99,21 @@ def test_what_a_silent_site_cannot_tell_is_said_to_be_unknown(world):
     found = verdicts(world=world)
     assert not failing(found)
     assert found["`end_time` is exclusive"].verdict == "unknown"
-    assert found["a cursor that the client computes is honoured"].verdict == "unknown"
-    assert found["a wrong key is refused as such"].verdict == "holds"
+    assert found["the API accepts a cursor that the client computes"].verdict == "unknown"
+    assert found["a wrong API key is refused as such"].verdict == "holds"
 
 
 def test_an_api_that_breaks_off_proves_nothing():
     """No answer is neither for nor against a fact."""
     found = verdicts("reset")
     assert not failing(found)
-    assert found["a wrong key is refused as such"].verdict == "holds"
+    assert found["a wrong API key is refused as such"].verdict == "holds"
 
 
 @pytest.mark.parametrize("bad_key", ["error", "jwt", "500"])
 def test_every_way_to_refuse_a_key_counts(bad_key):
     """401 with either message, or 500 that says `unhandled`."""
-    assert verdicts(bad_key=bad_key)["a wrong key is refused as such"].verdict == "holds"
+    assert verdicts(bad_key=bad_key)["a wrong API key is refused as such"].verdict == "holds"
 
 
 def test_the_command_writes_a_report_and_says_what_it_found(tmp_path):
