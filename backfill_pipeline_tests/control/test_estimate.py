@@ -195,7 +195,7 @@ def test_uncertainty_comes_from_the_probes_and_is_told(tmp_path):
     assert (samples.low, samples.high) == (12 * 144, 12 * 1440)
     assert samples.likely == pytest.approx(len(rows), rel=0.15)
     told = "\n".join(forecast.lines())
-    assert "5 probed days, 5 of them seen whole, for 13 requests" in told
+    assert "5 sampled days, 5 of them fetched whole, with 13 requests" in told
     assert "1,728 .. 17,280" in told
 
 
