@@ -333,10 +333,10 @@ class _Handler(BaseHTTPRequestHandler):
         if not raw or any(fault.kind == "bucketed" for fault in struck):
             source = list(_bucketed(source))
         answer = _paged(source, size, query.get("cursor"), fixed=self.api.fixed_cursor)
+        nothing = not answer["point_samples"]  # a page that `cursor_field` empties has data
         if any(fault.kind == "cursor_field" for fault in struck):
             answer = _demanding(answer, query.get("cursor"))
         time.sleep(self.api.latency_s + self.api.latency_per_row_s * len(answer["point_samples"]))
-        nothing = not answer["point_samples"]
         for fault in struck:
             if not isinstance(answer.get("point_samples"), list):
                 break  # what is no answer any more gets no worse
