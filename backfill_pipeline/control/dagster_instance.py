@@ -41,8 +41,8 @@ from backfill_pipeline.orchestration.history import covered
 from backfill_pipeline.orchestration.instance_storages import see_postgres
 from backfill_pipeline.orchestration.partitions import (
     API_DOWN_TAG,
+    OTHER_JOBS,
     PREFIX,
-    SNAPSHOTS_JOB,
     asset_key,
     day_partitions,
     site_of,
@@ -348,7 +348,7 @@ class Gateway:
             for key, subset in found.asset_backfill_data.target_subset.partitions_subsets_by_asset_key.items():
                 if key.path[0] == PREFIX:
                     todo[site_of(key.path[-1])] = frozenset(map(parse_day, subset.get_partition_keys()))
-        elif found.partition_names and found.job_name != SNAPSHOTS_JOB:  # `dagster job backfill`: all sites
+        elif found.partition_names and found.job_name not in OTHER_JOBS:  # `dagster job backfill`: all sites
             days = frozenset(map(parse_day, found.partition_names))
             todo = dict.fromkeys(self.settings.sites or self.sites(), days)
         tags, asked = found.tags, todo

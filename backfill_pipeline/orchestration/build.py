@@ -20,9 +20,10 @@ from backfill_pipeline.orchestration.assets import OBJECTS, timeseries_assets
 from backfill_pipeline.orchestration.coverage import COVERAGE_JOB, coverage_asset, coverage_sensor
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.json_logs import log_as_set
-from backfill_pipeline.orchestration.partitions import SNAPSHOTS_JOB
+from backfill_pipeline.orchestration.partitions import ROLLUP_JOB, SNAPSHOTS_JOB
 from backfill_pipeline.orchestration.point_catalogues import point_catalogue_assets
 from backfill_pipeline.orchestration.resources import AceResource
+from backfill_pipeline.orchestration.rollup import rollup_assets, rollup_sensor
 from backfill_pipeline.orchestration.sensors import healing_sensor, new_days_sensor
 from backfill_pipeline.orchestration.snapshots import snapshot_assets, snapshots_sensor
 from backfill_pipeline.settings import Settings
@@ -57,12 +58,13 @@ def build_defs(
     log_as_set(settings)
     sites = sites_of(settings)
     assets = timeseries_assets(settings, sites, now=now)
+    rollups = rollup_assets(settings, sites)
     shown = coverage_asset(settings, sites, now=now)
     snapshots = [snapshot_assets(settings, sites, now=now)] if settings.snapshots_from else []
     held = dg.ResourceDefinition.hardcoded_resource(settings)  # as an object: no secret becomes run config
     own = {"ace": AceResource(settings=held), OBJECTS: DayIOManager(settings=held)}
     return dg.Definitions(
-        assets=[assets, point_catalogue_assets(settings, sites, now=now), shown, *snapshots],
+        assets=[assets, point_catalogue_assets(settings, sites, now=now), rollups, shown, *snapshots],
         jobs=[
             dg.define_asset_job(
                 JOB,
@@ -73,6 +75,11 @@ def build_defs(
                 COVERAGE_JOB,
                 selection=dg.AssetSelection.assets(shown),
                 description="Show what arrived. Reads the objects' footers; asks the API for nothing.",
+            ),
+            dg.define_asset_job(
+                ROLLUP_JOB,
+                selection=dg.AssetSelection.assets(rollups),
+                description="Compute hourly values of months from stored days. It sends no request to the API.",
             ),
             *(
                 dg.define_asset_job(
@@ -87,6 +94,7 @@ def build_defs(
             new_days_sensor(settings, sites, JOB, now=now),
             healing_sensor(settings, sites, JOB, now=now),
             coverage_sensor(sites),
+            rollup_sensor(settings, sites, now=now),
             failed_run_sensor(settings),
             *(snapshots_sensor(settings, now=now) for _ in snapshots),
         ],

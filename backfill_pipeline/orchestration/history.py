@@ -27,7 +27,7 @@ from backfill_pipeline.orchestration.dagster_internals import (
     BulkActionStatus,
 )
 from backfill_pipeline.orchestration.failures import observed_error
-from backfill_pipeline.orchestration.partitions import SNAPSHOTS_JOB, asset_key
+from backfill_pipeline.orchestration.partitions import OTHER_JOBS, asset_key
 from backfill_pipeline.orchestration.stored_records import removed_day
 
 ATTEMPT_TAG = "backfill/attempt"
@@ -226,7 +226,7 @@ def _is_thin(made: dg.AssetMaterialization, usual: float | None) -> bool:
 
 def covered(run: dg.DagsterRun, keys: Mapping[dg.AssetKey, str]) -> Iterator[tuple[str, list[date]]]:
     """The days that a run fetches, by site."""
-    if run.job_name == SNAPSHOTS_JOB:  # its days are not the sites' days
+    if run.job_name in OTHER_JOBS:  # its days are not the sites' days
         return
     one = run.tags.get(PARTITION_NAME_TAG)
     first, last = run.tags.get(ASSET_PARTITION_RANGE_START_TAG, one), run.tags.get(ASSET_PARTITION_RANGE_END_TAG, one)
@@ -247,7 +247,7 @@ def _in_backfills(
     """By site, the days that backfills have yet to bring: their runs may not be there yet."""
     under_way = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
     for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=under_way)):
-        if backfill.job_name == SNAPSHOTS_JOB:
+        if backfill.job_name in OTHER_JOBS:
             continue
         if not backfill.is_asset_backfill:
             days = list(map(parse_day, backfill.partition_names or ()))

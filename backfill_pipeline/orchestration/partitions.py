@@ -16,7 +16,13 @@ from backfill_pipeline.settings import Settings
 PREFIX = "timeseries"
 
 SNAPSHOTS_JOB = "snapshots_job"
-"""The job of the snapshots: the only one with days of other assets than the sites'."""
+"""The job of the snapshots."""
+
+ROLLUP_JOB = "rollup_job"
+"""The job of the hourly values."""
+
+OTHER_JOBS = (SNAPSHOTS_JOB, ROLLUP_JOB)
+"""Jobs whose partitions are not days of the sites."""
 
 API_DOWN_TAG = "backfill/api_down_since"
 """Tag of a run that waits for the API: since when it has not answered, in UTC; empty once it answers again."""
