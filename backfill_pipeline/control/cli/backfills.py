@@ -124,7 +124,9 @@ def errors(backfill_id: str | None, *, as_json: bool) -> None:
         return
     for one in found:
         about = [part for part in one["context"].values() if part]
-        echo(f"{one['timestamp']}  {' '.join(about) or 'the run'}: {one['error']}")
+        begin = one["error"].partition(": ")[0]  # the error may begin with its site and day
+        where = "" if about and all(part in begin for part in about) else f"{' '.join(about) or 'the run'}: "
+        echo(f"{one['timestamp']}  {where}{one['error']}")
     if not found:
         echo("no errors")
 
