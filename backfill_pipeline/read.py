@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
+from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
@@ -24,6 +25,7 @@ import pyarrow.compute as pc
 
 from backfill_pipeline.core.day import DAY_MS, day_window, days_between
 from backfill_pipeline.core.hourly_values import HOUR_MS
+from backfill_pipeline.core.local_time import Unit, interval_starts
 from backfill_pipeline.core.object_keys import TEXT_ROOT, object_key, text_key
 from backfill_pipeline.core.point_catalogue import PointSpan, at_instant, matches, to_table
 from backfill_pipeline.core.point_states import StateNumbers
@@ -52,6 +54,9 @@ _TEXTS = pa.schema([("timestamp", pa.timestamp("ms", "UTC")), ("point_name", pa.
 _DESCRIBED = ("unit", "description", "object_name", "device_name")
 """Columns of the points' catalogue that `Samples.described` adds."""
 
+_LOCAL: dict[int, Unit] = {HOUR_MS: "hour", DAY_MS: "day"}
+"""Lengths that local time is divided by, in milliseconds."""
+
 How = Literal["mean", "min", "max", "last"]
 _MEAN: tuple[How, ...] = ("mean",)
 
@@ -60,7 +65,7 @@ _MEAN: tuple[How, ...] = ("mean",)
 class Samples:
     """Samples that were asked for; nothing is read before one of its methods is called.
 
-    Columns: `timestamp` (milliseconds, UTC), `point_name`, `value` (float64). Rows come day by day, within a day by
+    Columns: `timestamp` (milliseconds, in `tz`), `point_name`, `value` (float64). Rows come day by day, within a day by
     point and time; those of one point are in the order of time.
 
     Attributes:
@@ -70,6 +75,7 @@ class Samples:
         points: the points' names; None: all.
         days: the stored days that the span touches.
         missing: the days that it touches and that are not stored.
+        tz: the IANA name of the time zone of the timestamps.
     """
 
     site: str
@@ -79,6 +85,7 @@ class Samples:
     days: tuple[date, ...]
     missing: tuple[date, ...]
     _store: Store
+    tz: str = "UTC"
 
     def polars(self) -> "pl.LazyFrame":
         """A lazy frame: of each day only the row groups, columns and pages are read that a query needs."""
@@ -86,14 +93,14 @@ class Samples:
 
         if not self.days:
             empty = pl.LazyFrame(schema={"timestamp": pl.Int64, "point_name": pl.String, "value": pl.Float64})
-            return empty.with_columns(pl.col("timestamp").cast(pl.Datetime("ms", "UTC")))
+            return empty.with_columns(pl.col("timestamp").cast(pl.Datetime("ms", self.tz)))
         ms = pl.col("timestamp")
         wanted = (ms >= _first_ms(self.start)) & (ms < _first_ms(self.end))
         if self.points is not None:
             name = pl.col("point_name")
             wanted &= name == self.points[0] if len(self.points) == 1 else name.is_in(list(self.points))
         frame: pl.LazyFrame = scan_days(self._store, self.site, self.days).filter(wanted)
-        return frame.select(ms.cast(pl.Datetime("ms", "UTC")), "point_name", "value")
+        return frame.select(ms.cast(pl.Datetime("ms", self.tz)), "point_name", "value")
 
     def described(self) -> "pl.LazyFrame":
         """As `polars`, with `unit`, `description`, `object_name` and `device_name` of each sample's point.
@@ -110,7 +117,7 @@ class Samples:
         joined = self.polars().join(
             pl.LazyFrame(rows, schema=schema), on="point_name", how="left", maintain_order="left"
         )
-        time, begin, end = pl.col("timestamp"), pl.col("begin"), pl.col("end")
+        time, begin, end = pl.col("timestamp").dt.convert_time_zone("UTC"), pl.col("begin"), pl.col("end")
         valid = begin.is_null() | ((begin <= time) & (end.is_null() | (time < end)))
         return joined.filter(valid).select("timestamp", "point_name", "value", *_DESCRIBED)
 
@@ -124,7 +131,9 @@ class Samples:
                 raise
             raise found from error
         return table.cast(
-            pa.schema([("timestamp", pa.timestamp("ms", "UTC")), ("point_name", pa.string()), ("value", pa.float64())])
+            pa.schema(
+                [("timestamp", pa.timestamp("ms", self.tz)), ("point_name", pa.string()), ("value", pa.float64())]
+            )
         )
 
     def _damaged(self) -> DamagedObjectError | None:
@@ -143,41 +152,70 @@ class Samples:
         frame: pd.DataFrame = self.arrow().to_pandas()
         return frame
 
-    def resampled(self, every: timedelta, how: Collection[How] = _MEAN) -> Any:
+    def resampled(self, every: timedelta | Unit, how: Collection[How] = _MEAN) -> Any:
         """One row for each point and interval that has a sample, computed by DuckDB.
 
-        Intervals are half-open and counted from 1970-01-01 00:00 UTC, so that hours and days are UTC's own; the first
-        and the last hold only what lies between `start` and `end`.
+        Intervals are half-open. The first and the last contain only samples between `start` and `end`.
 
         Args:
-            every: an interval's length, whole milliseconds.
+            every: `hour`, `day` or `month`, which are those of the time zone `tz`; or an interval's length in whole
+                milliseconds, counted from 1970-01-01 00:00 UTC. With another time zone than UTC, a length of one hour
+                or of one day is the local hour or day, and no other length is allowed.
             how: of `mean`, `min`, `max` and `last`; a column each, in this order.
 
         Returns:
-            A `pyarrow.Table`: `timestamp` (the interval's start), `point_name`, `samples` and what was asked for,
-            sorted by point and time.
+            A `pyarrow.Table`: `timestamp` (the interval's start), `point_name`, `samples` and one column for each
+            figure, sorted by point and time.
 
         Raises:
-            UsageError: no such interval, or no such figure.
+            UsageError: the interval or a figure is not valid.
         """
-        import duckdb  # noqa: PLC0415 - as above
+        import duckdb  # noqa: PLC0415 - takes long to import
 
-        step, rest = divmod(every, timedelta(milliseconds=1))
-        if step < 1 or rest:
-            raise UsageError(f"cannot resample by {every}: an interval is one or more whole milliseconds")
+        interval = self._interval(every)
         unknown = sorted(set(how) - set(_SQL))
         if unknown or not how:
             raise UsageError(f"cannot resample to {', '.join(unknown) or 'nothing'}: one or more of {', '.join(_SQL)}")
         figures = ", ".join(f"{_SQL[name]} AS {name}" for name in how)
         rows = self.arrow()
         rows = rows.set_column(0, "ms", rows["timestamp"].cast(pa.int64()))
+        ms = rows["ms"].to_numpy()
+        if isinstance(interval, int):
+            begin = ms // interval * interval
+        else:
+            begin = interval_starts(ms, interval, ZoneInfo(self.tz))
+        rows = rows.append_column("interval_start", pa.array(begin, pa.int64()))
         with duckdb.connect() as database:
             database.register("samples_read", rows)
-            told = database.sql(
-                f"SELECT ms // {step} * {step} AS timestamp, point_name, count(*) AS samples, {figures} "  # noqa: S608 - whole numbers and our own words
+            found = database.sql(
+                f"SELECT interval_start AS timestamp, point_name, count(*) AS samples, {figures} "  # noqa: S608 - our own words
                 "FROM samples_read GROUP BY ALL ORDER BY point_name, timestamp"
             ).to_arrow_table()
-        return told.set_column(0, "timestamp", told["timestamp"].cast(pa.timestamp("ms", "UTC")))
+        return found.set_column(0, "timestamp", found["timestamp"].cast(pa.timestamp("ms", self.tz)))
+
+    def _interval(self, every: timedelta | Unit) -> int | Unit:
+        """An interval as milliseconds from 1970 UTC, or as a unit of local time.
+
+        Raises:
+            UsageError: the interval is not valid.
+        """
+        if isinstance(every, str):
+            if every not in ("hour", "day", "month"):
+                raise UsageError(
+                    f"cannot resample by {every!r}", hint="write a timedelta, or one of hour, day and month"
+                )
+            return every
+        step, rest = divmod(every, timedelta(milliseconds=1))
+        if step < 1 or rest:
+            raise UsageError(f"cannot resample by {every}: an interval is one or more whole milliseconds")
+        if self.tz == "UTC":
+            return step
+        if step not in _LOCAL:
+            raise UsageError(
+                f"cannot resample by {every} in the time zone {self.tz}",
+                hint="use hour, day or month, or read the samples without tz",
+            )
+        return _LOCAL[step]
 
 
 def samples(
@@ -186,6 +224,7 @@ def samples(
     end: datetime,
     *,
     points: str | Collection[str] | None = None,
+    tz: str | None = None,
     settings: Settings | None = None,
 ) -> Samples:
     """Samples of a site with `start <= timestamp < end`.
@@ -199,23 +238,29 @@ def samples(
         start: first instant, aware, of any time zone.
         end: the instant after the last, aware.
         points: a point's name, or several; None: all points.
+        tz: the IANA name of the time zone of the timestamps and of `resampled`, such as `Europe/Berlin`; None: UTC.
         settings: they name the store; the environment's and `.env`'s when None.
 
     Raises:
-        UsageError: an instant is none, or has no time zone, or `end` is not later than `start`, or no point is named,
-            or one that no stored day of the span knows.
+        UsageError: an instant is not valid or has no time zone, `end` is not later than `start`, `tz` is not a time
+            zone, `points` is empty, or no stored day of the span knows a point.
         DamagedObjectError: the object of a day is cut, or of another site or day; the error names both.
         SettingError, StoreRefusedError, StoreBusyError: the store cannot be read.
     """
-    names = _asked(start, end, points)
-    store = settings_store(settings or Settings.load())
+    names, zone = _asked(start, end, points), _zone(tz)
+    return _samples(settings_store(settings or Settings.load()), site, start, end, names, zone)
+
+
+def _samples(
+    store: Store, site: str, start: datetime, end: datetime, names: tuple[str, ...] | None, zone: str = "UTC"
+) -> Samples:
     days = _days(start, end)
     footers = stored_footers(store, site, days)
     stored = tuple(day for day in days if day in footers)
     missing = tuple(day for day in days if day not in footers)
     if names is not None:
         _known(footers, site, stored, names)
-    return Samples(site, start, end, names, stored, missing, store)
+    return Samples(site, start, end, names, stored, missing, store, zone)
 
 
 def chart(
@@ -255,11 +300,57 @@ def chart(
     names = tuple(dict.fromkeys(_asked(start, end, points) or ()))
     first, last = _first_ms(start), _first_ms(end)
     column_ms = column_span(first, last, width)
-    store = settings_store(settings)
-    if column_ms % HOUR_MS:
-        found = samples(site, start, end, points=names, settings=settings)
-        figures = _sample_figures(found, names)
-        return _chart(found, names, figures, first, column_ms, zone, dict.fromkeys(found.days, "raw"))
+    store = _open_store(_Key(settings))
+    with ThreadPoolExecutor(1) as pool:
+        catalogue = pool.submit(read_catalogue, store, site)
+        sources: dict[date, Source]
+        if column_ms % HOUR_MS:
+            found = _samples(store, site, start, end, names)
+            figures, sources = _sample_figures(found, names), dict.fromkeys(found.days, "raw")
+        else:
+            found, figures, sources = _hour_figures(store, site, start, end, names)
+            first -= first % HOUR_MS
+        spans = {span.name: span for span in at_instant(catalogue.result(), None)}
+    silent = [name for name in names if not len(figures[name].ms) and name not in spans]
+    if silent:  # hourly values do not name points without samples: footers do
+        days = sorted(sources)
+        _known(stored_footers(store, site, days), site, days, silent)
+    series = []
+    for name in names:
+        span = spans.get(name)
+        unit, description = (span.unit, span.description) if span else (None, None)
+        series.append(Series(name, unit, description, columns(figures[name], first, column_ms, zone)))
+    return Chart(site, start, end, column_ms, tuple(series), found.missing, sources)
+
+
+class _Key:
+    """Settings as the key of an open store: equal when all settings are equal."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self.settings == other.settings
+
+    def __hash__(self) -> int:
+        return hash(self.settings.store)
+
+
+@lru_cache(maxsize=4)
+def _open_store(key: _Key) -> Store:
+    """The store of the settings, kept open: to open a bucket takes longer than a request."""
+    return settings_store(key.settings)
+
+
+def _hour_figures(
+    store: Store, site: str, start: datetime, end: datetime, names: tuple[str, ...]
+) -> tuple[Samples, dict[str, Figures], dict[date, Source]]:
+    """Hourly figures of points: stored ones of the days for which these are current, else computed from samples.
+
+    Returns:
+        The samples of the other days; the figures by point; by day what they come from.
+    """
+    first, last = _first_ms(start), _first_ms(end)
     days = _days(start, end)
     listed = list_days(store, days[0], days[-1])
     stored = [day for day in days if object_key(site, day) in listed]
@@ -274,12 +365,8 @@ def chart(
         for name, one in _by_point(hours, names).items():
             parts[name].append(Figures(*(one[column].to_numpy() for column in ("timestamp", *FIGURES, "count"))))
     figures = {name: Figures.joined(each) for name, each in parts.items()}
-    silent = [name for name in names if not len(figures[name].ms)]
-    if silent:  # hourly values do not name points without samples: footers do
-        newest = sorted(footers.keys() | current)
-        _known(footers | stored_footers(store, site, sorted(current)), site, newest, silent)
     sources: dict[date, Source] = {day: "rollup" if day in current else "raw" for day in stored if day not in missing}
-    return _chart(raw, names, figures, first - first % HOUR_MS, column_ms, zone, sources)
+    return raw, figures, sources
 
 
 def _sample_figures(found: Samples, names: Sequence[str]) -> dict[str, Figures]:
@@ -293,24 +380,6 @@ def _sample_figures(found: Samples, names: Sequence[str]) -> dict[str, Figures]:
 
 def _by_point(rows: Any, names: Sequence[str]) -> dict[str, Any]:
     return {name: rows.filter(pc.equal(rows["point_name"], name)) for name in names}
-
-
-def _chart(
-    found: Samples,
-    names: Sequence[str],
-    figures: Mapping[str, Figures],
-    first: int,
-    column_ms: int,
-    zone: str,
-    sources: dict[date, Source],
-) -> Chart:
-    spans = {span.name: span for span in at_instant(read_catalogue(found._store, found.site), None)}  # noqa: SLF001 - same module
-    series = []
-    for name in names:
-        span = spans.get(name)
-        unit, description = (span.unit, span.description) if span else (None, None)
-        series.append(Series(name, unit, description, columns(figures[name], first, column_ms, zone)))
-    return Chart(found.site, found.start, found.end, column_ms, tuple(series), found.missing, sources)
 
 
 def _zone(tz: str | None) -> str:

@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from backfill_pipeline import read
@@ -72,3 +73,30 @@ def test_a_wrong_width_or_time_zone_is_refused(tmp_path, more, words):
     settings, _ = store_days(tmp_path, [0])
     with pytest.raises(UsageError, match=words):
         read.chart("s", "a", START, START + timedelta(days=1), settings=settings, **more)
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Asia/Kathmandu", "America/St_Johns"])
+@pytest.mark.parametrize(("unit", "label"), [("hour", "%Y-%m-%d %H %z"), ("day", "%Y-%m-%d"), ("month", "%Y-%m")])
+def test_local_intervals_are_those_of_pandas(tmp_path, zone, unit, label):
+    """Across the change of the clocks on 2024-03-31: the same groups, means and starts as pandas finds."""
+    settings, rows = store_days(tmp_path, [0, 1, 2, 3], every_min=15)
+    found = read.samples("s", START, START + timedelta(days=4), points="a", tz=zone, settings=settings)
+    mine = pd.DataFrame([(ms, value) for name, ms, value in rows if name == "a"], columns=["ms", "value"])
+    local = pd.to_datetime(mine["ms"], unit="ms", utc=True).dt.tz_convert(zone)
+    groups = mine.groupby(local.dt.strftime(label))
+    table = found.resampled(unit, ["mean", "min", "max", "last"])
+    assert sorted(table["samples"].to_pylist()) == sorted(groups.size().tolist())
+    assert sorted(table["mean"].to_pylist()) == pytest.approx(sorted(groups["value"].mean().tolist()), rel=1e-12)
+    starts = [at.strftime("%Y-%m-%d %H:%M") for at in table["timestamp"].to_pylist()]
+    assert all(at.endswith(":00") for at in starts)
+    assert found.arrow()["timestamp"].type.tz == zone
+    assert found.arrow()["timestamp"].cast("int64").to_pylist() == mine["ms"].tolist()
+
+
+def test_another_length_in_local_time_is_refused(tmp_path):
+    """An hour and a day are local; a length that does not divide local time has no meaning there."""
+    settings, _ = store_days(tmp_path, [0])
+    found = read.samples("s", START, START + timedelta(days=1), tz="Asia/Kathmandu", settings=settings)
+    assert found.resampled(timedelta(hours=1)) == found.resampled("hour")
+    with pytest.raises(UsageError, match="in the time zone Asia/Kathmandu"):
+        found.resampled(timedelta(minutes=20))
