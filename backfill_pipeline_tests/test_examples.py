@@ -14,6 +14,7 @@ import pytest
 from backfill_pipeline.core.point_catalogue import described
 from backfill_pipeline.core.rows import Counts, DayRows
 from backfill_pipeline.dataset.point_catalogue import update_catalogue
+from backfill_pipeline.dataset.rollup import build_rollup
 from backfill_pipeline.orchestration.alerts import Alerts
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import put_day, settings_store
@@ -35,6 +36,8 @@ def fill(settings):
     about = {"units": "percent", "object_description": "Valve position", "device_name": "AHU-1"}
     update_catalogue(store, "s", described([{"name": "s/p1", "bacnet_data": about}], at), at)
     put_day(store, DayRows("t", FIRST, ["p"], [], Counts()))
+    for month in (FIRST, date(2024, 3, 1)):
+        build_rollup(store, "s", month)
 
 
 def test_the_script_goes_from_a_bucket_to_a_chart(tmp_path):
@@ -97,6 +100,45 @@ def test_a_view_joins_samples_with_names_and_units(database):
     ).fetchall()
     assert rows == [("percent", "Valve position", "AHU-1", 432), (None, None, None, 2 * 432)]
     assert database.sql("SELECT site_name, name FROM points").fetchall() == [("s", "s/p1")]
+
+
+def test_a_view_shows_hourly_values_with_names_and_units(database):
+    """`named_rollup` has the hours of the samples; its figures are those of the view `hourly`."""
+    rows = database.sql(
+        "SELECT count(*), sum(named_rollup.count), count(unit), max(abs(named_rollup.mean - hourly.mean)) "
+        "FROM named_rollup JOIN hourly ON named_rollup.point_name = hourly.point_name AND time = hour "
+        "WHERE max = greatest AND min = least"
+    ).fetchall()
+    ((hours, samples, units, difference),) = rows
+    assert (hours, samples, units) == (3 * 3 * 24, 3 * 432, 3 * 24)
+    assert difference < 1e-9
+
+
+def test_the_script_of_a_year_finds_points_by_words(tmp_path):
+    """A PNG, the days that come from hourly values, and a line for the day that is not stored."""
+    variables = {"BACKFILL_STORE": str(tmp_path / "data"), "PYTHONPATH": str(ROOT.parent)}
+    fill(Settings(store=str(tmp_path / "data")))
+
+    def done(words):
+        command = [sys.executable, str(EXAMPLES / "year.py"), "s", words, "2024-02-28", "2024-04-28", "Europe/Berlin"]
+        return subprocess.run(
+            [*command, "year.png"],
+            env=os.environ | variables,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+        )
+
+    drawn = done("valve")
+    assert drawn.returncode == 0, drawn.stderr
+    assert drawn.stdout.startswith("3 of 3 days from hourly values")
+    assert (tmp_path / "year.png").read_bytes().startswith(b"\x89PNG")
+    assert "2024-03-01 is not stored" in drawn.stderr
+    nothing = done("no such point")
+    assert nothing.returncode == 1
+    assert "no point of site 's' has the words" in nothing.stderr
 
 
 @contextmanager

@@ -57,6 +57,16 @@ FROM samples LEFT JOIN points
  AND make_timestamptz("timestamp" * 1000) >= points.counts_from
  AND (points.valid_to IS NULL OR make_timestamptz("timestamp" * 1000) < points.valid_to);
 
+-- Stored hourly values, with the unit, description and device that their point had then. The view does not show whether
+-- a day was stored again since its hourly values were computed: `read.chart` does. It needs a month of hourly values.
+CREATE OR REPLACE VIEW named_rollup AS
+SELECT epoch_ms(rollup."timestamp") AS time, rollup.*,
+       points.unit, points.description, points.object_name, points.device_name
+FROM read_parquet(getvariable('store') || '/rollup/hour/*/*/*.parquet') AS rollup LEFT JOIN points
+  ON points.site_name = rollup.site_name AND points.name = rollup.point_name
+ AND make_timestamptz("timestamp" * 1000) >= points.counts_from
+ AND (points.valid_to IS NULL OR make_timestamptz("timestamp" * 1000) < points.valid_to);
+
 -- Samples whose values are texts, such as 'active'. It needs a day that has any; it is the last view for that reason.
 CREATE OR REPLACE VIEW texts AS
 SELECT epoch_ms("timestamp") AS time, "timestamp", point_name, text, site_name
