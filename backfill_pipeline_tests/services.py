@@ -7,6 +7,7 @@ import multiprocessing
 import multiprocessing.process
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -47,11 +48,12 @@ def program(name: str) -> str:
 
 
 @contextmanager
-def ended(process: subprocess.Popen) -> Iterator[None]:
+def ended(process: subprocess.Popen, by: signal.Signals = signal.SIGTERM) -> Iterator[None]:
+    """End a server with a signal when the block ends; kill it if it still runs ten seconds later."""
     try:
         yield
     finally:
-        process.terminate()
+        process.send_signal(by)
         with suppress(subprocess.TimeoutExpired):
             process.wait(10)
         process.kill()
@@ -159,7 +161,7 @@ def postgres_server(host: str = "127.0.0.1") -> Iterator[str]:
             [postgres, "-D", data, "-p", str(port), "-h", host, "-k", str(folder), "-F"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, **as_user,
         )  # fmt: skip
-        with ended(process):
+        with ended(process, signal.SIGINT):  # after a SIGTERM, Postgres waits for its clients to disconnect
             until(lambda: _takes_connections(host, port), process)
             yield f"postgresql://backfill:hush@{host}:{port}/postgres"
     finally:

@@ -25,7 +25,7 @@ def test_a_key_is_rotated_in_mid_backfill(simulator, tmp_path, monkeypatch):
         monkeypatch.delenv("ACE_API_KEY")
         (made.home / ".env").write_text("ACE_API_KEY=old-key\n", encoding="utf-8")
         made.start()
-        backfill = made.launch(0, 19)
+        backfill = made.launch(0, 9)
         made.until(lambda: len(made.done("north")) >= 2)
         simulator.keys.add("new-key")
         (made.home / ".env").write_text("ACE_API_KEY=new-key\n", encoding="utf-8")
@@ -37,7 +37,7 @@ def test_a_key_is_rotated_in_mid_backfill(simulator, tmp_path, monkeypatch):
         simulator.keys.remove("old-key")
         assert made.status(backfill) == "REQUESTED"
         assert made.until_over(backfill) == "COMPLETED_SUCCESS"
-        assert made.times_stored() == {(site, day(number)): 1 for site in SITES for number in range(20)}
+        assert made.times_stored() == {(site, day(number)): 1 for site in SITES for number in range(10)}
         assert {one.status for one in simulator.requests} == {200}
     finally:
         made.stop()
