@@ -32,7 +32,7 @@ from backfill_pipeline.core.point_states import StateNumbers
 from backfill_pipeline.core.point_summaries import PointDays
 from backfill_pipeline.dataset.chart import FIGURES, Chart, Figures, Series, Source, column_span, columns
 from backfill_pipeline.dataset.point_catalogue import read_catalogue
-from backfill_pipeline.dataset.rollup import current_days, read_hours
+from backfill_pipeline.dataset.rollup import current_days, read_hours, rollup_sources
 from backfill_pipeline.errors import DamagedObjectError, SettingError, StoreRefusedError, UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.comparison import list_days
@@ -352,10 +352,13 @@ def _hour_figures(
     """
     first, last = _first_ms(start), _first_ms(end)
     days = _days(start, end)
-    listed = list_days(store, days[0], days[-1])
+    with ThreadPoolExecutor(1) as pool:
+        listing = pool.submit(list_days, store, days[0], days[-1])
+        known = rollup_sources(store, site, days)
+        listed = listing.result()
     stored = [day for day in days if object_key(site, day) in listed]
     whole = [day for day in stored if first <= (begin := day_window(day).start * 1000) and begin + DAY_MS <= last]
-    current = set(current_days(store, site, whole, listed))
+    current = set(current_days(store, site, whole, listed, known))
     footers = stored_footers(store, site, [day for day in stored if day not in current])
     missing = tuple(day for day in days if day not in current and day not in footers)
     raw = Samples(site, start, end, names, tuple(footers), missing, store)

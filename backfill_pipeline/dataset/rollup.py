@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from backfill_pipeline.core.hourly_values import HOUR_MS, group_figures
 from backfill_pipeline.core.object_keys import object_key, rollup_key
 from backfill_pipeline.errors import DamagedObjectError
 from backfill_pipeline.storage.comparison import list_days
-from backfill_pipeline.storage.days import checked_footer, get_day, put_verified
+from backfill_pipeline.storage.days import checked_footer, get_day_with_footer, put_verified
 from backfill_pipeline.storage.parquet import read_footer
 from backfill_pipeline.storage.store import Stat, Store
 from backfill_pipeline.storage.texts import object_end
@@ -43,6 +42,9 @@ ROW_GROUP_ROWS = 16_384
 """Rows of a row group: about 22 points of a month, so that reading a few points reads little."""
 
 _READS_AT_ONCE = 16
+
+_DAYS_AT_ONCE = 2
+"""Days that are in memory at once while hourly values are computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +107,23 @@ def build_rollup(
         store.delete(key)
         return None
     sources, tables = {}, []
-    for number, day in enumerate(days, 1):
+
+    def of_day(day: date) -> tuple[Any, str] | None:
         try:
-            rows = get_day(store, site, day)
-            digest = checked_footer(store, site, day).about.get("data_sha256", "")
+            rows, footer = get_day_with_footer(store, site, day)
         except FileNotFoundError:  # removed since it was listed
-            continue
-        stat = listed[object_key(site, day)]
-        sources[day] = RollupDay(stat.bytes, stat.etag, digest)
-        tables.append(hourly_table(rows, site))
-        if progress:
-            progress(number, len(days))
+            return None
+        return hourly_table(rows, site), footer.about.get("data_sha256", "")
+
+    with ThreadPoolExecutor(_DAYS_AT_ONCE) as pool:
+        for number, (day, found) in enumerate(zip(days, pool.map(of_day, days), strict=True), 1):
+            if found is not None:
+                table, digest = found
+                stat = listed[object_key(site, day)]
+                sources[day] = RollupDay(stat.bytes, stat.etag, digest)
+                tables.append(table)
+            if progress:
+                progress(number, len(days))
     table = pa.concat_tables([SCHEMA.empty_table(), *tables]).sort_by(
         [("point_name", "ascending"), ("timestamp", "ascending")]
     )
@@ -192,7 +200,21 @@ def rollup_days(store: Store, site: str, month: date) -> dict[date, RollupDay]:
         return {}
 
 
-def current_days(store: Store, site: str, days: Collection[date], listed: Mapping[str, Stat]) -> list[date]:
+def rollup_sources(store: Store, site: str, days: Collection[date]) -> dict[date, RollupDay]:
+    """What the stored hourly values of the months of some days were computed from, by day.
+
+    Raises:
+        StoreRefusedError, StoreBusyError: the store cannot be read.
+    """
+    months = sorted({day.replace(day=1) for day in days})
+    with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
+        parts = pool.map(lambda month: rollup_days(store, site, month), months)
+        return {day: one for part in parts for day, one in part.items()}
+
+
+def current_days(
+    store: Store, site: str, days: Collection[date], listed: Mapping[str, Stat], sources: Mapping[date, RollupDay]
+) -> list[date]:
     """Those days whose stored hourly values were computed from the rows that are stored now.
 
     A day whose object has the same size and mark (ETag) as then is current. For any other day, the footer is read and
@@ -203,28 +225,25 @@ def current_days(store: Store, site: str, days: Collection[date], listed: Mappin
         site: the site.
         days: stored days.
         listed: the listed objects of these days, by key.
+        sources: what the hourly values were computed from, as `rollup_sources` returns it.
 
     Raises:
         DamagedObjectError: a day is damaged.
         StoreRefusedError, StoreBusyError: the store cannot be read.
     """
-    months = [month for month, _ in groupby(sorted(days), key=lambda day: day.replace(day=1))]
+
+    def is_current(day: date) -> bool:
+        stat, source = listed[object_key(site, day)], sources[day]
+        if stat.etag is not None and (stat.bytes, stat.etag) == (source.bytes, source.etag):
+            return True
+        try:
+            digest = checked_footer(store, site, day).about.get("data_sha256")
+        except FileNotFoundError:
+            return False
+        return bool(digest) and digest == source.data_sha256
+
+    candidates = sorted(sources.keys() & set(days))
     with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
-        known = {
-            day: one for part in pool.map(lambda m: rollup_days(store, site, m), months) for day, one in part.items()
-        }
-
-        def is_current(day: date) -> bool:
-            stat, source = listed[object_key(site, day)], known[day]
-            if stat.etag is not None and (stat.bytes, stat.etag) == (source.bytes, source.etag):
-                return True
-            try:
-                digest = checked_footer(store, site, day).about.get("data_sha256")
-            except FileNotFoundError:
-                return False
-            return bool(digest) and digest == source.data_sha256
-
-        candidates = [day for day in sorted(days) if day in known]
         return [day for day, current in zip(candidates, pool.map(is_current, candidates), strict=True) if current]
 
 

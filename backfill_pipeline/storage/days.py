@@ -383,11 +383,22 @@ def get_day(store: Store, site: str, day: date) -> Any:
         FileNotFoundError: the day is not stored.
         DamagedObjectError: its object cannot be read, or belongs to another site or day.
     """
+    return get_day_with_footer(store, site, day)[0]
+
+
+def get_day_with_footer(store: Store, site: str, day: date) -> tuple[Any, Footer]:
+    """A stored day as an Arrow table, and the footer of the same version of its object, by one request.
+
+    Raises:
+        FileNotFoundError: the day is not stored.
+        DamagedObjectError: its object cannot be read, or belongs to another site or day.
+    """
     data = store.get(object_key(site, day))
     try:
-        wrong = findings(read_footer(data), site, day, len(data))
+        footer = read_footer(data)
+        wrong = findings(footer, site, day, len(data))
         if not wrong:
-            return decode(data)
+            return decode(data), footer
     except DamagedObjectError as error:
         wrong = [str(error)]
     raise damaged(store, site, day, wrong)
