@@ -22,7 +22,7 @@ from backfill_pipeline.core.hourly_values import HOUR_MS, group_figures
 from backfill_pipeline.core.object_keys import object_key, rollup_key
 from backfill_pipeline.errors import DamagedObjectError
 from backfill_pipeline.storage.comparison import list_days
-from backfill_pipeline.storage.days import checked_footer, get_day_with_footer, put_verified
+from backfill_pipeline.storage.days import checked_footer, get_samples, put_verified
 from backfill_pipeline.storage.parquet import read_footer
 from backfill_pipeline.storage.store import Stat, Store
 from backfill_pipeline.storage.texts import object_end
@@ -110,7 +110,7 @@ def build_rollup(
 
     def of_day(day: date) -> tuple[Any, str] | None:
         try:
-            rows, footer = get_day_with_footer(store, site, day)
+            rows, footer = get_samples(store, site, day)
         except FileNotFoundError:  # removed since it was listed
             return None
         return hourly_table(rows, site), footer.about.get("data_sha256", "")
@@ -142,10 +142,10 @@ def hourly_table(rows: Any, site: str) -> Any:
     """The hourly values of a day's rows, as a table of `SCHEMA`.
 
     Args:
-        rows: the rows of a day, sorted by point and time.
+        rows: the samples of a day, sorted by point and time, as `get_samples` returns them.
         site: the site.
     """
-    names = rows["point_name"].combine_chunks().dictionary_encode()
+    names = rows["point_name"].combine_chunks()
     hour = rows["timestamp"].to_numpy() // HOUR_MS
     code = names.indices.to_numpy()
     found = group_figures(code, hour, rows["value"].to_numpy())

@@ -5,7 +5,7 @@ Put here: what it takes for a day to count as stored. Keep out: encodings (`parq
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -22,6 +22,7 @@ from backfill_pipeline.storage.parquet import (
     Encoding,
     Footer,
     decode,
+    decode_samples,
     encode,
     findings,
     read_footer,
@@ -383,22 +384,29 @@ def get_day(store: Store, site: str, day: date) -> Any:
         FileNotFoundError: the day is not stored.
         DamagedObjectError: its object cannot be read, or belongs to another site or day.
     """
-    return get_day_with_footer(store, site, day)[0]
+    return _get(store, site, day, decode)[0]
 
 
-def get_day_with_footer(store: Store, site: str, day: date) -> tuple[Any, Footer]:
-    """A stored day as an Arrow table, and the footer of the same version of its object, by one request.
+def get_samples(store: Store, site: str, day: date) -> tuple[Any, Footer]:
+    """The samples of a stored day, and the footer of the same version of its object, by one request.
+
+    Returns:
+        An Arrow table with `timestamp`, `point_name` (a dictionary) and `value`; and the footer.
 
     Raises:
         FileNotFoundError: the day is not stored.
         DamagedObjectError: its object cannot be read, or belongs to another site or day.
     """
+    return _get(store, site, day, decode_samples)
+
+
+def _get(store: Store, site: str, day: date, decoded: Callable[[bytes], Any]) -> tuple[Any, Footer]:
     data = store.get(object_key(site, day))
     try:
         footer = read_footer(data)
         wrong = findings(footer, site, day, len(data))
         if not wrong:
-            return decode(data), footer
+            return decoded(data), footer
     except DamagedObjectError as error:
         wrong = [str(error)]
     raise damaged(store, site, day, wrong)

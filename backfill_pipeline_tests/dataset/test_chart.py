@@ -17,9 +17,9 @@ START = datetime(2024, 3, 30, tzinfo=UTC)
 POINTS = ["a", "b"]
 
 
-def store_days(folder, numbers, *, every_min=7):
+def store_days(folder, numbers, *, every_min=7, settings=None):
     """Days of two points with random values; all samples as (point, milliseconds, value)."""
-    settings = Settings(store=str(folder))
+    settings = settings or Settings(store=str(folder))
     rng, rows = np.random.default_rng(3), []
     times = np.arange(0, 86_400_000, every_min * 60_000, dtype=np.int32)
     for number in numbers:

@@ -11,8 +11,11 @@ import pytest
 from backfill_pipeline import read
 from backfill_pipeline.core.object_keys import object_key, rollup_key
 from backfill_pipeline.dataset.rollup import SCHEMA, build_rollup
+from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import settings_store
+from backfill_pipeline.storage.local import LocalStore
 from backfill_pipeline_tests.dataset.test_chart import FIRST, POINTS, START, store_days
+from backfill_pipeline_tests.storage.bucket import BUCKET, KEY, SECRET, bucket_server
 
 MONTHS = (date(2024, 3, 1), date(2024, 4, 1))
 
@@ -98,3 +101,43 @@ def test_a_second_build_changes_nothing(tmp_path):
     first, second = built(settings)[0], built(settings)[0]
     assert (first.changed, second.changed) == (True, False)
     assert built(settings)[1] is None
+
+
+class Replacing(LocalStore):
+    """A store in which another run stores a day again as soon as it has been read once."""
+
+    def __init__(self, path, key, again):
+        super().__init__(path)
+        self.key, self.again = key, again
+
+    def get(self, key, last=None):
+        data = super().get(key, last)
+        if key == self.key and self.again:
+            self.again.pop()()
+        return data
+
+
+def test_hourly_values_are_marked_with_the_rows_that_were_read(tmp_path):
+    """A day that is stored again while the month is built is stale, whatever was read first."""
+    settings, _ = store_days(tmp_path, [0, 1])
+    again = [lambda: store_days(tmp_path, [1], every_min=13)]
+    day = FIRST + timedelta(days=1)
+    build_rollup(Replacing(tmp_path, object_key("s", day), again), "s", FIRST)
+    assert not again
+    assert shown(settings, days=2).sources == {FIRST: "rollup", day: "raw"}
+
+
+def test_a_chart_of_two_months_costs_few_requests(tmp_path):
+    """A listing, the catalogue, and a few requests for each month: none for each day."""
+    with bucket_server() as proxy:
+        variables = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": "us-east-1"}
+        variables |= {"BACKFILL_STORE": f"s3://{BUCKET}", "AWS_ENDPOINT_URL_S3": proxy.url}
+        settings = Settings.load(variables, folder=tmp_path)
+        store_days(None, range(20), settings=settings, every_min=60)
+        built(settings)
+        proxy.reset()
+        found = shown(settings, days=20)
+        assert set(found.sources.values()) == {"rollup"}
+        assert len(found.sources) == 20
+        assert len(proxy.asked) <= 12
+        assert not [one for one in proxy.asked if "/timeseries/" in one.path.partition("?")[0]]
