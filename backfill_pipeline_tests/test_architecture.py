@@ -22,6 +22,7 @@ ALLOWED = {
     "coverage": {"errors", "core", "settings", "storage", "coverage", ""},
     "dataset": {"errors", "core", "settings", "storage", "dataset", ""},
     "read": {"errors", "core", "settings", "storage", "dataset", ""},
+    "explore": {"errors", "core", "settings", "storage", "coverage", "dataset", "read", "explore", ""},
     "orchestration": {"errors", "core", "settings", "ace", "storage", "coverage", "dataset", "orchestration", ""},
     "definitions": {"errors", "settings", "orchestration"},
     "control": {
@@ -33,6 +34,7 @@ ALLOWED = {
         "coverage",
         "dataset",
         "orchestration",
+        "explore",
         "simulator",
         "control",
         "",

@@ -5,7 +5,7 @@
     backfills.py      plan, start, status, cancel, errors
     stored_days.py    verify, report, adopt, remove
     points.py         points
-    installation.py   demo, check, probe-api, up, serve, worker, move
+    installation.py   demo, check, probe-api, up, serve, explore, worker, move
     options.py        options and types that several commands share
 
 Put here: the list of commands, and how a failure becomes one line and an exit code. Keep out: commands.
@@ -17,7 +17,7 @@ import click
 
 from backfill_pipeline import __version__
 from backfill_pipeline.control.cli.backfills import cancel, errors, plan, start, status
-from backfill_pipeline.control.cli.installation import check, demo, move, probe_api, serve, up, worker
+from backfill_pipeline.control.cli.installation import check, demo, explore, move, probe_api, serve, up, worker
 from backfill_pipeline.control.cli.points import points
 from backfill_pipeline.control.cli.stored_days import adopt, remove, report, verify
 from backfill_pipeline.control.output import echo
@@ -50,7 +50,7 @@ def backfill() -> None:
 for _command in (
     *(plan, start, status, cancel, errors),
     *(verify, report, adopt, remove, points),
-    *(demo, check, probe_api, up, serve, worker, move, simulate),
+    *(demo, check, probe_api, up, serve, explore, worker, move, simulate),
 ):
     backfill.add_command(_command)
 

@@ -1,6 +1,6 @@
 """Commands about the installation: its settings, its processes and its Dagster storage.
 
-Put here: `demo`, `check`, `probe-api`, `up`, `serve`, `worker`, `move`. Keep out: what they do (`control/`).
+Put here: `demo`, `check`, `probe-api`, `up`, `serve`, `explore`, `worker`, `move`. Keep out: what they do (`control/`).
 
 Heavy imports stay inside the commands, so that `--help` answers at once.
 """
@@ -115,6 +115,26 @@ def serve(host: str, port: int) -> None:
     for exposure in exposed_secrets(settings):
         echo(f"warning: {exposure}", err=True)
     run_server(settings, host, port)
+
+
+@click.command()
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to listen on; any but loopback needs BACKFILL_TOKEN.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=8643, show_default=True, help="0: any free port.")
+def explore(host: str, port: int) -> None:
+    """Serve a page to find points by words and to look at their series, up to a year at once.
+
+    Needs the extra `explore`.
+
+    Example: backfill explore --port 8643
+    """
+    from backfill_pipeline.control.explore_server import run_explore  # noqa: PLC0415 - see the module's docstring
+
+    run_explore(Settings.load(), host, port)
 
 
 @click.command()
