@@ -293,6 +293,11 @@ class Settings(BaseModel):
         alias="BACKFILL_TOKEN",
         description="bearer token of the HTTP control API, in visible ASCII characters",
     )
+    explore_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        None,
+        alias="BACKFILL_EXPLORE_URL",
+        description="the address of `backfill explore` in a browser, such as http://127.0.0.1:8643",
+    )
     allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_host_names)] = Field(
         (),
         alias="BACKFILL_ALLOWED_HOSTS",

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import dagster as dg
 
@@ -119,6 +120,7 @@ def _spec(site: str, partitions: dg.PartitionsDefinition, settings: Settings) ->
         metadata={
             "site": site,
             "store": settings.store,
+            **_explore_link(settings, site),
             "dagster/column_schema": dg.TableSchema(
                 [
                     dg.TableColumn("timestamp", "int64", description="Unix milliseconds UTC, inside the day"),
@@ -129,6 +131,13 @@ def _spec(site: str, partitions: dg.PartitionsDefinition, settings: Settings) ->
             ),
         },
     )
+
+
+def _explore_link(settings: Settings, site: str) -> dict[str, dg.MetadataValue[Any]]:
+    """Link to the page of a site, if the settings name the address of `backfill explore`."""
+    if settings.explore_url is None:
+        return {}
+    return {"explore": dg.MetadataValue.url(f"{settings.explore_url}/?{urlencode({'site': site})}")}
 
 
 def backfill_has_succeeded(instance: dg.DagsterInstance, backfill_id: str | None) -> bool:

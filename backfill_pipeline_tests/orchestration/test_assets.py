@@ -9,6 +9,7 @@ from backfill_pipeline.errors import ContractError, KeyRefusedError, StoreRefuse
 from backfill_pipeline.orchestration.checks import Verdict
 from backfill_pipeline.orchestration.failures import DayError, observed_error
 from backfill_pipeline.orchestration.partitions import asset_key
+from backfill_pipeline.settings import Settings
 from backfill_pipeline_tests.orchestration.fakes import NOW, FakeFetcher, Runs, day_rows
 from backfill_pipeline_tests.services import until
 
@@ -300,3 +301,12 @@ def test_a_cancel_between_a_days_record_and_its_checks_records_it_once(tmp_path,
         days = [record.partition_key for record in records]
         assert days
         assert len(days) == len(set(days))
+
+
+def test_an_asset_links_to_the_page_of_its_site(tmp_path):
+    """With BACKFILL_EXPLORE_URL each asset has the address of its site's page, and without it no link."""
+    url = Settings.load({"BACKFILL_EXPLORE_URL": "http://127.0.0.1:8643/"}, folder=tmp_path).explore_url
+    for explore_url, expected in ((url, "http://127.0.0.1:8643/?site=a+b%26c"), (None, None)):
+        runs = Runs(tmp_path, FakeFetcher(), "a b&c", explore_url=explore_url)
+        link = runs.defs.resolve_assets_def(asset_key("a b&c")).specs_by_key[asset_key("a b&c")].metadata.get("explore")
+        assert (link and link.value) == expected
