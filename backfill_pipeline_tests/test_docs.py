@@ -7,19 +7,48 @@ import yaml
 
 from backfill_pipeline.control.cli import backfill
 from backfill_pipeline.settings import Settings
+from backfill_pipeline.settings_page import settings_page
 from backfill_pipeline_tests.test_architecture import ROOT
 
 TOP = ROOT.parent
-README = (TOP / "README.md").read_text(encoding="utf-8")
 GUARDS = (TOP / "docs" / "guards.md").read_text(encoding="utf-8")
-PAGES = sorted({TOP / "README.md", *(TOP / "docs").glob("*.md")})
+PAGES = sorted({TOP / "README.md", *(TOP / "docs").rglob("*.md")})
 
 
-def test_the_readme_has_every_setting():
-    """Each variable that the settings read stands in the README's table, and no other does."""
-    table = re.findall(r"^\| ((?:`[A-Z_0-9]+`(?:, )?)+) \|", README, re.MULTILINE)
-    named = {name for cell in table for name in re.findall(r"[A-Z_0-9]+", cell)}
-    assert named == {field.alias for field in Settings.model_fields.values()}
+def test_the_page_of_settings_is_made_from_the_settings():
+    """`docs/settings.md` is what its command prints, and has each variable once."""
+    page = (TOP / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert page == settings_page()
+    named = re.findall(r"^\| `([A-Z_0-9]+)` \|", page, re.MULTILINE)
+    assert sorted(named) == sorted(field.alias for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file_and_a_heading(page):
+    """A relative link names a file that is there; its anchor names a heading of that file."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("https://", "http://")):
+            continue
+        place, _, anchor = target.partition("#")
+        path = (page.parent / place).resolve() if place else page
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}, target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_mention_of_a_page_is_a_link(page):
+    """A page of the docs is named as a link, outside of code."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert re.findall(r"`docs/[\w./-]+\.md`", text) == []
+
+
+def test_the_map_has_every_page():
+    """`docs/README.md` links to each page beside it."""
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", (TOP / "docs" / "README.md").read_text(encoding="utf-8")))
+    assert linked == {path.name for path in (TOP / "docs").glob("*.md")} - {"README.md"}
 
 
 def test_every_section_of_the_instance_is_explained():
