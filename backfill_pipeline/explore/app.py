@@ -99,7 +99,7 @@ def build_app(settings: Settings, sites: Callable[[], list[str]], coverage_page:
             Route("/download", _answer(download)),
             Route("/coverage", _answer(report)),
         ],
-        exception_handlers={BackfillError: _error_answer},
+        exception_handlers={BackfillError: _error_answer, Exception: _unexpected_answer},
     )
 
 
@@ -138,6 +138,12 @@ async def _error_answer(_request: Request, error: Exception) -> Response:
     status, name = (400, "bad_request") if isinstance(error, UsageError) else (503, "not_ready")
     message = printable(" ".join(str(error).split()))
     return _guarded(JSONResponse({"error": name, "message": message}, status))
+
+
+async def _unexpected_answer(_request: Request, _error: Exception) -> Response:
+    """Answer without the text of the error; the server logs it."""
+    message = "an unexpected error occurred; the output of the server contains it"
+    return _guarded(JSONResponse({"error": "internal", "message": message}, 500))
 
 
 def _found_points(settings: Settings, site: str, words: str) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from backfill_pipeline import read
 from backfill_pipeline.control.cli import backfill
 from backfill_pipeline.control.explore_server import explore_app, run_explore
 from backfill_pipeline.errors import SettingError
+from backfill_pipeline.explore.app import build_app
+from backfill_pipeline.explore.figure import COLORS
 from backfill_pipeline_tests.control.serving import served
 from backfill_pipeline_tests.explore.stored import HOSTILE, POINTS, SITE, stored_site
 
@@ -171,3 +173,23 @@ def test_hostile_names_stay_names(page):
     assert [one["name"] for one in found["points"]] == [HOSTILE]
     assert found["points"][0]["shown"].isprintable()
     assert page.get(asked("/chart", point=HOSTILE, figure=1)).status_code == 200
+
+
+def test_an_unexpected_error_is_an_answer_without_its_text(settings):
+    """Status 500 as JSON, which the page shows; the text of the error stays in the server."""
+
+    def fail():
+        raise RuntimeError("hush")
+
+    with served(build_app(settings, fail, lambda *_: b"")) as client:
+        answer = client.get("/sites")
+    assert answer.status_code == 500
+    assert answer.json()["error"] == "internal"
+    assert "hush" not in answer.text
+
+
+def test_the_page_and_the_figure_have_the_same_colours(page):
+    """The colour beside a name is the colour of its line."""
+    script = page.get("/page.js").text
+    for theme, colors in COLORS.items():
+        assert f"{theme}: {list(colors)}".replace("'", '"') in script

@@ -267,7 +267,8 @@ async function begin() {
     view.site = view.site || names[0] || "";
     choose(byId("site"), names.map((name) => [name, visible(name)]), view.site);
   } catch (error) {
-    report(error.message, true);
+    if (!view.site) return report(error.message, true);
+    choose(byId("site"), [[view.site, visible(view.site)]], view.site);
   }
   search();
   draw();
