@@ -76,7 +76,7 @@ def test_dg_reports_a_wrong_setting(shell):
     """`dg check defs` fails with the name of the setting."""
     done = shell.dg("check", "defs", BACKFILL_FIRST_DAY="soon")
     assert done.returncode == 1
-    assert "BACKFILL_FIRST_DAY holds 'soon'" in done.stdout + done.stderr
+    assert "BACKFILL_FIRST_DAY is 'soon'" in done.stdout + done.stderr
 
 
 def test_dg_lists_the_definitions_without_a_connection(shell):

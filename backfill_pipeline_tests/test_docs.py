@@ -12,7 +12,9 @@ from backfill_pipeline_tests.test_architecture import ROOT
 
 TOP = ROOT.parent
 GUARDS = (TOP / "docs" / "guards.md").read_text(encoding="utf-8")
-PAGES = sorted({TOP / "README.md", *(TOP / "docs").rglob("*.md")})
+PAGES = sorted(
+    {*(TOP / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *(TOP / "docs").rglob("*.md")}
+)
 
 
 def test_the_page_of_settings_is_made_from_the_settings():
@@ -23,7 +25,7 @@ def test_the_page_of_settings_is_made_from_the_settings():
     assert sorted(named) == sorted(field.alias for field in Settings.model_fields.values())
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(TOP).as_posix())
 def test_every_link_leads_to_a_file_and_a_heading(page):
     """A relative link names a file that is there; its anchor names a heading of that file."""
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -38,7 +40,7 @@ def test_every_link_leads_to_a_file_and_a_heading(page):
             assert anchor in {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}, target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(TOP).as_posix())
 def test_every_mention_of_a_page_is_a_link(page):
     """A page of the docs is named as a link, outside of code."""
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -58,14 +60,14 @@ def test_every_section_of_the_instance_is_explained():
         assert f"`{section}" in told
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(TOP).as_posix())
 def test_no_page_names_a_command_that_is_not_there(page):
     """Each `backfill ...` that a page tells to type is a command."""
     named = set(re.findall(r"(?:^|`|&& +)backfill ([a-z-]+)\b", page.read_text(encoding="utf-8"), re.MULTILINE))
     assert named <= set(backfill.commands)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(TOP).as_posix())
 def test_every_path_that_a_page_names_is_there(page):
     """`docs/...` and the project's own files exist."""
     named = re.findall(

@@ -1,7 +1,7 @@
 """Runs on several hosts: Dagster's own Celery launcher, set up by the settings, and its worker.
 
 Put here: what that launcher lacks for our runs, and how a worker is begun. Keep out: what a run does. The choice is
-told in `docs/decisions/0009-workers.md`; the instance that uses it is `deploy/dagster.yaml`.
+told in `docs/decisions/0007-workers.md`; the instance that uses it is `deploy/dagster.yaml`.
 """
 
 import socket
