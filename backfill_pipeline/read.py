@@ -36,9 +36,10 @@ from backfill_pipeline.dataset.rollup import current_days, read_hours, rollup_so
 from backfill_pipeline.errors import DamagedObjectError, SettingError, StoreRefusedError, UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.comparison import list_days
+from backfill_pipeline.storage.day_index import current as current_rows
+from backfill_pipeline.storage.day_index import read_indexes
 from backfill_pipeline.storage.days import damaged, get_day, scan_days, settings_store, stored_footers
-from backfill_pipeline.storage.parquet import Footer
-from backfill_pipeline.storage.store import Store
+from backfill_pipeline.storage.store import Stat, Store
 from backfill_pipeline.storage.texts import get_texts
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ _DESCRIBED = ("unit", "description", "object_name", "device_name")
 
 _LOCAL: dict[int, Unit] = {HOUR_MS: "hour", DAY_MS: "day"}
 """Lengths that local time is divided by, in milliseconds."""
+
+_FOOTERS = 32
+"""Footers that are read side by side to find a point that the newest day does not know."""
 
 How = Literal["mean", "min", "max", "last"]
 _MEAN: tuple[How, ...] = ("mean",)
@@ -229,9 +233,9 @@ def samples(
 ) -> Samples:
     """Samples of a site with `start <= timestamp < end`.
 
-    Reads the footer of each day: one small request a day. It shows that the object is whole and of this site and day,
-    and which points it contains. Days that are not stored are left out, and named in `missing`: all of them, for a site
-    that is not in the store.
+    Finds the days by a listing of the store and the site's index of stored days. Reads the footer only of a day whose
+    object differs from the index: the footer shows whether the object is whole and of this site and day. Days that are
+    not stored are left out, and named in `missing`: all of them, for a site that is not in the store.
 
     Args:
         site: the site, as ACE spells it.
@@ -255,11 +259,10 @@ def _samples(
     store: Store, site: str, start: datetime, end: datetime, names: tuple[str, ...] | None, zone: str = "UTC"
 ) -> Samples:
     days = _days(start, end)
-    footers = stored_footers(store, site, days)
-    stored = tuple(day for day in days if day in footers)
-    missing = tuple(day for day in days if day not in footers)
+    stored = _stored(store, site, days, list_days(store, days[0], days[-1]))
+    missing = tuple(day for day in days if day not in stored)
     if names is not None:
-        _known(footers, site, stored, names)
+        _known(store, site, stored, names)
     return Samples(site, start, end, names, stored, missing, store, zone)
 
 
@@ -314,7 +317,7 @@ def chart(
     silent = [name for name in names if not len(figures[name].ms) and name not in spans]
     if silent:  # hourly values do not name points without samples: footers do
         days = sorted(sources)
-        _known(stored_footers(store, site, days), site, days, silent)
+        _known(store, site, days, silent)
     series = []
     for name in names:
         span = spans.get(name)
@@ -359,9 +362,9 @@ def _hour_figures(
     stored = [day for day in days if object_key(site, day) in listed]
     whole = [day for day in stored if first <= (begin := day_window(day).start * 1000) and begin + DAY_MS <= last]
     current = set(current_days(store, site, whole, listed, known))
-    footers = stored_footers(store, site, [day for day in stored if day not in current])
-    missing = tuple(day for day in days if day not in current and day not in footers)
-    raw = Samples(site, start, end, names, tuple(footers), missing, store)
+    others = _stored(store, site, [day for day in stored if day not in current], listed)
+    missing = tuple(day for day in days if day not in current and day not in others)
+    raw = Samples(site, start, end, names, others, missing, store)
     parts = {name: [one.hourly()] for name, one in _sample_figures(raw, names).items()}
     if current:
         hours = read_hours(store, site, sorted(current), names)
@@ -619,17 +622,38 @@ def duckdb_connection(settings: Settings | None = None) -> Any:
     return connection
 
 
-def _known(footers: Mapping[date, Footer], site: str, days: Sequence[date], points: Collection[str]) -> None:
-    """Refuse a point that is in no day, by the footers, newest first; a footer that names no points says nothing."""
+def _stored(store: Store, site: str, days: Sequence[date], listed: Mapping[str, Stat]) -> tuple[date, ...]:
+    """The days whose object is listed, and is whole and of this site and day by the index or by its footer.
+
+    Raises:
+        DamagedObjectError: an object is cut, or belongs to another site or day.
+    """
+    listed_days = [day for day in days if object_key(site, day) in listed]
+    if not listed_days:
+        return ()
+    rows = read_indexes(store, [site], {day.year for day in listed_days})[site]
+    right, others = current_rows(site, listed_days, rows, listed)
+    checked = stored_footers(store, site, others)
+    return tuple(day for day in listed_days if day in right or day in checked)
+
+
+def _known(store: Store, site: str, days: Sequence[date], points: Collection[str]) -> None:
+    """Refuse a point that no day knows, by the footers, newest first: one request where the newest day knows all.
+
+    A footer without the names of points ends the search: its day may have the point.
+    """
     unknown, seen = set(points), set[str]()
-    for day in reversed(days):
-        each = PointDays.from_text(footers[day].about.get("points", ""))
-        if each is None:
-            return
-        seen.update(each.names)
-        unknown -= seen
-        if not unknown:
-            return
+    parts = [days[-1:], *(days[max(0, at - _FOOTERS) : at] for at in range(len(days) - 1, 0, -_FOOTERS))]
+    for part in parts:
+        footers = stored_footers(store, site, part)
+        for day in sorted(footers, reverse=True):
+            each = PointDays.from_text(footers[day].about.get("points", ""))
+            if each is None:
+                return
+            seen.update(each.names)
+            unknown -= seen
+            if not unknown:
+                return
     if seen:
         wrong = min(unknown)
         like = get_close_matches(wrong, seen, 1)

@@ -50,6 +50,7 @@ from backfill_pipeline.orchestration.partitions import (
 from backfill_pipeline.orchestration.stored_records import compare_records, read_records, remove_records
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.comparison import Comparison, Recorded, SiteDay, compare_range
+from backfill_pipeline.storage.day_index import forget_days
 from backfill_pipeline.storage.days import settings_store
 from backfill_pipeline.storage.store import Store
 
@@ -303,7 +304,7 @@ class Gateway:
         return runs[0].run_id if runs else None
 
     def remove(self, site: str, days: Collection[date]) -> None:
-        """Delete the objects of some days of a site, then their records.
+        """Delete the objects of some days of a site, their rows in the index, then their records.
 
         Raises:
             StoreRefusedError, StoreBusyError: an object cannot be deleted; the records stay.
@@ -311,6 +312,7 @@ class Gateway:
         with ThreadPoolExecutor(_DELETED_AT_ONCE) as pool:
             keys = [key for day in sorted(days) for key in (text_key(site, day), object_key(site, day))]
             list(pool.map(self.store.delete, keys))
+        forget_days(self.store, site, days)
         remove_records(self.instance, site, days)
 
     def lost(self, recorded: Mapping[SiteDay, Recorded]) -> Comparison:

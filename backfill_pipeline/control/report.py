@@ -14,7 +14,7 @@ from backfill_pipeline.core.day import days_between
 from backfill_pipeline.core.point_catalogue import PointSpan, at_instant
 from backfill_pipeline.core.quality import DAYS_AROUND
 from backfill_pipeline.core.text import printable
-from backfill_pipeline.coverage.footers import read_footers
+from backfill_pipeline.coverage.footers import read_figures, read_footers
 from backfill_pipeline.coverage.missing_points import Lacking, lacking
 from backfill_pipeline.coverage.point_changes import PointChange, changes
 from backfill_pipeline.coverage.report import KINDS, Replaced, Report, rendered
@@ -83,8 +83,13 @@ def arrived(
     table: list[SiteDay] = []
     kept: dict[tuple[str, date], Footer | Damaged] = {}
     replaced: list[Replaced] = []
-    for site in wanted:  # one site at a time: footers take a hundred times the memory of the coverage
-        found = read_footers(store, [site], days_around)
+    without_points = [] if with_points is None else [site for site in wanted if site not in with_points]
+    figures = read_figures(store, without_points, days_around)
+    for site in wanted:
+        if site in without_points:
+            found: Found = {(site, day): figures[site, day] for day in days_around if (site, day) in figures}
+        else:  # one site at a time: footers take a hundred times the memory of the coverage
+            found = read_footers(store, [site], days_around)
         events = gateway.events(site) if gateway else []
         newest = {event.day: event for event in events}
         failures = {(site, day): event.error for day, event in newest.items() if event.error is not None}

@@ -57,6 +57,15 @@ def points_key(site: str) -> str:
     return f"points/{file_name(site)}"
 
 
+def index_key(site: str, year: int) -> str:
+    """The key of the index of a site's days of a year, `index/<site>/YYYY.parquet`.
+
+    Raises:
+        UsageError: as `object_key`.
+    """
+    return f"index/{file_name(site).removesuffix(SUFFIX)}/{year:04}{SUFFIX}"
+
+
 def rollup_key(site: str, month: date) -> str:
     """The key of a month of hourly values, `rollup/hour/YYYY/MM/<site>.parquet`.
 

@@ -1,17 +1,22 @@
-"""The footers of many objects, side by side: all that coverage is told from.
+"""The figures of many stored days: from the index, and from the footers of days that the index lacks.
 
-Put here: how they are read. Keep out: what they mean (`table.py`).
+Put here: how footers are read side by side, and how the index is completed from them. Keep out: what the figures mean
+(`table.py`) and the index itself (`storage/day_index.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import date
 
+from backfill_pipeline.core.object_keys import object_key
 from backfill_pipeline.coverage.table import Damaged, Found
-from backfill_pipeline.errors import DamagedObjectError
+from backfill_pipeline.errors import BackfillError, DamagedObjectError
+from backfill_pipeline.storage.comparison import list_days
+from backfill_pipeline.storage.day_index import current, describe_day, forget_days, read_indexes, record_days
 from backfill_pipeline.storage.days import day_end
 from backfill_pipeline.storage.parquet import Footer, findings, read_footer
-from backfill_pipeline.storage.store import Store
+from backfill_pipeline.storage.store import Stat, Store
 
 AT_ONCE = 32
 """Footers asked for side by side: each is one request that waits for the store."""
@@ -24,7 +29,7 @@ _BATCH = 512
 def read_footers(store: Store, sites: Sequence[str], days: Sequence[date]) -> Found:
     """What the store holds of `sites` x `days`: one request of at most 64 KB a day, or two for a longer footer.
 
-    A footer is some ten kilobytes in memory: who wants many sites asks for one after the other.
+    A footer takes some ten kilobytes of memory: read the footers of many sites one site after the other.
 
     Raises:
         StoreRefusedError, StoreBusyError: the store cannot be read.
@@ -48,6 +53,86 @@ def read_footers(store: Store, sites: Sequence[str], days: Sequence[date]) -> Fo
             for one, told in zip(part, pool.map(end, part), strict=True):
                 if told is not None:
                     found[one] = _read(told, *one) if isinstance(told, bytes) else told
+    return found
+
+
+def read_figures(store: Store, sites: Sequence[str], days: Sequence[date]) -> Found:
+    """Read what the store contains of `sites` x `days`, without the figures of each point.
+
+    Costs one listing of the days, one request for each site and year, and the footers of the days whose object differs
+    from the index. These days are added to the index; a store that refuses this costs only the next reader's time.
+
+    Raises:
+        StoreRefusedError, StoreBusyError: the store cannot be read.
+    """
+    found: dict[tuple[str, date], Footer | Damaged] = {}
+    if not sites or not days:
+        return found
+    listed = list_days(store, min(days), max(days))
+    indexes = read_indexes(store, sites, {day.year for day in days})
+    for site in sites:
+        right, stale = current(site, days, indexes[site], listed)
+        found |= {(site, day): row.footer(site) for day, row in right.items()}
+        found |= _indexed_now(store, site, stale, listed)
+    return found
+
+
+def rebuild_index(
+    store: Store,
+    site: str,
+    days: Sequence[date],
+    *,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> int:
+    """Make the rows of a site's stored days again from the objects alone; the number of days that have a row.
+
+    Rows of days without an object, and of damaged objects, are removed. It may be interrupted and started again.
+
+    Args:
+        store: where the objects are.
+        site: the site.
+        days: the UTC days.
+        progress: called with the number of days read so far and the number of all stored days.
+
+    Raises:
+        StoreRefusedError, StoreBusyError: the store cannot be read or written.
+    """
+    if not days:
+        return 0
+    listed = list_days(store, min(days), max(days))
+    stored = [day for day in days if object_key(site, day) in listed]
+    good: list[date] = []
+    for at in range(0, len(stored), _BATCH):
+        part = stored[at : at + _BATCH]
+        footers = read_footers(store, [site], part)
+        rows = [
+            describe_day(day, footer.rows, footer.about, listed[object_key(site, day)])
+            for (_, day), footer in footers.items()
+            if isinstance(footer, Footer)
+        ]
+        record_days(store, site, rows)
+        good += [row.day for row in rows]
+        progress(at + len(part), len(stored))
+    forget_days(store, site, set(days).difference(good))
+    return len(good)
+
+
+def _indexed_now(
+    store: Store, site: str, stale: Sequence[date], listed: Mapping[str, Stat]
+) -> dict[tuple[str, date], Footer | Damaged]:
+    """Read the footers of days, and add them to the index."""
+    found: dict[tuple[str, date], Footer | Damaged] = {}
+    for at in range(0, len(stale), _BATCH):
+        rows = []
+        for (_, day), footer in read_footers(store, [site], stale[at : at + _BATCH]).items():
+            if isinstance(footer, Damaged):
+                found[site, day] = footer
+                continue
+            row = describe_day(day, footer.rows, footer.about, listed[object_key(site, day)])
+            rows.append(row)
+            found[site, day] = row.footer(site)
+        with suppress(BackfillError):
+            record_days(store, site, rows)
     return found
 
 

@@ -12,7 +12,7 @@ are at work, so that a crash costs no day that was stored.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -44,6 +44,8 @@ from backfill_pipeline.orchestration.site_runner import Failed, Stored, Work
 from backfill_pipeline.orchestration.stored_check import stored_evaluations
 from backfill_pipeline.orchestration.stored_records import newest_record
 from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.day_index import IndexWriter, describe_day
+from backfill_pipeline.storage.store import Stat
 
 GROUP = "timeseries"
 OBJECTS = "objects"
@@ -177,6 +179,7 @@ class _Run:
         self.texts = 0
         self.recorded: Stored | None = None
         self.catalogues: deque[dg.AssetMaterialization] = deque()  # filled by the sites' threads
+        self.index = IndexWriter(objects.store, self._not_indexed)
         self.started = time.monotonic()
 
     def events(self) -> Iterator[object]:
@@ -201,6 +204,8 @@ class _Run:
                     skip=self.skip,
                     describe=self._describe,
                     learn=self._learn,
+                    index=self._index,
+                    indexed=self.index.flush,
                     outage=self._outage,
                     has_answered=backfill_has_succeeded(
                         self.context.instance, self.context.run.tags.get(BACKFILL_ID_TAG)
@@ -246,6 +251,16 @@ class _Run:
             self.objects.learn_states(site, states, day)
         except Exception as error:  # noqa: BLE001 - as above; the texts themselves are stored
             self.context.log.warning(printable(f"{site}: the catalogue lacks states of {day}: {error}"))
+
+    def _index(self, day: Stored) -> None:
+        """Add a stored day to the index; derived data, as above."""
+        stored = day.stored
+        stat = Stat(stored.key, stored.bytes, stored.sha256, stored.etag)
+        row = describe_day(day.fetched.day, stored.rows, stored.about, stat, datetime.now(UTC))
+        self.index.add(day.fetched.site, row)
+
+    def _not_indexed(self, site: str, error: Exception) -> None:
+        self.context.log.warning(printable(f"{site}: the index of stored days is not updated: {error}"))
 
     def _log(self, line: str) -> None:
         self.context.log.info(printable(line), extra={"about": about(line, self.sites)})

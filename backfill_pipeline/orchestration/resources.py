@@ -92,6 +92,8 @@ class AceResource(dg.ConfigurableResource[None]):
         skip: Mapping[str, Collection[date]] | None = None,
         describe: Callable[[PointList], None] = lambda _points: None,
         learn: Callable[[str, Mapping[str, States], date], None] = lambda _site, _states, _day: None,
+        index: Callable[[Stored], None] = lambda _stored: None,
+        indexed: Callable[[str], None] = lambda _site: None,
         outage: Report = lambda _since: None,
         has_answered: bool = False,
     ) -> Work:
@@ -106,6 +108,8 @@ class AceResource(dg.ConfigurableResource[None]):
             skip: by site, days to leave out.
             describe: takes the list of points of each site of which a day was stored.
             learn: takes the states of points, as far as they are new to the run.
+            index: takes each stored day, for the index.
+            indexed: takes a site whose last day is stored or failed.
             outage: told since when the API has not answered, and (None) when it answers again.
             has_answered: whether the API is known to have answered before, on whatever host.
 
@@ -124,6 +128,8 @@ class AceResource(dg.ConfigurableResource[None]):
             skip=skip,
             describe=describe,
             learn=learn,
+            index=index,
+            indexed=indexed,
         )
         self._begun.append((work, left))
         return work

@@ -96,6 +96,8 @@ class Work:
         skip: by site, days to leave out.
         describe: takes a site's list of points, once, after the first of its days is stored; it raises nothing.
         learn: takes the states that points of a site had on a stored day, as far as they are new; it raises nothing.
+        index: takes each stored day, for the index; it raises nothing.
+        indexed: takes a site whose last day is stored or failed; it raises nothing.
     """
 
     def __init__(
@@ -110,8 +112,11 @@ class Work:
         skip: Mapping[str, Collection[date]] | None = None,
         describe: Callable[[PointList], None] = lambda _points: None,
         learn: Callable[[str, Mapping[str, States], date], None] = lambda _site, _states, _day: None,
+        index: Callable[[Stored], None] = lambda _stored: None,
+        indexed: Callable[[str], None] = lambda _site: None,
     ) -> None:
         self._learn = learn
+        self._index, self._indexed = index, indexed
         self._describe = describe
         self._fetcher = fetcher
         self._put = put
@@ -165,6 +170,7 @@ class Work:
             if left:
                 self._give(Failed(site, tuple(left), error))
         finally:
+            self._indexed(site)
             with self._changed:
                 self._live -= 1
                 self._changed.notify()
@@ -183,6 +189,7 @@ class Work:
                     self._describe(fetched.listed)
                     described = True
                 if isinstance(result, Stored):
+                    self._index(result)
                     self._learn_new(result, known)
                 del fetched  # its rows: the next day may be as large
                 if self._finishing.is_set():

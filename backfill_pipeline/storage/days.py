@@ -7,7 +7,7 @@ Put here: what it takes for a day to count as stored. Keep out: encodings (`parq
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
@@ -48,6 +48,7 @@ class StoredDay:
         etag: the store's mark of the object, as a listing reports it; None in a folder.
         texts: rows of the object of its texts; 0 if it has no texts, and no such object.
         text_bytes: the size of that object.
+        about: the metadata of the object's footer, without the figures of each point.
     """
 
     key: str
@@ -60,6 +61,7 @@ class StoredDay:
     etag: str | None = None
     texts: int = 0
     text_bytes: int = 0
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 def settings_store(settings: Settings) -> Store:
@@ -136,6 +138,7 @@ def put_day(
         put.etag,
         texts.rows if texts is not None else 0,
         len(texts.data) if texts is not None else 0,
+        {name: text for name, text in read_footer(encoded.data).about.items() if name != "points"},
     )
 
 
