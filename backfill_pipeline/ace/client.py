@@ -1,6 +1,6 @@
 """The client of the ACE API: one method for each thing that is asked of it.
 
-Put here: authentication, transport, and what each answer means (`ace-api.md` sections 1 and 4). Keep out: decoding
+Put here: authentication, transport, and what each answer means (`docs/ace-api.md` sections 1 and 4). Keep out: decoding
 of sample pages (`ace/decode.py`), the budget (`ace/budget.py`), and the order in which a day is asked for
 (`ace/fetch.py`). Lists are retried here, by `ace/retry.py`; a page of samples is not: its walk decides how.
 """
@@ -49,7 +49,7 @@ from backfill_pipeline.errors import (
 from backfill_pipeline.settings import Settings
 
 LIST_SIZE = 10_000
-"""Items a page of the point and site lists: one request for all but the largest sites (ace-api.md section 3)."""
+"""Items a page of the point and site lists: one request for all but the largest sites (docs/ace-api.md section 3)."""
 
 DECODERS = 2
 """Threads that decode: enough to keep up, and few, since each keeps its working memory."""
@@ -556,7 +556,7 @@ def _site_path(site: str) -> str:
 
 
 def _true(point: Mapping[str, Any]) -> bool:
-    """Whether a point is collect-enabled; the list should hold no other (ace-api.md section 1)."""
+    """Whether a point is collect-enabled; the list should hold no other (docs/ace-api.md section 1)."""
     return str(point.get("collect_enabled", False)).lower() in ("true", "1")
 
 

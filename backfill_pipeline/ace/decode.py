@@ -3,7 +3,7 @@
 The vendor writes each row alike, so one compiled pass reads them without a Python object per sample
 (`ace/json_scanner.py`), and what it only finds - values, times and rows that are written otherwise - is read here,
 different tokens once each (`_together`). A page that is no list of rows as a whole is read row by row (`_any`). One set
-of rules for values and times (`ace-api.md` section 5) is behind both: how a page is written decides how fast it is
+of rules for values and times (`docs/ace-api.md` section 5) is behind both: how a page is written decides how fast it is
 read, never what it says.
 
 Put here: what an answer's text means. Keep out: loops over bytes (`ace/json_scanner.py`), whether a page makes progress

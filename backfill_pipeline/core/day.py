@@ -26,7 +26,7 @@ class Window:
         end: Unix seconds UTC, exclusive; later than `start`.
 
     Raises:
-        UsageError: the window would be empty or reversed (ace-api.md section 8, row 21).
+        UsageError: the window would be empty or reversed (`docs/guards.md`, row 21).
     """
 
     start: int

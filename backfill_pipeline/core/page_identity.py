@@ -1,7 +1,7 @@
 """What a page's names and times show: whether its samples are of the site that was asked for, and raw.
 
-Put here: how an answer is told from one that only looks like it (ace-api.md sections 5 and 8). Keep out: asking for it
-again (`ace/fetch.py`), which of its rows count (`core/clean.py`).
+Put here: how an answer is told from one that only looks like it (docs/ace-api.md sections 5 and 8). Keep out: asking
+for it again (`ace/fetch.py`), which of its rows count (`core/clean.py`).
 """
 
 import unicodedata
@@ -19,7 +19,7 @@ from backfill_pipeline.core.rows import NO_TIME, Chunk, Counts, Example, Page
 from backfill_pipeline.errors import ContractError, quoted
 
 MARK_US = 300 * 1_000_000
-"""Aggregated answers have every time on a multiple of this (µs): five minutes (ace-api.md section 5)."""
+"""Aggregated answers have every time on a multiple of this (µs): five minutes (docs/ace-api.md section 5)."""
 
 MARKS_TO_JUDGE = 12
 """Different times, all on five-minute marks, that show an answer to be aggregated: an hour of buckets."""

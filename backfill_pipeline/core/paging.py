@@ -1,9 +1,9 @@
 """The cursor walk: one window's pages in sequence, as a state machine without any I/O.
 
 The server counts an outgoing cursor's offset from the current page alone. A page inside one timestamp therefore has a
-cursor that never advances (ace-api.md section 2). `Walk` computes the position from the rows that it received. Where
-the server's cursor names that position, `Walk` sends the server's text verbatim, unknown fields included. Where the two
-disagree, or the server sends no cursor, it sends its own.
+cursor that never advances (docs/ace-api.md section 2). `Walk` computes the position from the rows that it received.
+Where the server's cursor names that position, `Walk` sends the server's text verbatim, unknown fields included. Where
+the two disagree, or the server sends no cursor, it sends its own.
 
 Put here: the position of a walk, the next cursor, when the walk is finished, which answers contradict the contract.
 Keep out: requests, retries (`ace/retry.py`) and which rows are kept (`core/clean.py`).
@@ -58,7 +58,7 @@ class Cursor:
     others: Mapping[str, Any] = field(default_factory=dict)
 
     def encode(self) -> str:
-        """The cursor as the server takes it: base64 of spaced JSON (ace-api.md section 2)."""
+        """The cursor as the server takes it: base64 of spaced JSON (docs/ace-api.md section 2)."""
         fields = {"offset": self.offset, "timestamp": self.text, **self.others}
         return base64.b64encode(json.dumps(fields).encode()).decode()
 

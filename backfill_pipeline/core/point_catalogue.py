@@ -23,7 +23,7 @@ from backfill_pipeline.core.point_states import States, united
 from backfill_pipeline.core.secret_fields import without_secrets
 
 UNKNOWN = frozenset({"", "none", "null", "property: unknown-property", "unknown-property"})
-"""Texts that ACE and its gateways send for a value that nobody set (ace-api.md sections 1 and 3)."""
+"""Texts that ACE and its gateways send for a value that nobody set (docs/ace-api.md sections 1 and 3)."""
 
 KEPT_FIELDS = frozenset(
     {

@@ -23,7 +23,7 @@ SHORTEST_S = 60
 
 FIRST_AT_ONCE = 3
 """Windows at once before anything is known of a site: with the first page that comes, the four that the API was seen to
-bear (ace-api.md section 4); with a page of each, eight. A budget that lets more leave in a second says that it bears
+bear (docs/ace-api.md section 4); with a page of each, eight. A budget that lets more leave in a second says it bears
 more."""
 
 TRIES_AT_ONE_SIZE = 2

@@ -1,4 +1,4 @@
-"""An ACE API on loopback, as `ace-api.md` describes the real one, its standing cursor included.
+"""An ACE API on loopback, as `docs/ace-api.md` describes the real one, its standing cursor included.
 
 Put here: routes, authentication, envelopes, closed lists of sizes, the cursor. Keep out: what there is to serve
 (`world.py`) and what goes wrong (`faults.py`).
