@@ -22,7 +22,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]  # its error alone; D
 from backfill_pipeline.control.backfill_records import Backfill, DayEvent, FailedRun, State
 from backfill_pipeline.control.day_events import SiteEvents
 from backfill_pipeline.core.day import days_between, parse_day, partition_key
-from backfill_pipeline.core.object_keys import object_key, text_key
+from backfill_pipeline.core.object_keys import object_key, rollup_key, text_key
 from backfill_pipeline.errors import AlreadyRunningError, SettingError
 from backfill_pipeline.orchestration.adopt import Adopted, adopt
 from backfill_pipeline.orchestration.dagster_internals import (
@@ -304,13 +304,17 @@ class Gateway:
         return runs[0].run_id if runs else None
 
     def remove(self, site: str, days: Collection[date]) -> None:
-        """Delete the objects of some days of a site, their rows in the index, then their records.
+        """Delete the objects of some days of a site, what was made from them, then their records.
+
+        Made from them are their rows in the index, and the hourly values of their months. Charts read the samples of a
+        month's other days until `rollup_job` makes the month again.
 
         Raises:
             StoreRefusedError, StoreBusyError: an object cannot be deleted; the records stay.
         """
         with ThreadPoolExecutor(_DELETED_AT_ONCE) as pool:
             keys = [key for day in sorted(days) for key in (text_key(site, day), object_key(site, day))]
+            keys += sorted({rollup_key(site, day) for day in days})
             list(pool.map(self.store.delete, keys))
         forget_days(self.store, site, days)
         remove_records(self.instance, site, days)

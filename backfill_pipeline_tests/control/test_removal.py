@@ -11,10 +11,11 @@ from dagster._core.execution.backfill import BulkActionStatus
 from backfill_pipeline.control.cli import backfill
 from backfill_pipeline.control.dagster_instance import Gateway
 from backfill_pipeline.control.removal import remove_days
-from backfill_pipeline.core.object_keys import text_key
+from backfill_pipeline.core.object_keys import rollup_key, text_key
 from backfill_pipeline.errors import AlreadyRunningError, StoreRefusedError, UsageError
 from backfill_pipeline.orchestration.history import Asks, read_asked, read_due
 from backfill_pipeline.orchestration.partitions import asset_key
+from backfill_pipeline.storage.day_index import IndexedDay, read_indexes, record_days
 from backfill_pipeline_tests.control.installation import SITES, Installation
 from backfill_pipeline_tests.services import postgres_server
 
@@ -69,6 +70,24 @@ def test_sensors_leave_removed_days_alone(made):
     assert read_asked(made.instance, ["north"], FIRST, LAST)["north"] == set(made.days(1, 2))
     assert read_due(made.instance, "north", Asks(), later)[0] == []
     assert made.control.start(FIRST, LAST, ["north"]).todo == 10
+
+
+def test_what_was_made_from_removed_days_is_removed_with_them(tmp_path, monkeypatch):
+    """Hourly values of their months and their rows of the index; other months and sites keep theirs."""
+    made = Installation(tmp_path / "home", monkeypatch)
+    days = [date(2025, 1, 1), date(2025, 2, 1)]
+    for site in SITES:
+        made.store(site, *days)
+        record_days(made.gateway.store, site, [IndexedDay(day, "stored", 10, 100, None, None) for day in days])
+        for day in days:
+            made.gateway.store.replace(rollup_key(site, day), b"hourly values", None)
+    remove_days(made.gateway, days[0], days[0], ["north"], really=True)
+    store = made.gateway.store
+    left = {(site, day) for site in SITES for day in days if store.head(rollup_key(site, day)) is not None}
+    assert left == {(site, day) for site in SITES for day in days} - {("north", days[0])}
+    indexed = read_indexes(store, SITES, [2025])
+    assert {(site, day) for site in SITES for day in indexed[site]} == left
+    made.instance.dispose()
 
 
 def test_nothing_is_removed_while_a_backfill_or_a_run_is_in_progress(tmp_path, monkeypatch):
