@@ -54,6 +54,8 @@ OBJECTS = "objects"
 OWNER = "team:building-data"
 """Who answers for the assets, as Dagster's catalog shows and filters it."""
 
+_NOT_NULL = dg.TableColumnConstraints(nullable=False)
+
 _ASKED = 100
 """Partitions that Dagster's storage is asked about at once."""
 
@@ -115,7 +117,7 @@ def _spec(site: str, partitions: dg.PartitionsDefinition, settings: Settings) ->
         group_name=GROUP,
         partitions_def=partitions,
         skippable=True,
-        kinds={"parquet", "python"},
+        kinds={"parquet", "s3" if settings.store.startswith("s3://") else "file"},
         owners=[OWNER],
         description=f"Raw samples of site `{printable(site)}` from the ACE API: one Parquet object per UTC day, sorted "
         "by point and time, read back and verified.",
@@ -125,10 +127,16 @@ def _spec(site: str, partitions: dg.PartitionsDefinition, settings: Settings) ->
             **_explore_link(settings, site),
             "dagster/column_schema": dg.TableSchema(
                 [
-                    dg.TableColumn("timestamp", "int64", description="Unix milliseconds UTC, inside the day"),
-                    dg.TableColumn("point_name", "string", description="a configured, collect-enabled point"),
-                    dg.TableColumn("value", "double", description="a finite number"),
-                    dg.TableColumn("site_name", "string", description="the site, as ACE spells it"),
+                    dg.TableColumn(
+                        "timestamp", "int64", description="Unix milliseconds UTC, inside the day", constraints=_NOT_NULL
+                    ),
+                    dg.TableColumn(
+                        "point_name", "string", description="a configured, collect-enabled point", constraints=_NOT_NULL
+                    ),
+                    dg.TableColumn("value", "double", description="a finite number", constraints=_NOT_NULL),
+                    dg.TableColumn(
+                        "site_name", "string", description="the site, as ACE spells it", constraints=_NOT_NULL
+                    ),
                 ]
             ),
         },
@@ -367,6 +375,8 @@ class _Run:
             partition=fetched.day.isoformat(),
             metadata={
                 "dagster/row_count": stored.rows,
+                "dagster/partition_row_count": stored.rows,
+                "dagster/uri": stored.url,
                 "path": dg.MetadataValue.url(stored.url) if link else dg.MetadataValue.path(stored.url),
                 "bytes": stored.bytes,
                 "state": stored.state,

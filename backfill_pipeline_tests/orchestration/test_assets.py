@@ -60,6 +60,15 @@ def test_each_day_has_its_own_metadata(with_a_bad_day):
         assert event.partition.replace("-", "/") in metadata["path"].value.replace("\\", "/")
 
 
+def test_each_day_has_the_uri_and_row_count_that_dagster_shows(with_a_bad_day):
+    """A materialisation carries its object's URI and its partition's row count under Dagster's own keys."""
+    _, result = with_a_bad_day
+    for event in result.get_asset_materialization_events():
+        metadata = event.step_materialization_data.materialization.metadata
+        assert metadata["dagster/uri"].value == metadata["path"].value
+        assert metadata["dagster/partition_row_count"].value == metadata["dagster/row_count"].value
+
+
 def test_the_run_fails_naming_the_failed_day(with_a_bad_day):
     """One failed site-day fails the run, which says which, why, and what to do."""
     _, result = with_a_bad_day
