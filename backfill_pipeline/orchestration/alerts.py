@@ -16,7 +16,7 @@ from requests.utils import get_auth_from_url
 
 from backfill_pipeline.core.healing import FAILED_AGAIN_H
 from backfill_pipeline.core.text import printable
-from backfill_pipeline.orchestration.failures import STOPPED_ALL
+from backfill_pipeline.orchestration.failures import STOPPED_BY
 from backfill_pipeline.orchestration.history import ATTEMPT_TAG
 from backfill_pipeline.settings import Settings
 
@@ -108,21 +108,22 @@ class Alerts:
             return {}
 
 
-def is_for_good(run: dg.DagsterRun, error: str) -> bool:
-    """Whether a failed run is one for a person: nobody will ask again by himself, or no further day can succeed."""
+def tell_failed_run(alerts: Alerts, run: dg.DagsterRun, error: str, *, stopped: bool = False) -> bool:
+    """Send the alert of a failed run that needs an operator; whether it was sent now.
+
+    Args:
+        alerts: sends it.
+        run: the failed run.
+        error: the message of the run's step.
+        stopped: whether no further day could succeed. Otherwise a run that a sensor will launch again sends nothing.
+    """
+    if stopped:  # one refused key fails every run: one alert a day, not one for each run
+        return alerts.send("stopped", error, about=error[:200], run_id=run.run_id)
     attempt = run.tags.get(ATTEMPT_TAG, "")
-    return STOPPED_ALL in error or not attempt.isdecimal() or int(attempt) > len(FAILED_AGAIN_H)
-
-
-def tell_failed_run(alerts: Alerts, run: dg.DagsterRun, error: str) -> bool:
-    """Send what is to be said of a failed run; whether anything left."""
-    if not is_for_good(run, error):
+    if attempt.isdecimal() and int(attempt) <= len(FAILED_AGAIN_H):
         return False
-    if STOPPED_ALL in error:  # one refused key fails every run: told once a day, not once a run
-        why = error[error.index(STOPPED_ALL) :]
-        return alerts.send("stopped", why, about=why[:200], run_id=run.run_id)
-    # By its error, not its id: a run that is asked for every quarter of an hour must not be told each time.
-    text = f"run {run.run_id[:8]} of {run.job_name} failed: {error}"
+    # The same alert by its error, not by its run: a sensor may launch such a run every quarter of an hour.
+    text = f"run {run.run_id[:8]} failed: {error}"
     return alerts.send("run failed", text, about=f"{run.job_name} {error[:500]}", run_id=run.run_id)
 
 
@@ -136,11 +137,15 @@ def failed_run_sensor(settings: Settings) -> dg.SensorDefinition:
         description="Tells BACKFILL_ALERT_URL of runs that failed for good, and of a refused key or store; each once.",
     )
     def alerts(context: dg.RunFailureSensorContext) -> None:
+        sender, run = Alerts(settings, context.log.warning), context.dagster_run
         said = [context.failure_event.message or ""]
         for event in context.get_step_failure_events():
             data = event.step_failure_data
-            told = data.user_failure_data.description if data.user_failure_data else None
-            said.insert(0, told or (data.error.message if data.error else ""))
-        tell_failed_run(Alerts(settings, context.log.warning), context.dagster_run, " ".join(said))
+            ours = data.user_failure_data
+            if ours is not None and STOPPED_BY in ours.metadata:
+                tell_failed_run(sender, run, ours.description or "", stopped=True)
+                return
+            said.insert(0, (ours.description if ours else None) or (data.error.message if data.error else ""))
+        tell_failed_run(sender, run, " ".join(said))
 
     return alerts

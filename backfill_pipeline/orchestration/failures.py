@@ -1,6 +1,6 @@
 """Failed days: told one by one while a run goes on, and named together at its end.
 
-A failed day has no materialisation, so that Dagster shows it as failed and "Failed and missing" runs it again.
+A failed day has no materialisation, so that Dagster shows it as failed and selects it by "Failed".
 Its error is kept with it as an observation of the asset's partition: `observed_error` reads it back. Put here: the
 words and the form of failures. Keep out: what counts as one (`site_runner.py`).
 """
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import dagster as dg
 
+from backfill_pipeline.core.command_lines import start_command
 from backfill_pipeline.core.text import printable
 from backfill_pipeline.errors import BackfillError, with_notes
 from backfill_pipeline.orchestration.dagster_internals import BACKFILL_ID_TAG, BulkActionStatus, SerializableErrorInfo
@@ -23,9 +24,8 @@ SHOWN = 10
 NAMED = 100
 """Characters of a site's name in a message."""
 
-
-STOPPED_ALL = "everything was stopped"
-"""How the message of a run begins that ended because no further day could succeed."""
+STOPPED_BY = "stopped_by"
+"""Metadata of a failed run that ended because no further day could succeed: the kind of its error."""
 
 
 class DayError(NamedTuple):
@@ -88,7 +88,7 @@ class Failures:
         if not self._failed:
             return
         if self._stopped_by is not None:
-            text = f"{STOPPED_ALL}, since no further day could succeed: {printable(str(self._stopped_by))}"
+            text = f"everything was stopped, since no further day could succeed: {printable(str(self._stopped_by))}"
             self.end_backfill(text)
         else:
             named = "; ".join(
@@ -96,14 +96,15 @@ class Failures:
             )
             more = f"; and {self.count - SHOWN} more" if self.count > SHOWN else ""
             text = (
-                f"{self.count} of {self._total} site-days failed: {named}{more}. The others are stored; "
-                "run them again, by `Failed and missing` in the UI, once the cause is gone"
+                f"{self.count} of {self._total} site-days failed: {named}{more}. The others are stored. "
+                f"To fetch the failed days again, run: {start_command((one.site, date.fromisoformat(one.day)) for one in self._failed)}. "
+                "In the UI: Materialize, `Show all partitions`, then `Failed`"
             )
         raise dg.Failure(
             text,
             metadata={
                 "failed": dg.MetadataValue.json([one._asdict() for one in self._failed]),
-                **({"stopped_by": self._stopped_by.kind} if isinstance(self._stopped_by, BackfillError) else {}),
+                **({STOPPED_BY: _kind(self._stopped_by)} if self._stopped_by is not None else {}),
             },
             allow_retries=False,
         )
@@ -116,6 +117,10 @@ class Failures:
             error = SerializableErrorInfo(message=why, stack=[], cls_name=None)
             ending = backfill.with_status(BulkActionStatus.FAILING)  # type: ignore[no-untyped-call]
             instance.update_backfill(ending.with_error(error))
+
+
+def _kind(error: Exception) -> str:
+    return error.kind if isinstance(error, BackfillError) else type(error).__name__
 
 
 def _short(site: str) -> str:

@@ -115,7 +115,7 @@ def test_without_a_url_nothing_is_sent_and_nothing_kept(tmp_path):
 def failed(runs, **options):
     result = runs.run("2025-01-01", "2025-01-02", **options)
     event = next(e for e in result.all_events if e.is_step_failure)
-    return result.dagster_run, event.step_failure_data.user_failure_data.description
+    return result.dagster_run, event.step_failure_data.user_failure_data
 
 
 def test_a_refused_key_is_told_once_whatever_the_runs(hook, tmp_path):
@@ -126,8 +126,12 @@ def test_a_refused_key_is_told_once_whatever_the_runs(hook, tmp_path):
         ("south", None): KeyRefusedError("the key was refused"),
     }
     with Runs(tmp_path, FakeFetcher(wrong)) as runs:
-        told = [tell_failed_run(alerts_of(tmp_path, url), *failed(runs)) for _ in range(2)]
-    assert told == [True, False]
+        sent = []
+        for _ in range(2):
+            run, failure = failed(runs)
+            assert failure.metadata["stopped_by"].value == KeyRefusedError.kind
+            sent.append(tell_failed_run(alerts_of(tmp_path, url), run, failure.description, stopped=True))
+    assert sent == [True, False]
     assert got[0]["kind"] == "stopped"
     assert "the key was refused" in got[0]["text"]
 
@@ -137,7 +141,8 @@ def test_a_run_that_will_be_tried_again_is_not_told(hook, tmp_path):
     url, got, _ = hook
     wrong = {("north", date(2025, 1, 2)): PageFailedError("it broke")}
     with Runs(tmp_path, FakeFetcher(wrong)) as runs:
-        run, error = failed(runs)
+        run, failure = failed(runs)
+        error = failure.description
         last = str(len(FAILED_AGAIN_H) + 1)
         for tags, expected in (
             ({"backfill/attempt": "1"}, False),
@@ -182,3 +187,16 @@ def test_the_sensor_tells_what_the_step_said(hook, tmp_path):
     (one,) = got
     assert one["kind"] == "run failed"
     assert "north 2025-01-02 (PageFailedError: it broke)" in one["text"]
+    assert "run: backfill start --from 2025-01-02 --to 2025-01-02 --site north." in one["text"]
+
+
+def test_the_sensor_knows_a_refused_key_by_its_metadata(hook, tmp_path):
+    """The alert is of the kind `stopped`, whatever the message of the error says."""
+    url, got, _ = hook
+    wrong = {(site, None): KeyRefusedError("the key was refused") for site in ("north", "south")}
+    with Runs(tmp_path, FakeFetcher(wrong), alert_url=url) as runs:
+        done = runs.run("2025-01-01", "2025-01-02")
+        event = next(e for e in done.all_events if e.event_type is dg.DagsterEventType.RUN_FAILURE)
+        context = dg.build_run_status_sensor_context("alerts", event, runs.instance, done.dagster_run)
+        runs.defs.get_repository_def().get_sensor_def("alerts")(context.for_run_failure())
+    assert [one["kind"] for one in got] == ["stopped"]
