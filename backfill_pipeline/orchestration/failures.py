@@ -95,9 +95,10 @@ class Failures:
                 f"{_short(one.site)} {one.day} ({one.error_type}: {one.error})" for one in self._failed[:SHOWN]
             )
             more = f"; and {self.count - SHOWN} more" if self.count > SHOWN else ""
+            again = start_command((one.site, date.fromisoformat(one.day)) for one in self._failed)
             text = (
                 f"{self.count} of {self._total} site-days failed: {named}{more}. The others are stored. "
-                f"To fetch the failed days again, run: {start_command((one.site, date.fromisoformat(one.day)) for one in self._failed)}. "
+                f"To fetch the failed days again, run: {again}. "
                 "In the UI: Materialize, `Show all partitions`, then `Failed`"
             )
         raise dg.Failure(
