@@ -160,7 +160,7 @@ def test_a_disk_that_is_full_under_the_spool_loses_nothing(tmp_path):
             assert not result.success
             text = str([event.event_specific_data for event in result.all_events if event.is_step_failure])
             assert "cannot keep a fetched window" in text
-            assert "free some disk" in text
+            assert "Free disk space" in text
             assert len(instance.get_materialized_partitions(asset_key("north"))) < 4
             (disk / "ballast").unlink()
             assert materialised(settings, instance, date(2025, 3, 1), date(2025, 3, 4)).success
