@@ -90,6 +90,19 @@ def _limiter_url(value: str) -> str:
     return value
 
 
+def catalog_url(value: str) -> str:
+    """Check the URL of a table catalogue.
+
+    Raises:
+        ValueError: the text is the expected form.
+    """
+    is_file = value.startswith("sqlite:///") and value.removeprefix("sqlite:///").strip("/ ")
+    is_server = value.startswith(("http://", "https://")) and _has_place(value)
+    if not is_file and not is_server and not (value.startswith("postgresql://") and _may_have_place(value)):
+        raise ValueError("sqlite:///FILE, postgresql://... or an http(s) URL")
+    return value
+
+
 def _postgres_url(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if not text.startswith("postgresql://") or not _may_have_place(text):
@@ -292,6 +305,23 @@ class Settings(BaseModel):
         None,
         alias="BACKFILL_TOKEN",
         description="bearer token of the HTTP control API, in visible ASCII characters",
+    )
+    table_catalog: Annotated[str, AfterValidator(catalog_url)] | None = Field(
+        None,
+        alias="BACKFILL_TABLE_CATALOG",
+        repr=False,  # its URL may contain a password
+        description="the catalogue of Iceberg tables: sqlite:///FILE, postgresql://... or the http(s) URL of a REST "
+        "catalogue",
+    )
+    table_token: Annotated[SecretStr, AfterValidator(_in_a_header)] | None = Field(
+        None,
+        alias="BACKFILL_TABLE_TOKEN",
+        description="bearer token of the REST catalogue, in visible ASCII characters",
+    )
+    table_warehouse: str | None = Field(
+        None,
+        alias="BACKFILL_TABLE_WAREHOUSE",
+        description="the warehouse of the catalogue: a name for a REST catalogue, a folder or s3:// URL for SQL",
     )
     explore_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         None,

@@ -43,6 +43,8 @@ _MORE = {
     "BACKFILL_RUN_STORAGE": "Needs the extra `[postgres]`.",
     "BACKFILL_SNAPSHOTS_FROM": "See [Snapshots](snapshots.md).",
     "BACKFILL_STATE_NUMBERS": "For `read.states`; see [Reading](reading.md).",
+    "BACKFILL_TABLE_CATALOG": "Needs the extra `[table]`; see [Tables](tables.md).",
+    "BACKFILL_TABLE_WAREHOUSE": "Unset, for SQL: `table/iceberg` in the store.",
     "BACKFILL_TIMESTAMP_ENCODING": "See [Reading](reading.md).",
     "BACKFILL_TOKEN": "Without it, the HTTP API and `backfill explore` listen on loopback only.",
 }

@@ -1,4 +1,4 @@
-"""Access to a bucket, as botocore resolved it, in the words of polars and of DuckDB.
+"""Access to a bucket, as botocore resolved it, in the words of polars, DuckDB and pyiceberg.
 
 Readers then use what the writer uses: one address, one set of credentials, one proxy, one file of CA certificates.
 
@@ -62,6 +62,19 @@ class BucketAccess:
             "proxy_ca_certificate": self.ca_file.read_text(encoding="utf-8") if self.ca_file else None,
         }
         return {name: value for name, value in options.items() if value}
+
+    def iceberg_properties(self) -> dict[str, str]:
+        """Properties of pyiceberg's FileIO; they contain the secret. It has no property for a file of certificates."""
+        properties: Mapping[str, str | None] = {
+            "s3.endpoint": None if self.is_aws and self.region is None else self.endpoint,
+            "s3.force-virtual-addressing": "true" if self.virtual else "false",
+            "s3.region": self.region,
+            "s3.access-key-id": self.access_key,
+            "s3.secret-access-key": self.secret,
+            "s3.session-token": self.token,
+            "s3.proxy-uri": self.proxy,
+        }
+        return {name: value for name, value in properties.items() if value}
 
     def duckdb_statements(self, scope: str) -> tuple[str, ...]:
         """Statements that let DuckDB read the bucket; they contain the secret.

@@ -136,6 +136,10 @@ class LocalStore:
         """A path needs none."""
         return ()
 
+    def table_options(self) -> dict[str, str]:
+        """A path needs none."""
+        return {}
+
 
 def _stat(key: str, found: os.stat_result, sha256: str | None = None) -> Stat:
     """Describe a file. The time of the last write, in nanoseconds, replaces the ETag, since a folder has no hash."""

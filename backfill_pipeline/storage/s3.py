@@ -298,6 +298,10 @@ class S3Store:
         """Return statements that give DuckDB the access of this store."""
         return self._access().duckdb_statements(self.url(""))
 
+    def table_options(self) -> dict[str, str]:
+        """Return the access of this store as pyiceberg's properties."""
+        return self._access().iceberg_properties()
+
     def _access(self) -> BucketAccess:
         with self._store_errors(f"cannot read {self.url('')}", "read"):
             found = self._session.get_credentials()

@@ -81,3 +81,6 @@ class Store(Protocol):
 
     def duckdb_statements(self) -> tuple[str, ...]:
         """Return statements that DuckDB has to run before it reads `url`; they may contain the secret."""
+
+    def table_options(self) -> dict[str, str]:
+        """Return the properties of pyiceberg's FileIO; they may contain the secret."""
