@@ -330,7 +330,7 @@ def _described(
 ) -> dict[str, DataFile | None]:
     """Read the footers of some objects; None for an object without rows. Reports objects that cannot be registered."""
 
-    def described(key: str) -> DataFile | None | BackfillError:
+    def described(key: str) -> DataFile | BackfillError | None:
         try:
             return _data_file(store, table, kind, key, sites[key], doubtful[key].bytes)
         except FileNotFoundError:  # deleted since it was listed; the second listing leaves it out

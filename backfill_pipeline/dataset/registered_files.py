@@ -72,6 +72,7 @@ def record_registered(store: Store, table_id: str, site: str, new: Mapping[str, 
     Raises:
         StoreRefusedError, StoreBusyError: the store cannot be written.
     """
+
     def changed(data: bytes | None) -> bytes | None:
         known = _decoded(data) if data else {}
         rows = known | dict(new)
