@@ -29,6 +29,7 @@ from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import put_day, settings_store
 from backfill_pipeline_tests.dataset.rest_catalogue import TOKEN, rest_catalogue
 from backfill_pipeline_tests.dataset.test_chart import FIRST, store_days
+from backfill_pipeline_tests.journeys.table_heals import killed_heals
 from backfill_pipeline_tests.storage.bucket import BUCKET, KEY, SECRET, bucket_server
 
 COUNTS = ("added", "replaced", "removed", "unchanged", "empty")
@@ -307,3 +308,11 @@ def test_without_a_catalogue_or_the_extra_the_error_names_what_to_do(tmp_path, m
     monkeypatch.setitem(sys.modules, "pyiceberg", None)
     with pytest.raises(SettingError, match=r"backfill-pipeline\[table\]"):
         synced_tables(Settings(store=str(tmp_path)), "sqlite:///c.db", ())
+
+
+def test_killed_synchronisations_end_with_the_rows_of_the_store(tmp_path, monkeypatch):
+    """After random heals with a kill in between, pyiceberg, polars and DuckDB count the rows of the footers."""
+    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
+    found = killed_heals(tmp_path, 4)
+    assert found["footers"] > 0
+    assert set(found.values()) == {found["footers"]}
