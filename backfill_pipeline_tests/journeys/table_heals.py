@@ -56,7 +56,7 @@ def sync_in_process(settings: Settings, catalogue: str) -> Iterator[bytes]:
         "print('done', flush=True)\n"
     )
     words = [sys.executable, "-c", code, settings.store, catalogue]
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:  # noqa: S603 - our own code
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
         try:
             yield from process.stdout or ()
         finally:
