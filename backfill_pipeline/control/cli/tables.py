@@ -17,7 +17,10 @@ from backfill_pipeline.settings import Settings
 
 @click.group()
 def table() -> None:
-    """Tables over the stored objects, for DuckDB, polars, Spark, Trino and other readers of a catalogue."""
+    """Tables over the stored objects, for DuckDB, polars, Spark, Trino and other readers of a catalogue.
+
+    Example: backfill table sync --catalog sqlite:///catalog.db
+    """
 
 
 @table.command()
