@@ -8,6 +8,7 @@ import sys
 from datetime import date
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -66,20 +67,34 @@ def test_what_was_asked_wrongly_is_one_line_and_exit_code_2(tmp_path, arguments,
     assert word in done.stderr
 
 
-@pytest.mark.parametrize("name", [None, *sorted(backfill.commands)])
-def test_every_command_has_help_with_one_example_that_parses(name, tmp_path, monkeypatch):
+def command_paths(group, path=()):
+    """The words of a group, and of each command and group below it."""
+    yield path
+    for name, command in sorted(group.commands.items()):
+        if isinstance(command, click.Group):
+            yield from command_paths(command, (*path, name))
+        else:
+            yield (*path, name)
+
+
+@pytest.mark.parametrize("path", [*command_paths(backfill)], ids=lambda path: " ".join(("backfill", *path)))
+def test_every_command_has_help_with_one_example_that_parses(path, tmp_path, monkeypatch):
     """The words of the example are a command, and options and values that its parser takes."""
     (tmp_path / "exports").mkdir()
     monkeypatch.chdir(tmp_path)
-    shown = CliRunner().invoke(backfill, [name, "--help"] if name else ["--help"])
+    shown = CliRunner().invoke(backfill, [*path, "--help"])
     assert shown.exit_code == 0
-    command = backfill.commands[name] if name else backfill
+    command = backfill
+    for name in path:
+        command = command.commands[name]
     _, example = command.help.split("Example: ")
     program, *words = shlex.split(example)
     assert program == "backfill"
-    called, rest = words[0], words[1:]
-    assert name in (None, called)
-    with backfill.commands[called].make_context(called, rest) as context:
+    assert tuple(words[: len(path)]) == path
+    called = backfill
+    while isinstance(called, click.Group):
+        called = called.commands[words.pop(0)]
+    with called.make_context(called.name, words) as context:
         assert context.params
 
 
