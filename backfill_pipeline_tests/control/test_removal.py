@@ -142,6 +142,19 @@ def test_the_command_lists_first_and_removes_with_yes(tmp_path, monkeypatch):
     made.instance.dispose()
 
 
+def test_the_index_has_no_row_of_a_removed_day(tmp_path, monkeypatch):
+    """Rows of removed days leave the index; rows of other days and other sites stay."""
+    made = Installation(tmp_path / "home", monkeypatch)
+    for site in SITES:
+        made.store(site, *made.days(1, 4))
+        record_days(made.gateway.store, site, [IndexedDay(day, "stored", 10, 100) for day in made.days(1, 4)])
+    remove_days(made.gateway, date(2025, 1, 2), date(2025, 1, 3), ["north"], really=True)
+    rows = read_indexes(made.gateway.store, SITES, [2025])
+    assert sorted(rows["north"]) == [date(2025, 1, 1), date(2025, 1, 4)]
+    assert sorted(rows["a-b"]) == made.days(1, 4)
+    made.instance.dispose()
+
+
 def test_texts_are_removed_with_their_day(made):
     """Also texts whose day was deleted before, by a command that was interrupted."""
     made.store("north", *made.days(1, 3))

@@ -10,6 +10,9 @@ from backfill_pipeline.orchestration.checks import Verdict
 from backfill_pipeline.orchestration.failures import DayError, observed_error
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.comparison import list_days
+from backfill_pipeline.storage.day_index import current, read_indexes
+from backfill_pipeline.storage.days import settings_store
 from backfill_pipeline_tests.orchestration.fakes import NOW, FakeFetcher, Runs, day_rows
 from backfill_pipeline_tests.services import until
 
@@ -48,6 +51,17 @@ def test_each_stored_day_is_recorded_once(with_a_bad_day):
     told = runs.materialized(result)
     assert [day for site, day in told if site == "north"] == ["2025-01-01", "2025-01-03", "2025-01-04"]
     assert [day for site, day in told if site == "south"] == [f"2025-01-0{n}" for n in (1, 2, 3, 4)]
+
+
+def test_a_run_writes_the_index_of_the_days_that_it_stored(with_a_bad_day):
+    """After a run the index has a current row for each stored day, and no row for a failed one."""
+    runs, _ = with_a_bad_day
+    store = settings_store(runs.settings)
+    days = [date(2025, 1, n) for n in (1, 2, 3, 4)]
+    rows = read_indexes(store, ["north"], [2025])["north"]
+    assert sorted(rows) == [days[0], *days[2:]]
+    assert current("north", days, rows, list_days(store, days[0], days[-1])) == (rows, [])
+    assert all(row.points_seen == 3 and row.fetched_at is not None for row in rows.values())
 
 
 def test_each_day_has_its_own_metadata(with_a_bad_day):
