@@ -95,7 +95,7 @@ class Failures:
                 f"{_short(one.site)} {one.day} ({one.error_type}: {one.error})" for one in self._failed[:SHOWN]
             )
             more = f"; and {self.count - SHOWN} more" if self.count > SHOWN else ""
-            again = start_command((one.site, date.fromisoformat(one.day)) for one in self._failed)
+            again = printable(start_command((one.site, date.fromisoformat(one.day)) for one in self._failed))
             text = (
                 f"{self.count} of {self._total} site-days failed: {named}{more}. The others are stored. "
                 f"To fetch the failed days again, run: {again}. "
