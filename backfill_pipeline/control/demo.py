@@ -4,8 +4,10 @@ Put here: what the demonstration sets up, shows and clears away. Keep out: anyth
 """
 
 import os
+import sys
 import threading
-from collections.abc import Iterator
+import webbrowser
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -17,6 +19,7 @@ from rich.table import Table
 
 from backfill_pipeline.control.output import show
 from backfill_pipeline.control.processes import Child, end, interrupts
+from backfill_pipeline.control.up import HOST, LOOK_S, require_free_port, require_running, server_answers
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.errors import BackfillError, UsageError
 from backfill_pipeline.settings import Settings
@@ -39,74 +42,169 @@ compute_logs: {module: backfill_pipeline.orchestration.instance_storages, class:
 run_coordinator: {module: dagster._core.run_coordinator, class: DefaultRunCoordinator}
 telemetry: {enabled: false}
 """
+_ENV_TITLE = "# Written by `backfill demo`: the settings of its sites."
 _WORKSPACE = "load_from:\n  - python_module: backfill_pipeline.definitions\n"
 
 
-def run_demo(folder: Path | None, *, days: int, points: int) -> int:
+def run_demo(folder: Path | None, *, days: int, points: int, ui_port: int | None = None) -> int:
     """Run simulator, Dagster's daemon, a partition backfill and a query; return the exit code.
 
     Args:
-        folder: where everything is kept; None: a throw-away folder.
+        folder: where everything is kept; None: a temporary folder.
         days: how many.
         points: of each of two sites.
+        ui_port: the port of Dagster's UI, which is then served until Ctrl-C; None: no UI.
+
+    Raises:
+        UsageError: the folder or the port cannot be used.
+        BackfillError: a program ended unexpectedly, or the backfill did not complete.
+        KeyboardInterrupt: Ctrl-C.
     """
     console = Console(highlight=False)
+    if ui_port is not None:
+        require_free_port(ui_port)
     with TemporaryDirectory(prefix="backfill-demo-", ignore_cleanup_errors=True) as temporary:
         home = (folder or Path(temporary)).absolute()
-        try:
-            home.mkdir(parents=True, exist_ok=True)
-            (home / "dagster.yaml").write_text(_INSTANCE, encoding="utf-8")
-            (home / "workspace.yaml").write_text(_WORKSPACE, encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"--folder {home} cannot be used: {error.strerror}") from None
         world = demo_world(dict.fromkeys(SITES, points), interval_s=60)
-        with Simulator(world) as simulator, _environment(home, simulator.url):
-            console.print(
-                f"An ACE API on {simulator.url}: {len(SITES)} sites, {points} points each, a sample a minute."
+        with Simulator(world) as simulator:
+            _write_home(home, simulator.url)
+            with _environment(home, simulator.url), interrupts() as stop, _programs(home, ui_port) as programs:
+                show(console, f"An ACE API on {simulator.url}: {len(SITES)} sites, {points} points each.")
+                _backfilled(console, home, days, stop)
+                if ui_port is None:
+                    _next_steps(console, home if folder else None, days)
+                else:
+                    _serve_ui(console, home, days, ui_port, programs, stop)
+    return 0
+
+
+def _write_home(home: Path, url: str) -> None:
+    """Write Dagster's files, and the settings for commands that are run in the folder."""
+    env = home / ".env"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if env.exists() and not env.read_text(encoding="utf-8").startswith(_ENV_TITLE):
+            raise UsageError(
+                f"--folder {home} contains a .env file that is not of the demo", hint="name an empty or new folder"
             )
-            return _backfilled(console, home, days, keep=folder is not None)
+        (home / "dagster.yaml").write_text(_INSTANCE, encoding="utf-8")
+        (home / "workspace.yaml").write_text(_WORKSPACE, encoding="utf-8")
+        env.touch(mode=0o600)
+        lines = [f"{name}={value}" for name, value in {**_settings(url), "BACKFILL_STORE": "./data"}.items()]
+        env.write_text("\n".join([_ENV_TITLE, *lines, ""]), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--folder {home} cannot be used: {error.strerror}") from None
 
 
-def _backfilled(console: Console, home: Path, days: int, *, keep: bool) -> int:
+def _backfilled(console: Console, home: Path, days: int, stop: threading.Event) -> None:
+    """Backfill the demo's days, then show what was written.
+
+    Raises:
+        BackfillError: the backfill did not complete, or has no data.
+        KeyboardInterrupt: `stop` was set.
+    """
     from backfill_pipeline.control.progress import watch  # noqa: PLC0415
     from backfill_pipeline.control.service import open_control  # noqa: PLC0415 - Dagster takes long to import
 
-    wanted = list(days_between(FIRST, date.fromordinal(FIRST.toordinal() + days - 1)))
+    wanted = list(days_between(FIRST, _last(days)))
     control = open_control(Settings.load(folder=home))
     backfill_id = control.gateway.launch(SITES, wanted)
-    console.print(f"Dagster backfill {backfill_id}: {FIRST} to {wanted[-1]}, {len(SITES) * days} site-days.")
-    with interrupts() as stop, _daemon(home):
-        late = threading.Timer(LONGEST_S, stop.set)
-        late.start()
-        try:
-            status = watch(control, backfill_id, console, stop, every_s=0.5)
-        except KeyboardInterrupt:
-            if late.finished.is_set():
-                raise BackfillError(
-                    f"the demo did not end within {LONGEST_S:.0f} s", hint=f"read {home / 'daemon.log'}"
-                ) from None
-            raise
-        finally:
-            late.cancel()
-    newest = {(event.site, event.day): event for site in SITES for event in control.gateway.events(site)}
+    show(console, f"Dagster backfill {backfill_id}: {FIRST} to {wanted[-1]}, {len(SITES) * days} site-days.")
+    late = threading.Timer(LONGEST_S, stop.set)
+    late.start()
+    try:
+        status = watch(control, backfill_id, console, stop, every_s=0.5)
+    except KeyboardInterrupt:
+        if late.finished.is_set():
+            raise BackfillError(
+                f"the demo did not end within {LONGEST_S:.0f} s", hint=f"read {home / 'daemon.log'}"
+            ) from None
+        raise
+    finally:
+        late.cancel()
     if status.word != "completed":
         for failure in control.errors(backfill_id):
             show(console, f"{failure.site} {failure.day}: {failure.error}")
         raise BackfillError(f"the demo's backfill ended as {status.word}")
     if not status.rows:
         raise BackfillError(f"the demo's backfill has no data: {status.message}")
+    newest = {(event.site, event.day): event for site in SITES for event in control.gateway.events(site)}
     _show(console, [newest[key] for key in sorted(newest)])
-    if keep:
-        console.print(f"\nEverything is kept in {home}. What to try next:")
-        console.print(
-            f"  DAGSTER_HOME={home} dagster dev -w {home / 'workspace.yaml'}   (set ACE_SITES={','.join(SITES)})"
-        )
-    else:
-        console.print("\nThe folder is cleared away now. What to try next:")
-        console.print("  backfill demo --folder demo             keep the files and look at them")
-    console.print("  backfill simulate --port 8900           an ACE API of your own, or --replay your exports")
-    console.print("  backfill up                             the real thing: set ACE_API_KEY and ACE_SITES first")
-    return 0
+
+
+def _serve_ui(
+    console: Console, home: Path, days: int, port: int, programs: Sequence[Child], stop: threading.Event
+) -> None:
+    """Make the asset `coverage`, open the UI in a browser if there is one, and serve it until Ctrl-C.
+
+    Raises:
+        BackfillError: webserver or daemon ended unexpectedly.
+        KeyboardInterrupt: `stop` was set.
+    """
+    url, shown, last = f"http://{HOST}:{port}", False, _last(days)
+    console.print()
+    show(console, "Making the asset coverage, and starting Dagster's UI ...")
+    coverage = Child(
+        "coverage",
+        ["dagster", "asset", "materialize", "-m", "backfill_pipeline.definitions", "--select", "coverage"],
+        home / "coverage.log",
+        cwd=home,
+    )
+    try:
+        while not stop.wait(LOOK_S):
+            require_running(programs, stop)
+            if coverage.ended_with:
+                raise BackfillError("the asset coverage was not made", hint=f"read {coverage.log}")
+            if not shown and coverage.ended_with is not None and server_answers(url):
+                shown = True
+                show(console, f"{url}  Dagster's UI; Ctrl-C ends everything.")
+                show(console, f"  {url}/assets/timeseries/{SITES[0]}   days of a site")
+                show(console, f"  {url}/assets/coverage   what has arrived")
+                following = f"--from {_after(last, 1)} --to {_after(last, 3)}"
+                show(console, "In another terminal, three more days:")
+                show(console, f"  cd {home}")
+                show(console, f"  backfill start {following} --wait")
+                if _has_browser(console):
+                    webbrowser.open(url)
+    finally:
+        end([coverage], patience_s=3)
+    raise KeyboardInterrupt
+
+
+def _has_browser(console: Console) -> bool:
+    """Whether a person at a desktop runs the demo; a browser in the terminal would hide the output."""
+    desktop = sys.platform in {"win32", "darwin"} or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return console.is_terminal and bool(desktop)
+
+
+def _next_steps(console: Console, kept: Path | None, days: int) -> None:
+    """Show commands to continue with.
+
+    Args:
+        console: shows them.
+        kept: the folder of the demo; None: it is deleted.
+        days: how many days it has.
+    """
+    console.print()
+    if kept is None:
+        show(console, "The folder is deleted now. What to try next:")
+        show(console, "  backfill demo --ui               the same, with Dagster's UI")
+        show(console, "  backfill demo --folder demo      keep the files")
+        show(console, "  backfill simulate --port 8900    an ACE API of your own")
+        return
+    show(console, f"Everything is kept in {kept}. What to try next:")
+    show(console, f"  cd {kept}")
+    show(console, f"  backfill verify --from {FIRST} --to {_last(days)}")
+    show(console, f"  backfill points --site {SITES[0]} --list wind")
+    show(console, "  backfill demo --ui --folder .    the same folder, with Dagster's UI")
+
+
+def _last(days: int) -> date:
+    return _after(FIRST, days - 1)
+
+
+def _after(day: date, days: int) -> date:
+    return date.fromordinal(day.toordinal() + days)
 
 
 def _show(console: Console, done: "list[DayEvent]") -> None:
@@ -133,27 +231,28 @@ def _show(console: Console, done: "list[DayEvent]") -> None:
     for catalogue in sorted(root.glob("points/*.parquet"))[:1]:
         rows = duckdb.read_parquet(catalogue.as_posix()).project("name, description, unit, device_name, id").order("id")
         name, description, unit, device, _ = rows.limit(1).fetchall()[0]
-        show(
-            console,
-            f"One of the points: {name} is {description} [{unit}] of {device}. "
-            f"points/{catalogue.name} describes all points.",
-        )
+        show(console, f"One of the points: {name}")
+        show(console, f"  is {description} [{unit}] of {device}.")
+        show(console, f"points/{catalogue.name} describes all points.")
 
 
-@contextmanager
-def _environment(home: Path, url: str) -> Iterator[None]:
-    """Set the settings of the demo for this process and its child processes; the user's settings are ignored."""
-    names = [str(field.alias) for field in Settings.model_fields.values()]
-    ours = dict.fromkeys(names, "") | {
+def _settings(url: str) -> dict[str, str]:
+    return {
         "ACE_API_URL": url,
         "ACE_API_KEY": DEFAULT_KEY,
         "ACE_SITES": ",".join(SITES),
         "ACE_REQUESTS_PER_MINUTE": "600",
         "BACKFILL_FIRST_DAY": "2025-01-01",
         "BACKFILL_NEW_DAYS": "0",
-        "BACKFILL_STORE": str(home / "data"),
-        "DAGSTER_HOME": str(home),
     }
+
+
+@contextmanager
+def _environment(home: Path, url: str) -> Iterator[None]:
+    """Set the settings of the demo for this process and its child processes; the user's settings are ignored."""
+    names = [str(field.alias) for field in Settings.model_fields.values()]
+    ours = dict.fromkeys(names, "") | _settings(url)
+    ours |= {"BACKFILL_STORE": str(home / "data"), "DAGSTER_HOME": str(home)}
     before = {name: value for name, value in os.environ.items() if name in ours}
     os.environ.update(ours)
     try:
@@ -165,15 +264,16 @@ def _environment(home: Path, url: str) -> Iterator[None]:
 
 
 @contextmanager
-def _daemon(home: Path) -> Iterator[None]:
-    """Run Dagster's daemon for the demo; end it and its child processes with the block."""
-    daemon = Child(
-        "daemon",
-        ["dagster._daemon", "run", "-w", str(home / "workspace.yaml")],
-        home / "daemon.log",
-        cwd=home,
-    )
+def _programs(home: Path, ui_port: int | None) -> Iterator[list[Child]]:
+    """Run Dagster's daemon, and its webserver if a port is given; end them and their child processes with the block."""
+    workspace = ["-w", str(home / "workspace.yaml")]
+    commands = {"daemon": ["dagster._daemon", "run", *workspace]}
+    if ui_port is not None:
+        commands["webserver"] = ["backfill_pipeline.control.webserver", "-h", HOST, "-p", str(ui_port), *workspace]
+    programs: list[Child] = []
     try:
-        yield
+        for name, arguments in commands.items():
+            programs.append(Child(name, arguments, home / f"{name}.log", cwd=home))
+        yield programs
     finally:
-        end([daemon], patience_s=3)
+        end(programs, patience_s=3)

@@ -7,14 +7,18 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
 
 from backfill_pipeline.control.answers import Status
+from backfill_pipeline.control.metrics import BudgetMeter
 from backfill_pipeline.control.output import show
 from backfill_pipeline.control.service import Control
 
@@ -23,7 +27,13 @@ _SPEED_OVER_S = 30.0
 
 
 def watch(
-    control: Control, backfill_id: str, console: Console, stop: threading.Event, *, every_s: float = 1.0
+    control: Control,
+    backfill_id: str,
+    console: Console,
+    stop: threading.Event,
+    *,
+    every_s: float = 1.0,
+    used: Callable[[], int | None] | None = None,
 ) -> Status:
     """Show progress until the backfill is over.
 
@@ -33,39 +43,22 @@ def watch(
         console: shows a bar, or a line for each change when it is not a terminal.
         stop: once set, the wait ends; the backfill continues.
         every_s: seconds between two requests of the status.
+        used: returns the requests of the API key in the last minute; None: read from the request budget.
 
     Raises:
         KeyboardInterrupt: `stop` was set.
     """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("site-days, {task.fields[speed]:,.0f} samples/s{task.fields[left]}"),
-    )
+    bar = _Bar(console, control.settings.requests_per_minute, used or BudgetMeter(control.settings).used)
     plain, shown, down = not console.is_terminal, "", None
-    seen: deque[tuple[float, int]] = deque()
-    with Progress(*columns, console=console, disable=plain) as progress:
-        task = progress.add_task("waiting", total=1, speed=0.0, left="")
+    with nullcontext() if plain else Live(bar.lines, console=console, refresh_per_second=4):
         while True:
             status = control.status(backfill_id)
-            seen.append((time.monotonic(), status.own_rows))
-            while seen[-1][0] - seen[0][0] > _SPEED_OVER_S:
-                seen.popleft()
-            speed = (seen[-1][1] - seen[0][1]) / max(seen[-1][0] - seen[0][0], every_s)
-            left = _left(status)
-            progress.update(
-                task,
-                total=status.parts,
-                completed=status.parts_done,
-                speed=speed,
-                left=left,
-                description=_title(status),
-            )
+            if not plain:
+                bar.update(status)
             line = f"{_title(status)}: {status.parts_done} of {status.parts} site-days, {status.rows:,} rows"
             if plain and line != shown:
                 shown = line
-                show(console, line + left)
+                show(console, line + _left(status))
             if status.api_down_since != down:
                 down = status.api_down_since
                 for note in status.notes if down is not None else ("The API answers again.",):
@@ -74,6 +67,48 @@ def watch(
                 return status
             if stop.wait(every_s):
                 raise KeyboardInterrupt
+
+
+class _Bar:
+    """A bar of site-days, and below it the speed, the request budget, and the API's outage or the estimated end.
+
+    Args:
+        console: the terminal; both lines fit into 80 columns.
+        limit: requests that may leave in a minute.
+        used: returns the requests of the last minute; after None it is not called again.
+    """
+
+    def __init__(self, console: Console, limit: int, used: Callable[[], int | None]) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TextColumn("site-days"))
+        self._progress = Progress(*columns, console=console)
+        self._task = self._progress.add_task("waiting", total=1)
+        self._below = Text()
+        self._limit = limit
+        self._used: Callable[[], int | None] | None = used
+        self._seen: deque[tuple[float, int]] = deque()
+        self.lines = Group(self._progress, self._below)
+
+    def update(self, status: Status) -> None:
+        """Show a status."""
+        self._progress.update(self._task, total=status.parts, completed=status.parts_done, description=_title(status))
+        parts = [f"  {self._speed(status):,.0f} samples/s"]
+        used = self._used() if self._used else None
+        if used is None:
+            self._used = None
+        else:
+            parts.append(f"{used} of {self._limit} requests/min")
+        if status.api_down_since is not None:
+            parts.append(f"no answer since {_at(status.api_down_since)}")
+        elif left := _left(status).removeprefix(", "):
+            parts.append(left)
+        self._below.plain = ", ".join(parts)
+
+    def _speed(self, status: Status) -> float:
+        seen = self._seen
+        seen.append((time.monotonic(), status.own_rows))
+        while seen[-1][0] - seen[0][0] > _SPEED_OVER_S:
+            seen.popleft()
+        return (seen[-1][1] - seen[0][1]) / max(seen[-1][0] - seen[0][0], 1.0)
 
 
 def status_facts(status: Status) -> dict[str, Any]:
@@ -100,12 +135,9 @@ def status_lines(status: Status) -> Iterator[str]:
     ending = " (running days still complete)" if status.ending else ""
     yield f"backfill {status.backfill_id}: {status.word.replace('_', ' ')}{ending}"
     sites = status.sites[0] if len(status.sites) == 1 else f"{len(status.sites)} sites"
-    yield (
-        f"  {status.first} to {status.last}, {sites}: {status.days_done} of {status.days} days, "
-        f"{status.parts_done} of {status.parts} site-days ({status.percent:.2f} %)"
-    )
-    own = f"this backfill stored {status.own_rows:,} rows with {status.requests:,} requests"
-    yield f"  {status.rows:,} rows stored, {own}"
+    yield f"  {status.first} to {status.last}, {sites}: {status.days_done} of {status.days} days"
+    yield f"  {status.parts_done} of {status.parts} site-days ({status.percent:.2f} %), {status.rows:,} rows stored"
+    yield f"  this backfill stored {status.own_rows:,} rows with {status.requests:,} requests"
     if status.failed:
         yield f"  {status.failed} site-days failed: `backfill errors {status.backfill_id}`"
     if status.word == "in_progress" and status.current:
@@ -145,4 +177,4 @@ def _left(status: Status) -> str:
 
 
 def _at(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return "-" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

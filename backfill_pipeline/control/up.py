@@ -45,7 +45,7 @@ def run_up(settings: Settings, port: int) -> None:
         return Gateway(settings).daemon_is_alive()
 
     with home_locked(home, settings.private, daemon_is_alive=daemon_is_alive):
-        _require_free_port(port)
+        require_free_port(port)
         for exposure in exposed_secrets(settings):
             echo(f"warning: {exposure}", err=True)
         _run(settings, home, port)
@@ -84,21 +84,31 @@ def _watch(children: Sequence[Child], port: int, stop: threading.Event) -> None:
     """
     url, told = f"http://{HOST}:{port}", False
     while not stop.wait(LOOK_S):
-        for child in children:
-            child.look()
-            code = child.ended_with
-            if code is not None and not stop.is_set():
-                raise BackfillError(
-                    f"Dagster's {child.name} ended unexpectedly (exit code {code})",
-                    hint=f"read {child.log}, which the next `backfill up` renames to {child.log.name}.1",
-                )
-        if not told and _answers(url):
+        require_running(children, stop)
+        if not told and server_answers(url):
             told = True
             logs = ", ".join(str(child.log) for child in children)
             echo(f"{url}  webserver and daemon are up; Ctrl-C ends both; logs: {logs}")
 
 
-def _answers(url: str) -> bool:
+def require_running(children: Sequence[Child], stop: threading.Event) -> None:
+    """Check that each program runs, unless the stop event is set.
+
+    Raises:
+        BackfillError: a program ended.
+    """
+    for child in children:
+        child.look()
+        code = child.ended_with
+        if code is not None and not stop.is_set():
+            raise BackfillError(
+                f"Dagster's {child.name} ended unexpectedly (exit code {code})",
+                hint=f"read {child.log}, which the next start renames to {child.log.name}.1",
+            )
+
+
+def server_answers(url: str) -> bool:
+    """Whether Dagster's webserver answers at this URL."""
     with requests.Session() as session:
         session.trust_env = False  # no proxy for loopback
         try:
@@ -107,7 +117,12 @@ def _answers(url: str) -> bool:
             return False
 
 
-def _require_free_port(port: int) -> None:
+def require_free_port(port: int) -> None:
+    """Check that a server can listen on the port.
+
+    Raises:
+        UsageError: the port cannot be used.
+    """
     try:
         socket.create_server((HOST, port)).close()
     except OSError as error:

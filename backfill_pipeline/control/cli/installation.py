@@ -23,14 +23,18 @@ from backfill_pipeline.settings import Settings
 )
 @click.option("--days", type=click.IntRange(1, 30), default=5, show_default=True)
 @click.option("--points", type=click.IntRange(1, 2000), default=60, show_default=True, help="Points of each site.")
-def demo(folder: Path | None, days: int, points: int) -> None:
+@click.option("--ui", is_flag=True, help="Then serve Dagster's UI with the demo's data, until Ctrl-C.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="The port of the UI, for --ui."
+)
+def demo(folder: Path | None, days: int, points: int, *, ui: bool, port: int) -> None:
     """Try everything in under a minute: simulator, Dagster backfill, Parquet files, a query.
 
-    Example: backfill demo --folder demo
+    Example: backfill demo --ui
     """
     from backfill_pipeline.control.demo import run_demo  # noqa: PLC0415 - see the module's docstring
 
-    sys.exit(run_demo(folder, days=days, points=points))
+    sys.exit(run_demo(folder, days=days, points=points, ui_port=port if ui else None))
 
 
 @click.command()
