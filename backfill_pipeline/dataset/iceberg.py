@@ -5,7 +5,7 @@ commit adds new objects, replaces those that were stored again, and removes thos
 before or after that commit.
 
 Put here: the tables, and how they follow the store. Keep out: which catalogue is opened and with which credentials
-(`control/table_sync.py`), and which version of an object is registered (`registered_files.py`).
+(`table_catalogue.py`), and which version of an object is registered (`registered_files.py`).
 """
 
 import re
@@ -121,22 +121,18 @@ def sync_tables(store: Store, catalog: Catalog, sites: Collection[str] = ()) -> 
         UsageError: a site has no object and no row in a table.
         StoreRefusedError, StoreBusyError: the store cannot be read, or other writers change a table all the time.
     """
-    catalog.create_namespace_if_not_exists(NAMESPACE)
     chosen = {file_name(site): site for site in sites}
-    changes, seen = [], set[str]()
-    for kind in KINDS:
-        listed = _listed(store, kind, chosen)
-        table = _opened(catalog, kind, create=bool(listed))
-        if table is None:
-            continue
-        change, names = _synced(store, table, kind, listed, chosen)
-        changes.append(change)
-        seen |= names | {_name(key) for key in listed}
-    if unknown := [site for name, site in chosen.items() if name not in seen]:
-        raise UsageError(
-            f"site {quoted(unknown[0])} has no object in {store.url('')} and no row in a table", about="site"
-        )
-    return changes
+    listed = {kind.name: _listed(store, kind, chosen) for kind in KINDS}
+    unknown = chosen.keys() - {_name(key) for each in listed.values() for key in each}
+    if unknown:  # a site without objects may have rows, which are removed
+        tables = [_opened(catalog, kind, create=False) for kind in KINDS]
+        unknown -= {_name(path) for table in tables if table for path in _entries(table, unknown)}
+    if unknown:
+        site = min(chosen[name] for name in unknown)
+        raise UsageError(f"site {quoted(site)} has no object in {store.url('')} and no row in a table", about="site")
+    catalog.create_namespace_if_not_exists(NAMESPACE)
+    opened = ((kind, _opened(catalog, kind, create=bool(listed[kind.name]))) for kind in KINDS)
+    return [_synced(store, table, kind, listed[kind.name], chosen) for kind, table in opened if table is not None]
 
 
 def _listed(store: Store, kind: TableKind, chosen: Collection[str]) -> dict[str, Stat]:
@@ -193,13 +189,12 @@ def _entries(table: Table, chosen: Collection[str]) -> dict[str, list[tuple[int,
 
 
 def _synced(
-    store: Store, table: Table, kind: TableKind, listed: dict[str, Stat], chosen: Mapping[str, str]
-) -> tuple[TableChange, set[str]]:
-    """Make one table follow a listing, and return the file names that the table had."""
+    store: Store, table: Table, kind: TableKind, listed: dict[str, Stat], chosen: Collection[str]
+) -> TableChange:
+    """Make one table follow a listing."""
     for _ in range(TRIES):
-        entries = _entries(table, chosen)
         try:
-            return _committed(store, table, kind, listed, entries), {_name(path) for path in entries}
+            return _committed(store, table, kind, listed, _entries(table, chosen))
         except CommitFailedException:
             table.refresh()
             listed = _listed(store, kind, chosen)
@@ -229,12 +224,14 @@ def _committed(
         else:
             change.unchanged += 1
     files = _described(store, table, kind, sites, doubtful, change)
-    after = {stat.key: stat for stat in store.list(kind.prefix)} if doubtful else {}
+    paths = {store.url(key) for key in listed}
+    gone = [path for path in entries if path not in paths]
+    after = {stat.key: stat for stat in store.list(kind.prefix)} if doubtful or gone else {}
     for key in [key for key in files if after.get(key) != doubtful[key]]:
         change.waiting.append(key)
         del files[key]
-    paths = {store.url(key) for key in listed}
-    gone = [path for path in entries if path not in paths]
+    there = {store.url(key) for key in after}  # another process may have stored and registered it since the listing
+    gone = [path for path in gone if path not in there]
     snapshot_id = _commit(table, files, [*gone, *map(store.url, files)], entries)
     for key, file in files.items():
         if file is None:

@@ -15,7 +15,6 @@ from click.testing import CliRunner
 from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import CommitFailedException
 
-from backfill_pipeline.control import table_sync
 from backfill_pipeline.control.cli import backfill
 from backfill_pipeline.control.table_sync import synced_tables
 from backfill_pipeline.core.object_keys import object_key, points_key, text_key
@@ -24,6 +23,7 @@ from backfill_pipeline.core.rows import Chunk, Counts, DayRows
 from backfill_pipeline.core.schema import TEXT_SCHEMA
 from backfill_pipeline.dataset import iceberg
 from backfill_pipeline.dataset.rollup import build_rollup
+from backfill_pipeline.dataset.table_catalogue import open_catalogue
 from backfill_pipeline.errors import SettingError, StoreBusyError, StoreRefusedError, UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import put_day, settings_store
@@ -48,7 +48,7 @@ def settings(request, tmp_path):
 
 
 def opened(settings):
-    return table_sync._opened(settings, settings_store(settings), settings.table_catalog)
+    return open_catalogue(settings, settings_store(settings))
 
 
 def scanned(settings, table="samples"):
@@ -153,6 +153,27 @@ def test_two_synchronisations_at_once_double_nothing(tmp_path, monkeypatch):
     assert holds(settings)
 
 
+def test_an_object_that_another_process_registers_after_the_listing_stays(tmp_path, monkeypatch):
+    """A file is removed only when it is absent from a listing that is later than the table that was read."""
+    settings = Settings(store=str(tmp_path / "store"), table_catalog=f"sqlite:///{tmp_path.as_posix()}/c.db")
+    store_days(None, [0], settings=settings)
+    synced_tables(settings, None, ())
+    entries, nested = iceberg._entries, []
+
+    def overtaken(*args):
+        if not nested:
+            nested.append(True)
+            store_days(None, [1], settings=settings)
+            nested.append(counts(synced_tables(settings, None, ())))
+            args[0].refresh()
+        return entries(*args)
+
+    monkeypatch.setattr(iceberg, "_entries", overtaken)
+    assert counts(synced_tables(settings, None, ())) == (0, 0, 0, 1, 0)
+    assert nested[1] == (1, 0, 0, 1, 0)
+    assert holds(settings)
+
+
 def test_commits_that_never_succeed_end_with_an_error(tmp_path, monkeypatch):
     """The command ends after some tries; the error names the table."""
     settings = Settings(store=str(tmp_path / "store"), table_catalog=f"sqlite:///{tmp_path.as_posix()}/c.db")
@@ -201,8 +222,22 @@ def test_a_site_alone_leaves_the_others(settings):
     assert counts(synced_tables(settings, None, ["s"])) == (0, 0, 1, 0, 0)
     planned = opened(settings).load_table("backfill.samples").scan().plan_files()
     assert [task.file.partition[0] for task in planned] == [odd]
+
+
+def test_an_unknown_site_is_refused_before_any_site_is_changed(settings):
+    """Neither is a table made, nor a known site registered, beside a site that has neither object nor row."""
+    store = settings_store(settings)
+    put_day(store, day_of(1.5))
     with pytest.raises(UsageError, match="'nope'"):
-        synced_tables(settings, None, ["nope"])
+        synced_tables(settings, None, ["s", "nope"])
+    assert opened(settings).list_namespaces() == []
+    synced_tables(settings, None, ["s"])
+    put_day(store, day_of(2.5))
+    with pytest.raises(UsageError, match="'nope'"):
+        synced_tables(settings, None, ["nope", "s"])
+    assert opened(settings).load_table("backfill.samples").scan("value > 2").count() == 0
+    store.delete(object_key("s", FIRST))
+    assert counts(synced_tables(settings, None, ["s"])) == (0, 0, 1, 0, 0)
 
 
 def test_a_day_without_rows_and_a_damaged_object(settings):
