@@ -1,8 +1,9 @@
-"""New days: which site-days nobody asked for yet, and by what runs they are asked for: pure planning.
+"""New days: which site-days no run has requested yet, and the runs that fetch them. Pure functions.
 
-All days before `since` were asked for, at every site: that one date is all that has to be remembered. Put here: what is
-new, and how site-days become runs. Keep out: days that are asked for again (`core/healing.py`), where a day's past is
-read from (`orchestration/history.py`).
+At every site, all days before the date `since` have been requested. The sensor stores only this date.
+
+Put here: which days are new, and how site-days are grouped into runs. Keep out: retries (`core/day_retries.py`), and
+how earlier attempts are read from Dagster (`orchestration/history.py`).
 """
 
 from collections import defaultdict
@@ -14,11 +15,11 @@ from backfill_pipeline.core.day import days_between
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Ask:
-    """Days to be fetched by one run.
+class PlannedRun:
+    """The days that one run fetches.
 
     Attributes:
-        attempt: 1 for days that nobody asked for before.
+        attempt: the number of the attempt; 1 for days that no earlier run requested.
         first: first day.
         last: last day, included.
         sites: site names, sorted.
@@ -32,74 +33,74 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class NewDays:
-    """What is to be done now.
+    """The runs to start now.
 
     Attributes:
-        asks: older days before newer.
-        since: the first day that was not asked for at every site; the day after the last when all were.
-        in_flight: site-days that are being asked for.
+        runs: the runs, oldest days first.
+        since: the first day that some site has not requested yet; the day after `newest` when there is none.
+        in_progress: the number of site-days in runs that have not ended.
     """
 
-    asks: tuple[Ask, ...]
+    runs: tuple[PlannedRun, ...]
     since: date
-    in_flight: int
+    in_progress: int
 
 
 def newest_ready(now: datetime, lag_hours: float) -> date:
-    """The newest UTC day that ended `lag_hours` before `now`."""
+    """The latest UTC day that ended at least `lag_hours` before `now`."""
     return (now.astimezone(UTC) - timedelta(hours=lag_hours)).date() - timedelta(days=1)
 
 
 def plan_new_days(
-    asked: Mapping[str, Collection[date]],
-    flying: Mapping[str, Collection[date]],
+    requested: Mapping[str, Collection[date]],
+    running: Mapping[str, Collection[date]],
     sites: Sequence[str],
     since: date,
     newest: date,
     *,
-    days_per_ask: int,
+    days_per_run: int,
     room: int,
 ) -> NewDays:
-    """Say what to ask for now.
+    """Plan runs for the days that no run has requested.
 
     Args:
-        asked: by site, the days from `since` to `newest` that were asked for, whatever came of it.
-        flying: by site, the days that somebody asks for now.
+        requested: by site, the days from `since` to `newest` that a run requested, with any result.
+        running: by site, the days of runs that have not ended.
         sites: site names.
-        since: the first day to look at.
-        newest: the last day to look at.
-        days_per_ask: days of one run, at most.
-        room: how many runs may be asked for.
+        since: the first day to consider.
+        newest: the last day to consider.
+        days_per_run: the most days of one run.
+        room: the most runs.
     """
     new: dict[str, list[date]] = defaultdict(list)
     open_since = newest + timedelta(days=1)
-    in_flight = 0
+    in_progress = 0
     for site in sites:
-        done, busy = asked.get(site, ()), flying.get(site, ())
+        done, busy = requested.get(site, ()), running.get(site, ())
         for day in days_between(since, newest):
             if day in busy:
-                in_flight += 1
+                in_progress += 1
             elif day in done:
                 continue
             else:
                 new[site].append(day)
             open_since = min(open_since, day)
-    asks = sorted(asks_of(1, new, days_per_ask))
-    return NewDays(tuple(asks[: max(room, 0)]), max(since, open_since), in_flight)
+    runs = sorted(runs_of(1, new, days_per_run))
+    return NewDays(tuple(runs[: max(room, 0)]), max(since, open_since), in_progress)
 
 
-def asks_of(attempt: int, by_site: Mapping[str, Sequence[date]], most: int) -> Iterator[Ask]:
-    """Ascending days of each site as runs of at most `most` days; sites that want the same days share a run."""
+def runs_of(attempt: int, by_site: Mapping[str, Sequence[date]], most: int) -> Iterator[PlannedRun]:
+    """Group the ascending days of each site into runs of at most `most` days; sites with the same days share a run."""
     sites: dict[tuple[date, date], list[str]] = defaultdict(list)
     for site, days in by_site.items():
         for first, last in _ranges(days, most):
             sites[first, last].append(site)
     for (first, last), names in sites.items():
-        yield Ask(attempt, first, last, tuple(sorted(names)))
+        yield PlannedRun(attempt, first, last, tuple(sorted(names)))
 
 
 def _ranges(days: Sequence[date], most: int) -> Iterator[tuple[date, date]]:
-    """Ascending days as ranges without holes, each of at most `most` days."""
+    """Group ascending days into ranges of consecutive days, each of at most `most` days."""
     first = last = None
     for day in days:
         if first is None or last is None:

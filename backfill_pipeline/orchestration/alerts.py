@@ -14,7 +14,7 @@ import dagster as dg
 import requests
 from requests.utils import get_auth_from_url
 
-from backfill_pipeline.core.healing import FAILED_AGAIN_H
+from backfill_pipeline.core.day_retries import FAILED_RETRY_H
 from backfill_pipeline.core.text import printable
 from backfill_pipeline.orchestration.failures import STOPPED_BY
 from backfill_pipeline.orchestration.history import ATTEMPT_TAG
@@ -120,7 +120,7 @@ def tell_failed_run(alerts: Alerts, run: dg.DagsterRun, error: str, *, stopped: 
     if stopped:  # one refused key fails every run: one alert a day, not one for each run
         return alerts.send("stopped", error, about=error[:200], run_id=run.run_id)
     attempt = run.tags.get(ATTEMPT_TAG, "")
-    if attempt.isdecimal() and int(attempt) <= len(FAILED_AGAIN_H):
+    if attempt.isdecimal() and int(attempt) <= len(FAILED_RETRY_H):
         return False
     # The same alert by its error, not by its run: a sensor may launch such a run every quarter of an hour.
     text = f"run {run.run_id[:8]} failed: {error}"

@@ -1,7 +1,7 @@
 """The past of site-days: who asked for them, and what came of it, read from Dagster's events, runs and backfills.
 
 Nothing is remembered here, so that it does not matter who asked. Put here: the questions to Dagster's storage, each by
-index and bounded. Keep out: what follows from the answers (`core/new_days.py`, `core/healing.py`).
+index and bounded. Keep out: what follows from the answers (`core/new_days.py`, `core/day_retries.py`).
 """
 
 from collections import defaultdict
@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 
 from backfill_pipeline.core.day import days_between, parse_day, partition_key
-from backfill_pipeline.core.healing import Again, Past
+from backfill_pipeline.core.day_retries import Attempts, Retry
 from backfill_pipeline.core.quality import is_thin, usual_rows
 from backfill_pipeline.errors import UsageError
 from backfill_pipeline.orchestration.dagster_internals import (
@@ -136,7 +136,7 @@ def read_asked(instance: dg.DagsterInstance, sites: Sequence[str], first: date, 
 
 def read_due(
     instance: dg.DagsterInstance, site: str, asks: Asks, now: datetime
-) -> tuple[list[tuple[datetime, Again]], int]:
+) -> tuple[list[tuple[datetime, Retry]], int]:
     """A site's days that are to be asked for again by now, each with the time since which it is due; and events read.
 
     Read are the events of the newest month, and all events of the days that these show as empty, thin or failed.
@@ -172,16 +172,16 @@ def read_due(
     due = []
     for day in open_days:
         stored, runs = newest.get(day), ended[day]
-        past = Past(
+        attempts = Attempts(
             len(runs),
             datetime.fromtimestamp(max(runs.values()), UTC),
             stored is not None,
             day in thin or (stored is not None and _is_thin(stored, None)),
         )
-        when = past.due()
+        when = attempts.due()
         if when is not None and when <= now:
             cost = (_number(stored, "requests") if stored is not None else None) or usual_cost
-            due.append((when, Again(site, day, past.asks + 1, cost)))
+            due.append((when, Retry(site, day, attempts.number + 1, cost)))
     return due, len(made) + len(seen) + len(before)
 
 

@@ -13,8 +13,8 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 
 from backfill_pipeline.core.day import parse_day, partition_key
-from backfill_pipeline.core.healing import SHARE, Again, most_at_once, pause, plan_healing
-from backfill_pipeline.core.new_days import Ask, NewDays, newest_ready, plan_new_days
+from backfill_pipeline.core.day_retries import SHARE, Retry, most_at_once, pause, plan_retries
+from backfill_pipeline.core.new_days import NewDays, PlannedRun, newest_ready, plan_new_days
 from backfill_pipeline.errors import UsageError
 from backfill_pipeline.orchestration.dagster_internals import ASSET_PARTITION_RANGE_END_TAG as RANGE_END_TAG
 from backfill_pipeline.orchestration.dagster_internals import ASSET_PARTITION_RANGE_START_TAG as RANGE_START_TAG
@@ -57,8 +57,8 @@ def new_days_sensor(
     def new_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         plan = _planned(context, settings, sites, now())
         context.update_cursor(plan.since.isoformat())
-        said = f"all days before {plan.since} were asked for; {plan.in_flight} site-days at work"
-        return _result(context, plan.asks, said, priority=2)  # a day does not wait for a year's backfill
+        said = f"all days before {plan.since} were asked for; {plan.in_progress} site-days at work"
+        return _result(context, plan.runs, said, priority=2)  # a day does not wait for a year's backfill
 
     return new_days
 
@@ -85,7 +85,7 @@ def healing_sensor(
         if asks.again >= MOST_RUNS:
             return dg.SensorResult(skip_reason=dg.SkipReason(f"{asks.again} runs are to end first"))
         most, events, looked = most_at_once(per_minute), 0, 0
-        due: list[tuple[datetime, Again]] = []
+        due: list[tuple[datetime, Retry]] = []
         order = _from(sites, begin)
         for site in order:
             found, read = read_due(context.instance, site, asks, at)
@@ -94,7 +94,7 @@ def healing_sensor(
             if events >= EVENTS_A_TICK or sum(one.requests for _, one in due) >= most:
                 break
         waiting = [one for _, one in sorted(due, key=lambda found: found[0])]
-        plan, cost = plan_healing(waiting, most=most, days_per_ask=settings.days_per_run, room=MOST_RUNS - asks.again)
+        plan, cost = plan_retries(waiting, most=most, days_per_run=settings.days_per_run, room=MOST_RUNS - asks.again)
         goes_on = order[looked % len(order)] if order else ""
         not_before = at + pause(cost, per_minute)
         context.update_cursor(json.dumps({"site": goes_on, "not_before": not_before.isoformat()}))
@@ -120,7 +120,7 @@ def _planned(context: dg.SensorEvaluationContext, settings: Settings, sites: Seq
     for site, days in asks.ended.items():
         asked.setdefault(site, set()).update(days)
     return plan_new_days(
-        asked, asks.flying, sites, since, newest, days_per_ask=settings.days_per_run, room=MOST_RUNS - asks.new
+        asked, asks.flying, sites, since, newest, days_per_run=settings.days_per_run, room=MOST_RUNS - asks.new
     )
 
 
@@ -147,20 +147,22 @@ def _from(sites: Sequence[str], begin: str) -> list[str]:
     return [*sites[at:], *sites[:at]]
 
 
-def _result(context: dg.SensorEvaluationContext, asks: Sequence[Ask], said: str, *, priority: int) -> dg.SensorResult:
+def _result(
+    context: dg.SensorEvaluationContext, runs: Sequence[PlannedRun], said: str, *, priority: int
+) -> dg.SensorResult:
     context.log.info(said)
-    requests = list(_requests(asks, priority))
+    requests = list(_requests(runs, priority))
     return dg.SensorResult(run_requests=requests, skip_reason=None if requests else dg.SkipReason(said))
 
 
-def _requests(asks: Sequence[Ask], priority: int) -> Iterator[dg.RunRequest]:
-    for ask in asks:
-        names = " ".join(ask.sites)
+def _requests(runs: Sequence[PlannedRun], priority: int) -> Iterator[dg.RunRequest]:
+    for run in runs:
+        names = " ".join(run.sites)
         which = hashlib.sha256(names.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        first, last = partition_key(ask.first), partition_key(ask.last)
+        first, last = partition_key(run.first), partition_key(run.last)
         days = {PARTITION_NAME_TAG: first} if first == last else {RANGE_START_TAG: first, RANGE_END_TAG: last}
         yield dg.RunRequest(
-            run_key=f"{first} {last} {which} {ask.attempt}",
-            asset_selection=[asset_key(site) for site in ask.sites],
-            tags=days | {ATTEMPT_TAG: str(ask.attempt), PRIORITY_TAG: str(priority)},
+            run_key=f"{first} {last} {which} {run.attempt}",
+            asset_selection=[asset_key(site) for site in run.sites],
+            tags=days | {ATTEMPT_TAG: str(run.attempt), PRIORITY_TAG: str(priority)},
         )

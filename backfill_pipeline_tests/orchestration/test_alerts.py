@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 import requests
 
-from backfill_pipeline.core.healing import FAILED_AGAIN_H
+from backfill_pipeline.core.day_retries import FAILED_RETRY_H
 from backfill_pipeline.core.rows import Counts, DayRows
 from backfill_pipeline.errors import KeyRefusedError, PageFailedError
 from backfill_pipeline.orchestration.alerts import Alerts, tell_failed_run
@@ -143,7 +143,7 @@ def test_a_run_that_will_be_tried_again_is_not_told(hook, tmp_path):
     with Runs(tmp_path, FakeFetcher(wrong)) as runs:
         run, failure = failed(runs)
         error = failure.description
-        last = str(len(FAILED_AGAIN_H) + 1)
+        last = str(len(FAILED_RETRY_H) + 1)
         for tags, expected in (
             ({"backfill/attempt": "1"}, False),
             ({"backfill/attempt": last}, True),

@@ -9,7 +9,7 @@ from dagster._core.execution.asset_backfill import AssetBackfillData
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.test_utils import freeze_time
 
-from backfill_pipeline.core.healing import AT_ONCE_MIN, FAILED_AGAIN_H, SHARE, THIN_AGAIN_H
+from backfill_pipeline.core.day_retries import AT_ONCE_MIN, FAILED_RETRY_H, SHARE, THIN_RETRY_H
 from backfill_pipeline.errors import ContractError
 from backfill_pipeline.orchestration.build import JOB
 from backfill_pipeline.orchestration.partitions import asset_key, day_partitions
@@ -117,7 +117,7 @@ def test_thin_days_are_asked_for_again_on_a_back_off_that_ends(tmp_path):
     fetcher = FakeFetcher(make=lambda site, day: day_rows(site, day, points=0 if day == empty else 3))
     with Ticks(tmp_path, fetcher, "north", new_days=1) as runs:
         runs.live(hours=20 * 24, every=3)
-        assert fetcher.asked.count(("north", empty)) == 1 + len(THIN_AGAIN_H)
+        assert fetcher.asked.count(("north", empty)) == 1 + len(THIN_RETRY_H)
         others = [day for _, day in fetcher.asked if day != empty]
         assert others == [TODAY + timedelta(days=number) for number in range(len(others))]
         assert runs.cursors[SENSOR] > str(empty)
@@ -143,7 +143,7 @@ def test_a_day_that_fails_is_asked_for_again_until_the_back_off_ends(tmp_path):
     fetcher = FakeFetcher(bad)
     with Ticks(tmp_path, fetcher, new_days=1) as runs:
         runs.live(hours=12 * 24, every=4)
-        assert fetcher.asked.count(("north", ago(1))) == 1 + len(FAILED_AGAIN_H)
+        assert fetcher.asked.count(("north", ago(1))) == 1 + len(FAILED_RETRY_H)
         assert fetcher.asked.count(("south", ago(1))) == 1
         assert runs.cursors[SENSOR] > str(ago(1))
 
@@ -222,7 +222,7 @@ def test_days_before_a_sites_first_data_are_let_be(tmp_path):
             minutes = (runs.time - begin) / timedelta(minutes=1)
             assert 2 * len(fetcher.asked) <= SHARE * minutes + AT_ONCE_MIN
         asked = {day: fetcher.asked.count(("north", day)) for _, day in fetcher.asked}
-        assert asked == dict.fromkeys(asked, len(THIN_AGAIN_H))
+        assert asked == dict.fromkeys(asked, len(THIN_RETRY_H))
         assert len(asked) == empties
 
 
