@@ -44,15 +44,22 @@ def follow_store(settings: Settings, sites: Collection[str] = ()) -> "list[Table
             hint="name sqlite:///FILE, postgresql://... or the http(s) URL of an Iceberg REST catalogue",
         )
     try:
-        from backfill_pipeline.dataset.iceberg import sync_tables  # noqa: PLC0415 - pyiceberg is of an extra
+        return _followed(settings, url, sites)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "backfill_pipeline":
+        name = (error.name or "").partition(".")[0]
+        if name == "backfill_pipeline":
             raise
+        extra = "postgres" if name == "psycopg2" else "table"
         raise SettingError(
-            f"tables need the package {error.name}, which is not installed",
-            hint="run: python -m pip install 'backfill-pipeline[table]'",
+            f"tables need the package {name}, which is not installed",
+            hint=f"run: python -m pip install 'backfill-pipeline[{extra}]'",
         ) from error
-    from pyiceberg import exceptions  # noqa: PLC0415 - as above
+
+
+def _followed(settings: Settings, url: str, sites: Collection[str]) -> "list[TableChange]":
+    from pyiceberg import exceptions  # noqa: PLC0415 - pyiceberg is of an extra
+
+    from backfill_pipeline.dataset.iceberg import sync_tables  # noqa: PLC0415 - as above
 
     store = settings_store(settings)
     refused = (exceptions.RESTError, exceptions.ValidationException, requests.RequestException, SQLAlchemyError)
@@ -87,6 +94,7 @@ def open_catalogue(settings: Settings, store: Store) -> "Catalog":
         if settings.table_token:
             options["token"] = settings.table_token.get_secret_value()
         return RestCatalog("backfill", uri=url, **options)
+    url = url.replace("postgresql://", "postgresql+psycopg2://", 1)  # the driver of the extra `postgres`
     return SqlCatalog("backfill", uri=url, **({"warehouse": store.url("table/iceberg")} | options))
 
 

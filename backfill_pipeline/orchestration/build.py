@@ -26,6 +26,7 @@ from backfill_pipeline.orchestration.resources import AceResource
 from backfill_pipeline.orchestration.rollup import rollup_assets, rollup_sensor
 from backfill_pipeline.orchestration.sensors import healing_sensor, new_days_sensor
 from backfill_pipeline.orchestration.snapshots import snapshot_assets, snapshots_sensor
+from backfill_pipeline.orchestration.tables import TABLES_JOB, tables_asset, tables_sensor
 from backfill_pipeline.settings import Settings
 
 JOB = "backfill_job"
@@ -61,10 +62,11 @@ def build_defs(
     rollups = rollup_assets(settings, sites)
     shown = coverage_asset(settings, sites, now=now)
     snapshots = [snapshot_assets(settings, sites, now=now)] if settings.snapshots_from else []
+    tables = [tables_asset(settings, sites)] if settings.table_catalog else []
     held = dg.ResourceDefinition.hardcoded_resource(settings)  # as an object: no secret becomes run config
     own = {"ace": AceResource(settings=held), OBJECTS: DayIOManager(settings=held)}
     return dg.Definitions(
-        assets=[assets, point_catalogue_assets(settings, sites, now=now), rollups, shown, *snapshots],
+        assets=[assets, point_catalogue_assets(settings, sites, now=now), rollups, shown, *snapshots, *tables],
         jobs=[
             dg.define_asset_job(
                 JOB,
@@ -89,6 +91,14 @@ def build_defs(
                 )
                 for one in snapshots
             ),
+            *(
+                dg.define_asset_job(
+                    TABLES_JOB,
+                    selection=dg.AssetSelection.assets(one),
+                    description="Make the tables of the catalogue follow the store. It sends no request to the API.",
+                )
+                for one in tables
+            ),
         ],
         sensors=[
             new_days_sensor(settings, sites, JOB, now=now),
@@ -97,6 +107,7 @@ def build_defs(
             rollup_sensor(settings, sites, now=now),
             failed_run_sensor(settings),
             *(snapshots_sensor(settings, now=now) for _ in snapshots),
+            *(tables_sensor(sites, now=now) for _ in tables),
         ],
         resources=own | dict(resources or {}),
         executor=dg.in_process_executor,

@@ -30,6 +30,7 @@ from backfill_pipeline.storage.days import put_day, settings_store
 from backfill_pipeline_tests.dataset.rest_catalogue import TOKEN, rest_catalogue
 from backfill_pipeline_tests.dataset.test_chart import FIRST, store_days
 from backfill_pipeline_tests.journeys.table_heals import killed_heals
+from backfill_pipeline_tests.services import postgres_server
 from backfill_pipeline_tests.storage.bucket import BUCKET, KEY, SECRET, bucket_server
 
 COUNTS = ("added", "replaced", "removed", "unchanged", "empty")
@@ -309,6 +310,17 @@ def test_a_rest_catalogue_is_used_with_its_token(tmp_path):
         assert "hush-hush" not in str(done.value)
 
 
+def test_a_postgres_catalogue_is_used(tmp_path):
+    """The catalogue for several machines: the same tables, in a real Postgres."""
+    with postgres_server() as url:
+        settings = Settings(store=str(tmp_path / "store"), table_catalog=url)
+        store_days(None, [0, 1], settings=settings)
+        assert counts(synced_tables(settings, None, ())) == (2, 0, 0, 0, 0)
+        store_days(None, [1], settings=settings, every_min=11)
+        assert counts(synced_tables(settings, None, ())) == (0, 1, 0, 1, 0)
+        assert holds(settings)
+
+
 def test_the_command_prints_counts_and_ends_with_an_exit_code(tmp_path, monkeypatch):
     """Facts for scripts with --json; exit code 1 when an object cannot be registered."""
     settings = Settings(store=str(tmp_path / "store"))
@@ -340,6 +352,10 @@ def test_without_a_catalogue_or_the_extra_the_error_names_what_to_do(tmp_path, m
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delitem(sys.modules, "backfill_pipeline.dataset.iceberg")
     monkeypatch.delattr("backfill_pipeline.dataset.iceberg")
+    with monkeypatch.context() as absent:
+        absent.setitem(sys.modules, "psycopg2", None)
+        with pytest.raises(SettingError, match=r"backfill-pipeline\[postgres\]"):
+            synced_tables(Settings(store=str(tmp_path)), "postgresql://127.0.0.1:1/x", ())
     monkeypatch.setitem(sys.modules, "pyiceberg", None)
     with pytest.raises(SettingError, match=r"backfill-pipeline\[table\]"):
         synced_tables(Settings(store=str(tmp_path)), "sqlite:///c.db", ())

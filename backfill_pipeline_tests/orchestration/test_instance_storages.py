@@ -44,7 +44,7 @@ def test_it_is_set_for_production(instance):
     assert not instance.telemetry_enabled
     assert instance.run_monitoring_enabled
     assert instance.run_monitoring_max_resume_run_attempts == 0
-    assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 2
+    assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 3
     assert not instance.run_retries_enabled
     assert "env:" not in YAML.read_text(encoding="utf-8").replace("`env:`", "")
 
