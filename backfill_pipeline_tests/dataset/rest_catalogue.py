@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
@@ -20,6 +20,8 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import CommitTableRequest
 
 TOKEN = "made-up-token"
+WAREHOUSE = "made-up-warehouse"
+PREFIX = "of-the-warehouse"
 
 
 class Catalogue(BaseHTTPRequestHandler):
@@ -59,7 +61,9 @@ class Catalogue(BaseHTTPRequestHandler):
             return
         try:
             with self.lock:
-                self.route([unquote(part) for part in urlsplit(self.path).path.split("/")[2:]], text)
+                place = urlsplit(self.path)
+                warehouse = parse_qs(place.query).get("warehouse", [None])[0]
+                self.route([unquote(part) for part in place.path.partition("/v1/")[2].split("/")], warehouse, text)
         except NoSuchTableError as error:
             self.refuse(404, "NoSuchTableException", error)
         except TableAlreadyExistsError as error:
@@ -67,10 +71,19 @@ class Catalogue(BaseHTTPRequestHandler):
         except CommitFailedException as error:
             self.refuse(409, "CommitFailedException", error)
 
-    def route(self, parts, text):
+    def route(self, parts, warehouse, text):
         match [self.command, *parts]:
+            case ["GET", "config"] if warehouse == WAREHOUSE:
+                self.answer(200, {"defaults": {}, "overrides": {"prefix": PREFIX}})
             case ["GET", "config"]:
-                self.answer(200, {"defaults": {}, "overrides": {}})
+                self.refuse(404, "NoSuchWarehouseException", f"no warehouse {warehouse}")
+            case [_, prefix, *rest] if prefix == PREFIX:
+                self.of_warehouse(rest, text)
+            case _:
+                self.refuse(404, "NotFoundException", self.path)
+
+    def of_warehouse(self, parts, text):
+        match [self.command, *parts]:
             case ["POST", "namespaces"]:
                 name = tuple(json.loads(text)["namespace"])
                 if name in self.backing.list_namespaces():
@@ -88,6 +101,13 @@ class Catalogue(BaseHTTPRequestHandler):
                     properties=asked.get("properties", {}),
                 )
                 self.answer(200, self.table(made))
+            case ["GET", "namespaces"]:
+                self.answer(200, {"namespaces": self.backing.list_namespaces()})
+            case ["GET", "namespaces", name]:
+                self.answer(200, {"namespace": [name], "properties": self.backing.load_namespace_properties(name)})
+            case ["GET", "namespaces", name, "tables"]:
+                names = [{"namespace": one[:-1], "name": one[-1]} for one in self.backing.list_tables(name)]
+                self.answer(200, {"identifiers": names})
             case ["GET", "namespaces", name, "tables", table]:
                 self.answer(200, self.table(self.backing.load_table((name, table))))
             case ["POST", "namespaces", name, "tables", table]:
@@ -110,14 +130,14 @@ class Catalogue(BaseHTTPRequestHandler):
 
 @contextmanager
 def rest_catalogue(folder, warehouse, **options) -> Iterator[str]:
-    """Start a catalogue that requires `TOKEN`; yields its URL."""
+    """Start a catalogue that requires `TOKEN` and `WAREHOUSE`; yields its URL, which has a path, as that of R2 has."""
     backing = SqlCatalog("backing", uri=f"sqlite:///{folder.as_posix()}/rest.db", warehouse=warehouse, **options)
     handler = type("Handler", (Catalogue,), {"backing": backing, "lock": Lock()})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://127.0.0.1:{server.server_port}/account/bucket"
     finally:
         server.shutdown()
         server.server_close()

@@ -27,7 +27,7 @@ from backfill_pipeline.dataset.table_catalogue import open_catalogue
 from backfill_pipeline.errors import SettingError, StoreBusyError, StoreRefusedError, UsageError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import put_day, settings_store
-from backfill_pipeline_tests.dataset.rest_catalogue import TOKEN, rest_catalogue
+from backfill_pipeline_tests.dataset.rest_catalogue import TOKEN, WAREHOUSE, rest_catalogue
 from backfill_pipeline_tests.dataset.test_chart import FIRST, store_days
 from backfill_pipeline_tests.journeys.table_heals import killed_heals
 from backfill_pipeline_tests.services import postgres_server
@@ -293,21 +293,24 @@ def test_points_texts_and_hourly_values_are_tables(settings):
     assert {one.unchanged for one in synced_tables(settings, None, ())} == {1}
 
 
-def test_a_rest_catalogue_is_used_with_its_token(tmp_path):
-    """The same tables through the REST protocol; a wrong token is an error that does not show it."""
+def test_a_rest_catalogue_is_used_with_its_token_and_warehouse(tmp_path):
+    """The same tables through the REST protocol; a wrong token or warehouse is an error that shows no token."""
     store = tmp_path / "store"
     with rest_catalogue(tmp_path, (store / "table").as_posix()) as url:
-        settings = Settings(store=str(store), table_catalog=url, table_token=TOKEN)
+        access = {"store": str(store), "table_catalog": url, "table_warehouse": WAREHOUSE}
+        settings = Settings(table_token=TOKEN, **access)
         store_days(None, [0, 1], settings=settings)
         assert counts(synced_tables(settings, None, ())) == (2, 0, 0, 0, 0)
         store_days(None, [1], settings=settings, every_min=11)
         assert counts(synced_tables(settings, None, ())) == (0, 1, 0, 1, 0)
         assert holds(settings)
-        assert load_catalog("x", uri=url, token=TOKEN, type="rest").load_table("backfill.samples").scan().count() > 0
-        wrong = Settings(store=str(store), table_catalog=url, table_token="hush-hush")
+        reader = load_catalog("x", type="rest", uri=url, token=TOKEN, warehouse=WAREHOUSE)
+        assert reader.load_table("backfill.samples").scan().count() == len(stored(settings))
         with pytest.raises(StoreRefusedError, match="BACKFILL_TABLE_TOKEN") as done:
-            synced_tables(wrong, None, ())
+            synced_tables(Settings(table_token="hush-hush", **access), None, ())
         assert "hush-hush" not in str(done.value)
+        with pytest.raises(StoreRefusedError, match="no warehouse other"):
+            synced_tables(Settings(table_token=TOKEN, **access | {"table_warehouse": "other"}), None, ())
 
 
 def test_a_postgres_catalogue_is_used(tmp_path):
