@@ -3,8 +3,11 @@ r"""Text that the API or a user chose, made safe to show: `printable`, before a 
 A name with a line break forges a line of output, one with an escape sequence commands the terminal, and a character of
 writing direction lets a line read otherwise than it is. JSON needs none of this, since it escapes them itself.
 
-Put here: how such characters are shown. Keep out: HTML and quotation marks, which the caller adds.
+Put here: how such characters are shown, and how names are sorted. Keep out: HTML and quotation marks, which the caller
+adds.
 """
+
+import re
 
 
 def printable(text: str) -> str:
@@ -16,3 +19,10 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
+def natural_key(text: str) -> list[tuple[bool, int, str]]:
+    """Make a sort key by which `AHU-2` comes before `AHU-10`: whole numbers in a name count as numbers."""
+    parts = re.split(r"([0-9]+)", text)
+    numbers = [part.lstrip("0") if at % 2 else part for at, part in enumerate(parts)]
+    return [(bool(at % 2), len(part) if at % 2 else 0, part) for at, part in enumerate(numbers)] + [(False, 0, text)]

@@ -5,7 +5,9 @@ Put here: shapes and their two forms. Keep out: what is drawn (`pictures.py`).
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from html import escape
 from typing import Any, Literal
 
@@ -18,6 +20,9 @@ from backfill_pipeline.core.text import printable
 INK = "#1b1b1b"
 SCALE = 2
 """Pixels of the PNG for each unit of the drawing."""
+
+_GREYS = tuple(f"#{level:02x}{level:02x}{level:02x}" for level in range(0, 256, 51))
+"""Colours of the smooth edges of letters."""
 
 
 def shortened(text: str, most: int) -> str:
@@ -79,7 +84,7 @@ class Canvas:
         place = {"start": "ls", "middle": "ms", "end": "rs"}[anchor]
 
         def draw_text(draw: Any, _: Any) -> None:
-            font = ImageFont.load_default(size * SCALE)
+            font = _font(size * SCALE)
             stroke = 0.4 * SCALE if bold else 0
             at = (x * SCALE, y * SCALE)
             draw.text(at, text, fill=colour, font=font, anchor=place, stroke_width=stroke)
@@ -117,16 +122,30 @@ class Canvas:
         return whole
 
 
-def png_of(canvases: list[Canvas], *, small: bool = False) -> bytes:
-    """Drawings below each other, as one PNG; `small`: a pixel a unit, for pages that do not shrink it."""
-    images = [canvas.to_image() for canvas in canvases]
-    whole = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
+@lru_cache
+def _font(size: float) -> Any:
+    """The font in one size: Pillow decodes the whole font at each load."""
+    return ImageFont.load_default(size)
+
+
+def png_of(canvases: Sequence[Canvas], *, palette: Sequence[str] = ()) -> bytes:
+    """Draw canvases below each other as one PNG.
+
+    Args:
+        canvases: the drawings.
+        palette: the fills of a small PNG, with one pixel for each unit and a few greys beside them. Empty: full size.
+    """
+    width, height = max(one.width for one in canvases), sum(round(one.height * SCALE) for one in canvases)
+    whole = Image.new("RGB", (round(width * SCALE), height), "white")
     y = 0
-    for image in images:
+    for one in canvases:  # one at a time: the images of many sites would take gigabytes together
+        image = one.to_image()
         whole.paste(image, (0, y))
         y += image.height
-    if small:
-        whole = whole.resize((whole.width // SCALE, whole.height // SCALE), Image.Resampling.LANCZOS)
+    if palette:
+        colours = Image.new("P", (1, 1))
+        colours.putpalette(bytes.fromhex("".join(one.removeprefix("#") for one in (*palette, *_GREYS))))
+        whole = whole.reduce(SCALE).quantize(palette=colours, dither=Image.Dither.NONE)
     sink = io.BytesIO()
-    whole.save(sink, "PNG", optimize=True)
+    whole.save(sink, "PNG", optimize=bool(palette))
     return sink.getvalue()

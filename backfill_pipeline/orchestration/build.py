@@ -17,10 +17,11 @@ from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.errors import BackfillError, SettingError, TransientError, WaitTooLongError
 from backfill_pipeline.orchestration.alerts import failed_run_sensor
 from backfill_pipeline.orchestration.assets import OBJECTS, timeseries_assets
-from backfill_pipeline.orchestration.coverage import COVERAGE_JOB, coverage_asset, coverage_sensor
+from backfill_pipeline.orchestration.coverage import coverage_asset
+from backfill_pipeline.orchestration.coverage_refresh import coverage_sensor
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.json_logs import log_as_set
-from backfill_pipeline.orchestration.partitions import ROLLUP_JOB, SNAPSHOTS_JOB
+from backfill_pipeline.orchestration.partitions import COVERAGE_JOB, ROLLUP_JOB, SNAPSHOTS_JOB
 from backfill_pipeline.orchestration.point_catalogues import point_catalogue_assets
 from backfill_pipeline.orchestration.resources import AceResource
 from backfill_pipeline.orchestration.rollup import rollup_assets, rollup_sensor
@@ -76,7 +77,7 @@ def build_defs(
             dg.define_asset_job(
                 COVERAGE_JOB,
                 selection=dg.AssetSelection.assets(shown),
-                description="Show what arrived. Reads the objects' footers; asks the API for nothing.",
+                description="Show what arrived. It sends no request to the API.",
             ),
             dg.define_asset_job(
                 ROLLUP_JOB,
@@ -103,7 +104,7 @@ def build_defs(
         sensors=[
             new_days_sensor(settings, sites, JOB, now=now),
             healing_sensor(settings, sites, JOB, now=now),
-            coverage_sensor(sites),
+            coverage_sensor(sites, now=now),
             rollup_sensor(settings, sites, now=now),
             failed_run_sensor(settings),
             *(snapshots_sensor(settings, now=now) for _ in snapshots),

@@ -1,45 +1,48 @@
-"""The asset `coverage`: what arrived, shown in Dagster's UI, and refreshed as days come.
+"""The asset `coverage`: what arrived, shown in Dagster's UI.
 
-Put here: where its figures come from, and when it is made again. Keep out: what is shown (`coverage/`).
+Put here: where its figures come from, and what its events contain. Keep out: what is drawn (`coverage/`), when it is
+refreshed and which of its runs are kept (`coverage_refresh.py`).
 """
 
 import base64
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from urllib.parse import urlencode
 
 import dagster as dg
 
 from backfill_pipeline.core.day import days_between, partition_key
 from backfill_pipeline.core.new_days import newest_ready
 from backfill_pipeline.core.text import printable
-from backfill_pipeline.coverage.canvas import png_of
+from backfill_pipeline.coverage.attention import by_trouble, needs_operator
 from backfill_pipeline.coverage.findings import findings
 from backfill_pipeline.coverage.footers import read_figures
-from backfill_pipeline.coverage.pictures import calendar
-from backfill_pipeline.coverage.report import KINDS, Report, rendered
+from backfill_pipeline.coverage.report import Report, rendered
 from backfill_pipeline.coverage.table import SiteDay, State, coverage
+from backfill_pipeline.coverage.year_strips import MOST_SITES, year_strip, years_of
 from backfill_pipeline.orchestration.alerts import Alerts
-from backfill_pipeline.orchestration.dagster_internals import IN_PROGRESS_RUN_STATUSES, PRIORITY_TAG
+from backfill_pipeline.orchestration.coverage_refresh import delete_old_runs
 from backfill_pipeline.orchestration.failures import observed_error
-from backfill_pipeline.orchestration.partitions import asset_key
+from backfill_pipeline.orchestration.partitions import COVERAGE, asset_key
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import settings_store
 
-KEY = "coverage"
-COVERAGE_JOB = "coverage_job"
-DAYS = 366
-"""Newest days that are shown."""
+KINDS = ("html", "parquet")
+"""The files of each refresh; the PNG of many sites takes too long to draw, and `backfill report` writes it."""
 
-EVERY_S = 900
-"""Seconds between two looks whether days came."""
+_PICTURES_BYTES, _LINES_BYTES = 10_000, 3_000
+"""Most bytes of the pictures and of each list in one event: an event stays below 20 kB at any number of sites."""
+
+_LINKED_DAYS = 1_000
+"""Days of a linked coverage page: `backfill explore` shows up to three years."""
 
 _ASKED = 100
-_UNDER_WAY = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
 
 
 def coverage_asset(settings: Settings, sites: Sequence[str], *, now: Callable[[], datetime]) -> dg.AssetsDefinition:
-    """The asset: the newest days of all sites.
+    """Define the asset: all sites from the first stored or failed day on.
 
     Args:
         settings: the settings.
@@ -48,63 +51,118 @@ def coverage_asset(settings: Settings, sites: Sequence[str], *, now: Callable[[]
     """
 
     @dg.asset(
-        name=KEY,
-        group_name=KEY,
+        name=COVERAGE,
+        group_name=COVERAGE,
         deps=[asset_key(site) for site in sites],
         kinds={"python"},
-        description=f"What arrived of each site and day, of the newest {DAYS} days, from the objects' own footers. "
-        "Made again by the sensor `coverage` as days come.",
+        description="What arrived of each site and day since the first stored day, from the index and the objects' "
+        "footers. The sensor `coverage` refreshes it when days were stored.",
     )
     def coverage_(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster knows only the bare one
-        made = now()
-        newest = newest_ready(made, settings.raw_lag_hours)
-        first = max(settings.first_day, newest - timedelta(days=DAYS - 1))
-        days = list(days_between(first, max(first, newest)))
-        table: list[SiteDay] = []
-        found = read_figures(settings_store(settings), sites, days)
-        for site in sites:
-            of_site = {(site, day): found[site, day] for day in days if (site, day) in found}
-            failures = recorded_failures(context.instance, {site: [day for day in days if (site, day) not in found]})
-            table += coverage([site], days, of_site, failures, ready_at=settings.ready_at, now=made)
-        report = Report(table, made)
-        folder = settings.private / KEY
+        report = _report(context.instance, settings, sites, now())
+        folder = settings.private / COVERAGE
         folder.mkdir(parents=True, exist_ok=True)
         for kind in KINDS:
             (folder / f"coverage.{kind}").write_bytes(rendered(report, kind))
-        told = [one for site_days in report.by_site().values() for one in findings(site_days)]
         alerts = Alerts(settings, context.log.warning)
-        for one in told:  # a silence is told once, not each day: `since` names it
+        for one in (one for site_days in report.by_site().values() for one in findings(site_days)):
+            # A silence is reported once, not each day: `since` names it.
             alerts.send(one.kind, one.text, about=f"{one.site} {one.since}", again_s=float("inf"), site=one.site)
+        delete_old_runs(context)
         return dg.MaterializeResult(
-            metadata=_metadata(report)
-            | {
-                "needs_a_person": dg.MetadataValue.json([one.text for one in told]),
-                "report": dg.MetadataValue.path(str(folder / "coverage.html")),
-            }
+            metadata=_metadata(settings, report) | {"report": dg.MetadataValue.path(str(folder / "coverage.html"))}
         )
 
     return coverage_
 
 
-def _metadata(report: Report) -> dict[str, dg.MetadataValue]:
-    """A picture and a line of figures for each site, and the figures of all."""
+def _report(instance: dg.DagsterInstance, settings: Settings, sites: Sequence[str], made: datetime) -> Report:
+    """The coverage of all sites from the first day that is stored or failed."""
+    newest = newest_ready(made, settings.raw_lag_hours)
+    days = list(days_between(settings.first_day, max(settings.first_day, newest)))
+    found = read_figures(settings_store(settings), sites, days)
+    missing = {site: [day for day in days if (site, day) not in found] for site in sites}
+    failures = recorded_failures(instance, missing)
+    first = min((day for _, day in (*found, *failures)), default=days[-1])
+    shown = [day for day in days if day >= first]
+    table: list[SiteDay] = []
+    for site in sites:
+        of_site = {(site, day): found[site, day] for day in shown if (site, day) in found}
+        table += coverage([site], shown, of_site, failures, ready_at=settings.ready_at, now=made)
+    return Report(table, made)
+
+
+def _metadata(settings: Settings, report: Report) -> dict[str, dg.MetadataValue]:
+    """The figures of all sites, the list of what needs an operator, and a picture of each year."""
     states = Counter(one.state for one in report.table)
+    by_site = report.by_site()
+    ordered = {site: by_site[site] for site in by_trouble(by_site)}
     about: dict[str, dg.MetadataValue] = {
         f"days_{state.replace(' ', '_')}": dg.MetadataValue.int(states[state]) for state in State
     }
     about["rows"] = dg.MetadataValue.int(sum(one.rows or 0 for one in report.table))
-    for site, days in report.by_site().items():
-        about[f"calendar {printable(site)}"] = dg.MetadataValue.md(_picture(site, days))
+    about["calendar"] = dg.MetadataValue.md(_pictures(ordered))
+    lines = _within(f"- {_markdown(line)}\n" for line in needs_operator(by_site))
+    about["needs_you"] = dg.MetadataValue.md(lines or "Nothing.")
+    about["sites"] = dg.MetadataValue.md(_site_table(settings, ordered))
     return about
 
 
-def _picture(site: str, days: Sequence[SiteDay]) -> str:
-    data = base64.b64encode(png_of([calendar(site, days)], small=True)).decode()
-    return f"![calendar](data:image/png;base64,{data})"
+def _pictures(by_site: Mapping[str, Sequence[SiteDay]]) -> str:
+    """A picture of each year, latest first, as many as fit into an event."""
+    shown, years = "", years_of(by_site)
+    for year in years:
+        data = base64.b64encode(year_strip(year, by_site)).decode()
+        picture = f"![{year}](data:image/png;base64,{data})\n\n"
+        if len(shown) + len(picture) > _PICTURES_BYTES:
+            return f"{shown}The report shows the years before."
+        shown += picture
+    if len(by_site) > MOST_SITES:
+        shown += f"The first {MOST_SITES} of {len(by_site):,} sites. The report shows all sites."
+    return shown or "No day is stored."
+
+
+def _site_table(settings: Settings, by_site: Mapping[str, Sequence[SiteDay]]) -> str:
+    """The states of each site, worst site first, with a link to its page where `backfill explore` has an address."""
+    states = [state for state in State if any(one.state is state for days in by_site.values() for one in days)]
+    head = f"| site | {' | '.join(states)} |\n|---|{'---:|' * len(states)}\n"
+
+    def rows() -> Iterator[str]:
+        for site, days in by_site.items():
+            counts = Counter(one.state for one in days)
+            yield f"| {_linked(settings, site, days)} | {' | '.join(f'{counts[state]:,}' for state in states)} |\n"
+
+    return head + _within(rows())
+
+
+def _linked(settings: Settings, site: str, days: Sequence[SiteDay]) -> str:
+    name = _markdown(site)
+    if settings.explore_url is None:
+        return name
+    last = days[-1].day
+    first = max(days[0].day, last - timedelta(days=_LINKED_DAYS))
+    query = urlencode({"site": site, "from": first.isoformat(), "to": (last + timedelta(days=1)).isoformat()})
+    return f"[{name}]({settings.explore_url}/coverage?{query})"
+
+
+def _within(lines: Iterator[str]) -> str:
+    """As many lines as fit into an event, and the number of the others."""
+    shown, left = "", 0
+    for line in lines:
+        if left or len(shown.encode()) + len(line.encode()) > _LINES_BYTES:
+            left += 1
+        else:
+            shown += line
+    return shown + (f"\nThe report lists {left:,} more." if left else "")
+
+
+def _markdown(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&])", r"\\\1", printable(text))
 
 
 def recorded_failures(instance: dg.DagsterInstance, missing: dict[str, list[date]]) -> dict[tuple[str, date], str]:
-    """Why the newest ask of each day that is not stored failed, of those whose ask did.
+    """Read why the latest attempt of each missing day failed, if it did.
 
     Args:
         instance: where events are.
@@ -122,33 +180,3 @@ def recorded_failures(instance: dg.DagsterInstance, missing: dict[str, list[date
                 if error is not None:
                     failed.setdefault((site, date.fromisoformat(error.day)), error.error)
     return failed
-
-
-def coverage_sensor(sites: Sequence[str]) -> dg.SensorDefinition:
-    """The sensor that makes the asset again once days have come, at most every quarter of an hour.
-
-    One question to Dagster's storage a look; the run reads footers, and asks the API for nothing.
-
-    Args:
-        sites: site names.
-    """
-
-    @dg.sensor(
-        name=KEY,
-        job_name=COVERAGE_JOB,
-        minimum_interval_seconds=EVERY_S,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Makes the asset `coverage` again once days have come.",
-    )
-    def look(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        records = context.instance.get_asset_records([asset_key(site) for site in sites])
-        newest = max((r.asset_entry.last_materialization_storage_id or 0 for r in records), default=0)
-        if str(newest) == (context.cursor or "0"):
-            yield dg.SkipReason("no day has come since")
-        elif context.instance.get_run_records(dg.RunsFilter(job_name=COVERAGE_JOB, statuses=_UNDER_WAY), limit=1):
-            yield dg.SkipReason("a run is at work on it")
-        else:
-            context.update_cursor(str(newest))
-            yield dg.RunRequest(run_key=str(newest), tags={PRIORITY_TAG: "1"})
-
-    return look

@@ -21,6 +21,12 @@ SNAPSHOTS_JOB = "snapshots_job"
 ROLLUP_JOB = "rollup_job"
 """The job of the hourly values."""
 
+COVERAGE = "coverage"
+"""The asset that shows what arrived, its group and its sensor."""
+
+COVERAGE_JOB = "coverage_job"
+"""The job of that asset."""
+
 OTHER_JOBS = (SNAPSHOTS_JOB, ROLLUP_JOB)
 """Jobs whose partitions are not days of the sites."""
 

@@ -5,14 +5,14 @@ for a locked file of runs or schedules, 30 s for one of events. Neither can be c
 
 Put here: what is added to Dagster's storage. Keep out: where the files are (`instance_storages.py`).
 
-Of Dagster, this relies on `DagsterSqliteStorage` setting `_event_log_storage`, and on `SqliteEventLogStorage._initdb`,
-which creates the file of a run. The waiting uses SQLAlchemy's public events alone.
+Of Dagster, this relies on `DagsterSqliteStorage` setting `_event_log_storage`, on `SqliteEventLogStorage._initdb`, which
+creates the file of a run, and on its set `_initialized_dbs` of the files that it created. The waiting uses SQLAlchemy's public events alone.
 """
 
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,20 @@ class _LockingEventLogStorage(SqliteEventLogStorage):
     def _initdb(self, engine: sa.Engine, for_index_shard: bool = False) -> None:  # noqa: FBT001, FBT002 - Dagster's signature
         with creating(self._folder):
             super()._initdb(engine, for_index_shard)
+
+    def run_connection(self, run_id: str | None = None) -> Any:
+        """Connect to the file of a run; create it again if another process deleted it with its run."""
+        if run_id is not None and not Path(self.path_for_shard(run_id)).exists():
+            self._initialized_dbs.discard(run_id)
+        return super().run_connection(run_id)
+
+    def delete_events(self, run_id: str) -> None:
+        """Delete the events of a run and its file, which Dagster would leave behind without rows."""
+        super().delete_events(run_id)
+        path = Path(self.path_for_shard(run_id))
+        for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            with suppress(OSError):  # Windows: another process has it open
+                file.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backfill_pipeline.orchestration.build import JOB
-from backfill_pipeline.orchestration.coverage import COVERAGE_JOB
+from backfill_pipeline.orchestration.partitions import COVERAGE_JOB
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World
 from backfill_pipeline_tests.journeys.stack import TOP, stack

@@ -14,7 +14,7 @@ from backfill_pipeline.core.day_retries import FAILED_RETRY_H
 from backfill_pipeline.core.rows import Counts, DayRows
 from backfill_pipeline.errors import KeyRefusedError, PageFailedError
 from backfill_pipeline.orchestration.alerts import Alerts, tell_failed_run
-from backfill_pipeline.orchestration.coverage import COVERAGE_JOB
+from backfill_pipeline.orchestration.partitions import COVERAGE_JOB
 from backfill_pipeline.settings import Settings
 from backfill_pipeline_tests.orchestration.fakes import FakeFetcher, Runs, day_rows
 
@@ -168,7 +168,7 @@ def test_a_silent_site_is_told_once_by_the_asset(hook, tmp_path):
         for _ in range(2):
             done = runs.defs.resolve_job_def(COVERAGE_JOB).execute_in_process(instance=runs.instance)
     (event,) = done.get_asset_materialization_events()
-    assert "is silent" in event.materialization.metadata["needs_a_person"].value[0]
+    assert "is silent" in event.materialization.metadata["needs_you"].value
     assert [(one["kind"], one["site"]) for one in got] == [("silent", "north")]
 
 

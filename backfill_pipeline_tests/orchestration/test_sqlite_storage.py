@@ -151,3 +151,14 @@ def test_other_databases_keep_their_own_waits(storage, tmp_path_factory):
     with locked([file]), pytest.raises(OperationalError), engine.begin() as connection:
         connection.execute(text("INSERT INTO t VALUES (1)"))
     engine.dispose()
+
+
+def test_the_file_of_a_deleted_run_is_deleted(storage, tmp_path):
+    """Dagster would leave a file without rows; other files stay, and a process that knew the run finds no events."""
+    other = LockingSqliteStorage(str(tmp_path)).event_log_storage
+    assert len(files_of(tmp_path)) == 4
+    other.get_logs_for_run("held")
+    storage.event_log_storage.delete_events("held")
+    assert not [path for path in tmp_path.rglob("*.db*") if path.name.startswith("held")]
+    assert len(files_of(tmp_path)) == 3
+    assert other.get_logs_for_run("held") == storage.event_log_storage.get_logs_for_run("held") == []
