@@ -5,9 +5,9 @@ for a locked file of runs or schedules, 30 s for one of events. Neither can be c
 
 Put here: what is added to Dagster's storage. Keep out: where the files are (`instance_storages.py`).
 
-Of Dagster, this relies on `DagsterSqliteStorage` setting `_event_log_storage`, on `SqliteEventLogStorage._initdb`,
-which creates the file of a run, and on `_initialized_dbs`, the set of files that it created. The waiting uses SQLAlchemy's
-public events alone.
+Of Dagster, this relies on `DagsterSqliteStorage` setting `_event_log_storage`, and on two parts of
+`SqliteEventLogStorage`: `_initdb`, which creates the file of a run, and `_initialized_dbs`, the set of created files.
+The waiting uses SQLAlchemy's public events alone.
 """
 
 import os
