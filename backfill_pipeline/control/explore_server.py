@@ -18,7 +18,7 @@ from starlette.responses import PlainTextResponse
 from backfill_pipeline.control.day_ranges import named_sites
 from backfill_pipeline.control.host_check import OwnOriginOnly
 from backfill_pipeline.control.output import echo
-from backfill_pipeline.control.report import arrived
+from backfill_pipeline.control.report import arrived, silent_points
 from backfill_pipeline.core.loopback import is_loopback
 from backfill_pipeline.coverage.report import Report, rendered
 from backfill_pipeline.errors import SettingError, UsageError, quoted
@@ -95,7 +95,9 @@ def _remembered(sites: Callable[[], list[str]]) -> Callable[[], list[str]]:
 def _coverage_page(settings: Settings) -> Callable[[str, date, date], bytes]:
     def page(site: str, first: date, last: date) -> bytes:
         found = arrived(settings, [site], first, last, with_points=())
-        return rendered(Report(found.table, found.made, note=found.note, replaced=found.replaced), "html")
+        silent = silent_points(settings, found.table)
+        report = Report(found.table, found.made, note=found.note, replaced=found.replaced, silent=silent)
+        return rendered(report, "html")
 
     return page
 

@@ -14,10 +14,12 @@ from backfill_pipeline.core.day import days_between
 from backfill_pipeline.core.point_catalogue import PointSpan, at_instant
 from backfill_pipeline.core.quality import DAYS_AROUND
 from backfill_pipeline.core.text import printable
+from backfill_pipeline.coverage.attention import SilentPoints
 from backfill_pipeline.coverage.footers import read_figures, read_footers
 from backfill_pipeline.coverage.missing_points import Lacking, lacking
 from backfill_pipeline.coverage.point_changes import PointChange, changes
 from backfill_pipeline.coverage.report import KINDS, Replaced, Report, rendered
+from backfill_pipeline.coverage.silent_points import find_silent_points
 from backfill_pipeline.coverage.table import Damaged, Found, SiteDay, coverage, points_of
 from backfill_pipeline.dataset.point_catalogue import read_catalogue
 from backfill_pipeline.errors import DamagedObjectError, UsageError, quoted
@@ -103,6 +105,21 @@ def arrived(
             kept.update(found)
     replaced.sort(key=lambda one: one.at)
     return Arrived(table, kept, now, "" if gateway else _UNKNOWN, replaced)
+
+
+def silent_points(settings: Settings, table: Sequence[SiteDay]) -> dict[str, SilentPoints]:
+    """The points that never reported, by site: up to 30 footers of each site.
+
+    Raises:
+        StoreRefusedError, StoreBusyError: the store cannot be read.
+    """
+    store = settings_store(settings)
+    stored: dict[str, list[date]] = {}
+    for one in table:
+        if one.rows:
+            stored.setdefault(one.site, []).append(one.day)
+    found = {site: find_silent_points(store, site, sorted(days)) for site, days in stored.items()}
+    return {site: silent for site, silent in found.items() if silent is not None}
 
 
 def _ready(settings: Settings) -> Callable[[date], datetime]:
@@ -249,6 +266,7 @@ def write_report(
         seen.note,
         seen.replaced,
         point_spans(settings, points) if points else {},
+        silent_points(settings, seen.table),
     )
     single = one_kind in KINDS and not out.is_dir()
     targets = {one_kind: out} if single else {kind: out / f"coverage.{kind}" for kind in KINDS}

@@ -80,6 +80,6 @@ def _silent_line(site: str, silent: SilentPoints) -> str:
     more = f" and {count - _POINTS:,} more" if count > _POINTS else ""
     span = f"{silent.first}" if silent.days == 1 else f"{silent.first} to {silent.last}"
     return (
-        f"site {site!r}: {count:,} configured point{'s' * (count > 1)} without a row on all {silent.days} checked "
-        f"stored days, {span}: {', '.join(silent.names[:_POINTS])}{more}"
+        f"site {site!r}: {count:,} configured point{'s' * (count > 1)} without a row on the {silent.days} checked "
+        f"stored day{'s' * (silent.days > 1)}, {span}: {', '.join(silent.names[:_POINTS])}{more}"
     )

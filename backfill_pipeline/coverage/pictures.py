@@ -1,7 +1,7 @@
-"""What coverage looks like: a calendar of each site, and a map of one site's points by day.
+"""Pictures of coverage: a calendar of each site, and a map of one site's points by day.
 
-Colours are told apart by people who see red and green alike (Okabe and Ito's palette, and steps of one blue), and every
-state but `stored` has a mark of its own as well. Put here: what is drawn where. Keep out: how a shape becomes a file
+The colours differ for colour-blind readers too (Okabe and Ito's palette, and steps of one blue), and every state except
+`stored` has its own mark. Put here: what is drawn where. Keep out: how a shape becomes a file
 (`canvas.py`), what the page around it says (`report.py`).
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backfill_pipeline.core.point_summaries import PointDays
+from backfill_pipeline.core.text import natural_key
 from backfill_pipeline.coverage.canvas import INK, Canvas, shortened
 from backfill_pipeline.coverage.table import SiteDay, State
 
@@ -36,7 +37,7 @@ NOT_CONFIGURED = (220, 199, 156)
 FLAT = (230, 159, 0)
 
 NOT_SHOWN = "#f0f0f0"
-"""The frame of a day that was not asked about."""
+"""The frame of a day outside the range."""
 
 GREY = "#5c5c5c"
 _CELL, _GAP = 13, 2
@@ -49,13 +50,17 @@ _NAME = 40
 
 
 def calendar(site: str, table: Sequence[SiteDay]) -> Canvas:
-    """A site's days as a calendar: a column a week, Monday on top; a band a year, its other days as faint frames.
+    """Draw a site's days as a calendar: one band for each year, latest first; one column for each week, Monday on top.
+
+    Other days of these years are faint frames. Years without a requested day have no band, if any year has one.
 
     Args:
         site: the site.
         table: its days, ascending, one or more.
     """
-    years = sorted({one.day.year for one in table})
+    quiet = (State.NEVER_ASKED, State.NOT_READY)
+    requested = {one.day.year for one in table if one.state not in quiet}
+    years = sorted(requested or {one.day.year for one in table}, reverse=True)
     band = 7 * _STEP + 42
     canvas = Canvas(_WIDTH, 50 + band * len(years) + 34)
     canvas.text(8, 22, shortened(site, 80), size=16, bold=True)
@@ -132,7 +137,7 @@ def _mark(canvas: Canvas, x: float, y: float, state: State) -> None:
 
 def _legend(canvas: Canvas, y: float) -> None:
     x: float = _LEFT
-    canvas.text(x, y + 10, "stored, points heard of:", size=10)
+    canvas.text(x, y + 10, "stored, points with rows:", size=10)
     x += 130
     for number, colour in enumerate(BLUES):
         canvas.box(x + number * _STEP, y, _CELL, _CELL, colour)
@@ -152,9 +157,9 @@ def points_map(site: str, days: Sequence[date], each: Mapping[date, PointDays]) 
     Args:
         site: the site.
         days: UTC days, ascending, one or more.
-        each: what each point did, of the days that say so.
+        each: what each point did, of the days that have such figures.
     """
-    names = sorted({name for told in each.values() for name in told.names})
+    names = sorted({name for told in each.values() for name in told.names}, key=natural_key)
     share, flat, known = grid(names, days, each)
     together = max(1, -(-len(names) // _MAP_HEIGHT))
     pixels = _pixels(share, flat, known, [day in each for day in days], together)
@@ -169,7 +174,7 @@ def points_map(site: str, days: Sequence[date], each: Mapping[date, PointDays]) 
     canvas.text(8, 40, said + (f"; their names begin with {shortened(alike, 60)}" if alike else ""), colour=GREY)
     top = 72
     if not names:
-        canvas.text(8, top + 10, "No stored day of this range says what its points did.", colour=GREY)
+        canvas.text(8, top + 10, "No stored day of this range has figures of its points.", colour=GREY)
         return canvas
     canvas.image(_MAP_LEFT, top, width, height, pixels)
     canvas.box(_MAP_LEFT, top, width, height, "none", edge="#9a9a9a")

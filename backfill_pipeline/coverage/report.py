@@ -16,25 +16,40 @@ import pyarrow.parquet as pq
 from backfill_pipeline.core.point_catalogue import PointSpan
 from backfill_pipeline.core.point_summaries import PointDays
 from backfill_pipeline.core.text import printable
+from backfill_pipeline.coverage.attention import SilentPoints, by_trouble, needs_operator
 from backfill_pipeline.coverage.canvas import Canvas, png_of
 from backfill_pipeline.coverage.pictures import calendar, points_map
 from backfill_pipeline.coverage.point_changes import PointChange
+from backfill_pipeline.coverage.silent_points import never_reported
 from backfill_pipeline.coverage.table import SiteDay, State, to_arrow
 
 MOST_REPLACED = 200
 """Replaced days that a page lists, the newest first."""
 
 MOST_CHANGES = 2000
-"""Changes that a page lists; `backfill points` has all."""
+"""Changes and points that a page lists; `backfill points` has all."""
+
+MOST_LINES = 200
+"""Lines of the list "Needs you"."""
 
 _STYLE = """
-:root { color-scheme: light; background: #fff }
+:root { color-scheme: light dark; background: #fff }
 body { font: 15px/1.45 Helvetica, Arial, sans-serif; color: #1b1b1b }
 body { margin: 24px auto; max-width: 900px; padding: 0 12px }
 .wide { overflow-x: auto } svg { max-width: 100%; min-width: 700px; height: auto; display: block; margin: 18px 0 }
+section { content-visibility: auto; contain-intrinsic-size: auto 240px; scroll-margin-top: 12px }
 table { border-collapse: collapse; margin: 12px 0; font-size: 14px } th, td { padding: 3px 10px; text-align: left }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } tr { border-bottom: 1px solid #ddd }
 td { overflow-wrap: anywhere; min-width: 8em } td.n, td.d { white-space: nowrap; min-width: 0 } .grey { color: #5c5c5c }
+li { overflow-wrap: anywhere; margin: 4px 0 } a { color: #08519c }
+@media (prefers-color-scheme: dark) {
+  :root { background: #15181b } body { color: #e6e6e6 } .grey { color: #a8a8a8 } tr { border-color: #3a3f45 }
+  a { color: #8ab4f8 } svg text[fill="#1b1b1b"] { fill: #e6e6e6 } svg text[fill="#5c5c5c"] { fill: #a8a8a8 }
+  section rect[fill="none"] { stroke: #26292d } section rect[fill="#d9d9d9"] { fill: #43484e }
+  section rect[fill="#f4f4f4"] { fill: #22262a; stroke: #4d5259 }
+  section rect[fill="#ffffff"] { fill: #15181b; stroke: #e6e6e6 }
+  section rect[fill="#ffffff"] + line { stroke: #e6e6e6 }
+}
 """.strip()
 
 
@@ -63,13 +78,14 @@ class Report:
 
     Attributes:
         table: coverage, site by site, days ascending.
-        made: when it was told, aware.
+        made: when it was generated, aware.
         points: the site whose points are shown; None: none.
         each: what each of its points did, by day.
         changes: of its points.
         note: what the reader has to know of where it comes from.
         replaced: days that were fetched again and changed, in that order.
         known: what the site's points are, by name, from its catalogue.
+        silent: points without a row on the checked days, by site.
     """
 
     table: Sequence[SiteDay]
@@ -80,10 +96,12 @@ class Report:
     note: str = ""
     replaced: Sequence[Replaced] = ()
     known: Mapping[str, PointSpan] = field(default_factory=dict)
+    silent: Mapping[str, SilentPoints] = field(default_factory=dict)
 
     def by_site(self) -> dict[str, list[SiteDay]]:
-        """The table by site."""
-        return {site: list(days) for site, days in groupby(self.table, key=lambda one: one.site)}
+        """The table by site, the worst site first."""
+        found = {site: list(days) for site, days in groupby(self.table, key=lambda one: one.site)}
+        return {site: found[site] for site in by_trouble(found)}
 
     def canvases(self) -> dict[str, Canvas]:
         """Every picture, by what it shows."""
@@ -119,7 +137,11 @@ def html(report: Report) -> str:
     """The page; whatever sites and points are called, it holds no markup but its own."""
     first, last = report.table[0].day, report.table[-1].day
     span = f"{first}" if first == last else f"{first} to {last}"
-    drawn = "\n".join(_wide(canvas.to_svg(label)) for label, canvas in report.canvases().items())
+    by_site = report.by_site()
+    calendars = "\n".join(
+        f'<section id="site-{number}">{_wide(calendar(site, days).to_svg(f"Calendar of {site}"))}</section>'
+        for number, (site, days) in enumerate(by_site.items())
+    )
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -131,10 +153,12 @@ def html(report: Report) -> str:
 </head>
 <body>
 <h1>Coverage, {span}</h1>
-<p class="grey">Days are UTC days. Told on {report.made.astimezone(UTC):%Y-%m-%d %H:%M} UTC from the objects' own
-footers and the recorded failures. {_text(report.note)}</p>
-{_sites(report)}
-{drawn}
+<p class="grey">Days are UTC days. Generated on {report.made.astimezone(UTC):%Y-%m-%d %H:%M} UTC from the footers of the
+objects and the recorded failures. {_text(report.note)}</p>
+{_needs_you(report, by_site)}
+{_sites(by_site)}
+{calendars}
+{_points(report)}
 {_failed(report)}
 {_replaced(report)}
 {_changes(report)}
@@ -143,15 +167,40 @@ footers and the recorded failures. {_text(report.note)}</p>
 """
 
 
-def _sites(report: Report) -> str:
+def _needs_you(report: Report, by_site: Mapping[str, Sequence[SiteDay]]) -> str:
+    lines = needs_operator(by_site, report.silent)
+    if not lines:
+        return '<h2>Needs you</h2><p class="grey">Nothing: no failed day, no silent site.</p>'
+    left = len(lines) - MOST_LINES
+    more = f"<p>and {left:,} more lines</p>" if left > 0 else ""
+    return f"<h2>Needs you</h2><ul>{''.join(f'<li>{_text(line)}</li>' for line in lines[:MOST_LINES])}</ul>{more}"
+
+
+def _sites(by_site: Mapping[str, Sequence[SiteDay]]) -> str:
     head = "".join(f'<th class="n">{state}</th>' for state in State)
     rows = []
-    for site, days in report.by_site().items():
+    for number, (site, days) in enumerate(by_site.items()):
         states = Counter(one.state for one in days)
         total = sum(one.rows or 0 for one in days)
         cells = "".join(f'<td class="n">{states[state]:,}</td>' for state in State)
-        rows.append(f'<tr><td>{_text(site)}</td>{cells}<td class="n">{total:,}</td></tr>')
-    return _table(f'<th>site, days</th>{head}<th class="n">rows</th>', "".join(rows))
+        link = f'<a href="#site-{number}">{_text(site)}</a>'
+        rows.append(f'<tr><td>{link}</td>{cells}<td class="n">{total:,}</td></tr>')
+    return "<h2>Sites</h2>" + _table(f'<th>site, days</th>{head}<th class="n">rows</th>', "".join(rows))
+
+
+def _points(report: Report) -> str:
+    """The map of one site's points, and the names of those that never reported."""
+    if report.points is None:
+        return ""
+    days = [one.day for one in report.table if one.site == report.points]
+    drawn = _wide(points_map(report.points, days, report.each).to_svg(f"Points of {report.points} by day"))
+    silent = never_reported(report.each)
+    if not silent:
+        return drawn
+    left = len(silent) - MOST_CHANGES
+    more = f" and {left:,} more" if left > 0 else ""
+    names = ", ".join(_text(name) for name in silent[:MOST_CHANGES])
+    return f"{drawn}<h2>Points of {_text(report.points)} that never reported</h2><p>{len(silent):,}: {names}{more}</p>"
 
 
 def _failed(report: Report) -> str:
@@ -184,7 +233,7 @@ def _changes(report: Report) -> str:
         return ""
     title = f"<h2>Points of {_text(report.points)} over time</h2>"
     if not report.changes:
-        return f"{title}<p>No change that the stored days tell of.</p>"
+        return f"{title}<p>No change on the stored days.</p>"
     rows = "".join(
         f'<tr><td class="d">{one.day}</td><td class="d">{one.change}</td><td>{_text(one.point)}</td>'
         f"{_description(report.known.get(one.point))}<td>{_text(about(one))}</td></tr>"

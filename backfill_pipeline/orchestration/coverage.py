@@ -16,7 +16,7 @@ import dagster as dg
 from backfill_pipeline.core.day import days_between, partition_key
 from backfill_pipeline.core.new_days import newest_ready
 from backfill_pipeline.core.text import printable
-from backfill_pipeline.coverage.attention import by_trouble, needs_operator
+from backfill_pipeline.coverage.attention import needs_operator
 from backfill_pipeline.coverage.findings import findings
 from backfill_pipeline.coverage.footers import read_figures
 from backfill_pipeline.coverage.report import Report, rendered
@@ -96,15 +96,14 @@ def _metadata(settings: Settings, report: Report) -> dict[str, dg.MetadataValue]
     """The figures of all sites, the list of what needs an operator, and a picture of each year."""
     states = Counter(one.state for one in report.table)
     by_site = report.by_site()
-    ordered = {site: by_site[site] for site in by_trouble(by_site)}
     about: dict[str, dg.MetadataValue] = {
         f"days_{state.replace(' ', '_')}": dg.MetadataValue.int(states[state]) for state in State
     }
     about["rows"] = dg.MetadataValue.int(sum(one.rows or 0 for one in report.table))
-    about["calendar"] = dg.MetadataValue.md(_pictures(ordered))
+    about["calendar"] = dg.MetadataValue.md(_pictures(by_site))
     lines = _within(f"- {_markdown(line)}\n" for line in needs_operator(by_site))
     about["needs_you"] = dg.MetadataValue.md(lines or "Nothing.")
-    about["sites"] = dg.MetadataValue.md(_site_table(settings, ordered))
+    about["sites"] = dg.MetadataValue.md(_site_table(settings, by_site))
     return about
 
 

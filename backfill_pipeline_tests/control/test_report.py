@@ -64,6 +64,14 @@ def test_a_file_is_made_by_its_suffix(installation, monkeypatch, tmp_path, capsy
     assert not (tmp_path / "coverage.png").exists()
 
 
+def test_points_that_never_reported_are_named(installation, monkeypatch, tmp_path, capsys):
+    """Without `--points` too, with the days that were checked."""
+    range_ = ("--from", "2025-01-01", "--to", "2025-01-03", "--site", "north")
+    assert command(monkeypatch, "report", *range_, "--out", tmp_path / "one.html") == 0
+    page = (tmp_path / "one.html").read_text(encoding="utf-8")
+    assert "1 configured point without a row on the 3 checked stored days, 2025-01-01 to 2025-01-03: north/p3" in page
+
+
 @pytest.mark.parametrize("out", ["report.pdf", "home/dagster.yaml/x"])
 def test_what_cannot_be_written_is_one_line(installation, monkeypatch, tmp_path, capsys, out):
     """Exit code 2, and the option's name."""

@@ -14,6 +14,7 @@ from backfill_pipeline.coverage.canvas import SCALE
 from backfill_pipeline.coverage.pictures import calendar, fill_of, grid, points_map, shared_folder
 from backfill_pipeline.coverage.point_changes import Change, PointChange
 from backfill_pipeline.coverage.report import Report, html, png
+from backfill_pipeline.coverage.silent_points import never_reported
 from backfill_pipeline.coverage.table import SiteDay, State
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
@@ -49,7 +50,7 @@ def test_names_are_text_and_nothing_is_fetched():
     tags = Tags(page)
     assert "script" not in tags.seen
     assert tags.links
-    assert all(link.startswith("data:image/png;base64,") for link in tags.links)
+    assert all(link.startswith(("data:image/png;base64,", "#site-")) for link in tags.links)
     assert page.count("</title><script>") == 0
     page.encode("utf-8")
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
@@ -124,3 +125,43 @@ def test_only_whole_folders_are_left_out_of_names():
     """Two names that begin alike within a folder keep it."""
     assert shared_folder(["a/bc/1", "a/bd/2"]) == "a/"
     assert shared_folder(["a/b", "c"]) == shared_folder(["a/b"]) == shared_folder([]) == ""
+
+
+def test_the_worst_site_comes_first_and_the_others_in_natural_order():
+    """A failed day outweighs thin ones; the table links to each calendar, and the list names the command."""
+    day = [date(2025, 1, 1)]
+    table = [
+        *table_of("s10", day),
+        *table_of("s2", day),
+        *table_of("thin", day, State.THIN),
+        SiteDay("bad", day[0], State.FAILED, note="it broke"),
+    ]
+    report = Report(table, NOW)
+    page = html(report)
+    assert list(report.by_site()) == ["bad", "thin", "s2", "s10"]
+    for number, site in enumerate(report.by_site()):
+        assert f'<a href="#site-{number}">{site}</a>' in page
+        assert f'<section id="site-{number}"><div class="wide"><svg' in page
+        assert f'aria-label="Calendar of {site}"' in page.partition(f'id="site-{number}"')[2].partition(">")[2][:400]
+    assert "it broke. Run: backfill start --from 2025-01-01 --to 2025-01-01 --site bad" in page
+    assert "Nothing: no failed day" in html(Report(table[:2], NOW))
+
+
+def test_years_are_drawn_latest_first_and_quiet_years_are_not_drawn():
+    """A backfill of one spring has one band, whatever the range of the report is."""
+    years = [date(2023, 5, 1), date(2024, 5, 1), date(2025, 5, 1)]
+    drawn = calendar("s", [*table_of("s", years[:2]), *table_of("s", years[2:], State.NEVER_ASKED)]).to_svg("x")
+    assert ">2025</text>" not in drawn
+    assert drawn.index(">2024</text>") < drawn.index(">2023</text>")
+
+
+def test_points_that_never_reported_are_named_in_natural_order():
+    """Points with a row on any day, and points that are not configured on the latest day, are not among them."""
+    days, zeros = days_of(date(2024, 2, 28), 2), np.zeros(4, int)
+    each = {
+        days[0]: PointDays(["a2", "a10", "b", "gone"], np.array([0, 0, 3, 0]), zeros, zeros, zeros, zeros),
+        days[1]: PointDays(["a2", "a10", "b"], np.array([0, 0, 0]), *[zeros[:3]] * 4),
+    }
+    assert never_reported(each) == ["a2", "a10"]
+    page = html(Report(table_of("s", days), NOW, "s", each))
+    assert "<p>2: a2, a10</p>" in page
