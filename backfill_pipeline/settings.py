@@ -7,6 +7,7 @@ the environment. Keep out: what a setting configures (a client, a store, a sched
 import ipaddress
 import os
 import re
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
@@ -500,6 +501,12 @@ def _env_file(path: Path) -> dict[str, str | None]:
             hint="write NAME=VALUE, or begin the line with #",
         )
     return {line.key: line.value for line in lines if line.key is not None}
+
+
+def has_desktop() -> bool:
+    """Whether this process can open a browser window: always on Windows and macOS, else with a display server."""
+    displays = (os.environ.get("DISPLAY"), os.environ.get("WAYLAND_DISPLAY"))
+    return sys.platform in {"win32", "darwin"} or any(displays)
 
 
 def _password(text: str) -> str:

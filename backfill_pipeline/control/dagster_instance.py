@@ -57,6 +57,9 @@ from backfill_pipeline.storage.store import Store
 ALIVE_S = 75.0
 """A daemon whose latest heartbeat is older than this, in seconds, does not run; it sends one every 30 s."""
 
+CANCEL_SETTLES_S = 2.0
+"""Seconds for which a cancelled backfill has to stay cancelled while the daemon runs."""
+
 
 ASKED_TAG, FORECAST_TAG = "backfill/asked", "backfill/forecast"
 
@@ -216,7 +219,22 @@ class Gateway:
         found = self.instance.get_backfill(backfill_id)
         if found is None or (found.status is not BulkActionStatus.REQUESTED and found.is_asset_backfill):
             return
-        if found.status is BulkActionStatus.REQUESTED:
+        self._cancel_once(backfill_id)
+        # Dagster's daemon reads a backfill and writes it back later, without a comparison. Such a write may lie around
+        # the cancel and undo it, so the cancel is written until it stays.
+        settled = time.monotonic() + CANCEL_SETTLES_S
+        while self.daemon_is_alive() and time.monotonic() < settled:
+            found = self.instance.get_backfill(backfill_id)
+            if found is None or found.status not in (BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING):
+                return
+            if found.status is BulkActionStatus.REQUESTED:
+                self._cancel_once(backfill_id)
+                settled = time.monotonic() + CANCEL_SETTLES_S
+            time.sleep(0.1)
+
+    def _cancel_once(self, backfill_id: str) -> None:
+        found = self.instance.get_backfill(backfill_id)
+        if found is not None and found.status is BulkActionStatus.REQUESTED:
             self.instance.update_backfill(found.with_status(BulkActionStatus.CANCELING))  # type: ignore[no-untyped-call]
         # The daemon does the same in its next iteration and marks the end; done here, runs are cancelled at once.
         cancel_backfill_runs_and_cancellation_complete(self.instance, backfill_id, logging.getLogger(__name__))

@@ -4,7 +4,6 @@ Put here: what the demonstration sets up, shows and clears away. Keep out: anyth
 """
 
 import os
-import sys
 import threading
 import webbrowser
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from backfill_pipeline.control.processes import Child, end, interrupts
 from backfill_pipeline.control.up import HOST, LOOK_S, require_free_port, require_running, server_answers
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.errors import BackfillError, UsageError
-from backfill_pipeline.settings import Settings
+from backfill_pipeline.settings import Settings, has_desktop
 from backfill_pipeline.simulator.app import DEFAULT_KEY, Simulator
 from backfill_pipeline.simulator.world import demo_world
 
@@ -173,8 +172,7 @@ def _serve_ui(
 
 def _has_browser(console: Console) -> bool:
     """Whether a person at a desktop runs the demo; a browser in the terminal would hide the output."""
-    desktop = sys.platform in {"win32", "darwin"} or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    return console.is_terminal and bool(desktop)
+    return console.is_terminal and has_desktop()
 
 
 def _next_steps(console: Console, kept: Path | None, days: int) -> None:

@@ -209,6 +209,25 @@ def test_a_cancel_and_a_start_go_on_where_the_first_ended(made):
     assert (old.word, old.percent, old.days_done) == ("cancelled", 35.0, 3)
 
 
+def test_a_cancel_survives_a_daemon_that_overwrites_it(made, monkeypatch):
+    """Dagster's daemon writes back a backfill that it read before the cancel; the backfill still ends as cancelled."""
+    started = made.control.start(FIRST, LAST)
+    read_before = made.instance.get_backfill(started.backfill_id)
+    update = made.gateway.instance.update_backfill
+    overwritten = []
+
+    def update_and_overwrite(backfill):
+        update(backfill)
+        if not overwritten:
+            overwritten.append(threading.Timer(0.3, update, [read_before]))
+            overwritten[0].start()
+
+    monkeypatch.setattr(made.gateway.instance, "update_backfill", update_and_overwrite)
+    made.control.cancel()
+    overwritten[0].join()
+    assert made.control.status(started.backfill_id).word == "cancelled"
+
+
 def test_a_start_waits_for_a_cancelled_backfill_to_end(made):
     """Days that are still completed after a cancel are not asked for again."""
     first = made.control.start(FIRST, LAST)
