@@ -29,6 +29,7 @@ from backfill_pipeline import __version__
 from backfill_pipeline.ace.budget import Budget, open_budget
 from backfill_pipeline.ace.decode import Body, decode_page, parsed
 from backfill_pipeline.ace.outage import OUTAGE_FAULTS, OUTAGE_STATUSES, AnsweredBefore, OutageGate, Report
+from backfill_pipeline.ace.receive_buffers import PART_BYTES, ReceiveBuffers
 from backfill_pipeline.ace.retry import Retries
 from backfill_pipeline.core.backoff import Backoff, retry_after_s
 from backfill_pipeline.core.day import DAY_S, Window, iso
@@ -160,6 +161,7 @@ class AceClient:
         self.outage = outage or OutageGate()
         self._local = threading.local()
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
+        self._buffers = ReceiveBuffers()
         self._proved = False  # whether any answer has shown that the key is good
         self._unhandled = 0
         self._silent_since: float | None = None  # since when an API that never answered does not answer
@@ -257,7 +259,9 @@ class AceClient:
         )
         if status == requests.codes.not_found:
             return _EMPTY
-        return self._decoders.submit(decode_page, body, size).result()
+        page = self._decoders.submit(decode_page, body, size).result()
+        self._buffers.give(body)
+        return page
 
     @property
     def waited(self) -> float:
@@ -463,16 +467,20 @@ class AceClient:
         raise RequestRefusedError(f"{what}: HTTP {status}, {said}", status=status, fields=_fields(body), hint=hint)
 
     def _body(self, answer: requests.Response, *, most: int, until: float) -> Body:
-        """The whole body, unpacked, bounded in size and time."""
-        body = bytearray()  # grows in place, where joined parts would for a moment be there twice
-        for part in answer.raw.stream(1 << 18, decode_content=True):
-            body += part
-            if len(body) > most:
+        """Receive a whole body, unpacked; limit its size and the time that it takes."""
+        body, size = self._buffers.take(), 0
+        for part in answer.raw.stream(PART_BYTES, decode_content=True):
+            end = size + len(part)
+            if end <= len(body):
+                memoryview(body)[size:end] = part  # `body[size:end] = part` copies the part twice
+            else:
+                body[size:] = part
+            size = end
+            if size > most:
                 raise PageFailedError(f"{urlsplit(answer.url).path}: the answer is longer than {most:,} bytes")
             if self._clock() > until:
-                raise PageFailedError(
-                    f"{urlsplit(answer.url).path}: the answer came too slowly, {len(body):,} bytes so far"
-                )
+                raise PageFailedError(f"{urlsplit(answer.url).path}: the answer came too slowly, {size:,} bytes so far")
+        del body[size:]  # what is left of an earlier answer
         return body
 
     def _session(self) -> requests.Session:
