@@ -4,6 +4,8 @@ A page of 100,000 samples has 13 MB. A new buffer for each page costs 3,200 page
 memory again. A buffer that is used again keeps its memory.
 
 Each buffer is a `bytearray` whose length is that of the answer, so that a decoder needs no separate length.
+
+Put here: which buffer an answer uses. Keep out: limits of size and time, and what an answer means (`ace/client.py`).
 """
 
 import threading
