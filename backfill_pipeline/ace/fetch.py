@@ -128,6 +128,7 @@ class Fetcher:
         log: takes a line for each window and each failure.
         now: Unix seconds.
         clock: seconds, monotonic.
+        cpu: CPU seconds of this process.
     """
 
     def __init__(
@@ -142,6 +143,7 @@ class Fetcher:
         log: Callable[[str], None] = lambda _line: None,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
+        cpu: Callable[[], float] = time.process_time,
     ) -> None:
         give_back_large_buffers()
         self.client = client
@@ -152,6 +154,7 @@ class Fetcher:
         self.log = log
         self.now = now
         self.clock = clock
+        self.cpu = cpu
         self.sharing = 0
         self._rate = requests_per_minute / 60
         self._paces: dict[str, SitePace] = {}
@@ -498,12 +501,12 @@ class _SiteRun:
         client, asked = self.owner.client, place.size
         try:
             with self.wire:
-                started = self.owner.clock()
+                started, used = self.owner.clock(), self.owner.cpu()
                 place.requests += 1
                 with self.lock:
                     work.requests += 1
                 page = client.page(self.points.site, walk.window, asked, walk.cursor)
-                seconds = self.owner.clock() - started - client.waited
+                seconds, used = self.owner.clock() - started - client.waited, self.owner.cpu() - used
             if not self._believed(work, walk, part, place, page):
                 return None
             walk.accept(page, asked)  # the last of all: what it takes is not asked for again
@@ -541,7 +544,7 @@ class _SiteRun:
                 raise PageFailedError(str(error), size_related=False) from error
             raise
         with self.lock:
-            self.pace.page_came(asked, len(page), seconds)
+            self.pace.page_came(asked, len(page), seconds, used / seconds if seconds > 0 else 0.0)
         return page
 
     def _believed(self, work: _DayWork, walk: Walk, part: Part, place: "_Place", page: Page) -> bool:

@@ -35,6 +35,11 @@ SMALLEST = 500
 SLOW = 3.0
 """A page this many times slower than the site's best, for its size, counts as a server under strain."""
 
+BUSY = 0.9
+"""Share of one processor that this process uses while a page arrives.
+
+From this share on, the interpreter limits the rows a second, and a further window brings no more of them."""
+
 SPARE = 1.25
 """Windows at once, by what keeps the budget used: a failed page waits, and answers differ. Also rows of a window, by
 one burst: densities are estimates."""
@@ -199,14 +204,23 @@ class SitePace:
         fitting = self.fitting_s(math.ceil(pages / shares))
         return int(fitting) if fitting + self._sure / self.density < seconds else 0
 
-    def page_came(self, size: int, rows: int, seconds: float) -> None:
-        """Take in a page that arrived whole after `seconds` seconds."""
+    def page_came(self, size: int, rows: int, seconds: float, busy: float = 0.0) -> None:
+        """Take in a page that arrived whole after `seconds` seconds.
+
+        Args:
+            size: the page size of its request.
+            rows: its rows.
+            seconds: from its request to its rows, without what it waited for the budget.
+            busy: CPU seconds of this process in that time, by `seconds`; 0 where it is not known.
+        """
         if rows:
             self.page_s = seconds if not self.page_s else 0.8 * self.page_s + 0.2 * seconds
         unit = seconds / (1 + rows / 10_000)
         self._best = unit if not self._best else min(unit, self._best * 1.01)
         if unit > SLOW * self._best and seconds > 1:
             self.at_once = max(1.0, self.at_once * 0.9)
+        elif busy > BUSY:
+            self.at_once = max(min(self.at_once, FIRST_AT_ONCE), self.at_once - 1)
         else:
             self.at_once = min(self.most_at_once, self.at_once + 1)
         if size < self.size:

@@ -255,3 +255,14 @@ def test_no_part_of_a_window_is_shorter_than_the_time_between_two_bursts(size, b
         assert length >= every_s
         span -= length
         assert span >= every_s
+
+
+def test_a_process_that_is_busy_keeps_few_windows():
+    """Pages that keep the processor busy take windows away, down to three; pages that wait for the API add them."""
+    pace = pace_of(4_581 / 300, burst=4_581, rate=math.inf)
+    for _ in range(20):
+        pace.page_came(100_000, 100_000, 0.5, busy=1.1)
+    assert pace.side_by_side() == 3
+    for _ in range(20):
+        pace.page_came(100_000, 100_000, 0.5, busy=0.4)
+    assert pace.side_by_side() == 8 + HANDS
