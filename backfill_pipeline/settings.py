@@ -35,6 +35,7 @@ _FOR_LIBRARIES = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE"}
 """Variables that libraries read, in addition to `AWS_...`; proxies also in lower case."""
 
 
+_OWNER = re.compile(r"team:[A-Za-z0-9_.-]+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 
 
@@ -125,6 +126,16 @@ def _host_names(value: object) -> object:
     names = [name.strip().lower().removeprefix("[").removesuffix("]") for name in value.split(",")]
     if any(name and not (_HOST_NAME.fullmatch(name) or _is_address(name)) for name in names):
         raise ValueError("host names")
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _owner_names(value: object) -> object:
+    """Split owners of assets; Dagster refuses to load definitions with any other form."""
+    if not isinstance(value, str):
+        return value
+    names = [name.strip() for name in value.split(",")]
+    if any(name and not _OWNER.fullmatch(name) for name in names):
+        raise ValueError("owners")
     return tuple(dict.fromkeys(name for name in names if name))
 
 
@@ -323,6 +334,11 @@ class Settings(BaseModel):
         None,
         alias="BACKFILL_TABLE_WAREHOUSE",
         description="the warehouse of the catalogue: a name for a REST catalogue, a folder or s3:// URL for SQL",
+    )
+    owners: Annotated[tuple[str, ...], BeforeValidator(_owner_names)] = Field(
+        (),
+        alias="BACKFILL_OWNERS",
+        description="comma-separated owners of the assets, as Dagster shows them: e-mail addresses, or team:NAME",
     )
     explore_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         None,

@@ -1,63 +1,44 @@
 """The assets: one per site, day by day.
 
-Put here: how Dagster's run becomes work, and what is told of each day. Keep out: threads (`site_runner.py`), what a
-good day is (`checks.py`), how a failed one is told (`failures.py`), how a day is fetched (`ace/`) and stored
-(`storage/`).
+Put here: the definitions of the assets of the days, and of the external assets of the sites. Keep out: what a run does
+(`day_run.py`).
 
-One op stands for the assets of all sites: a run pays for a process and a step once, whatever the number of sites
-(`docs/decisions/0001-one-op-for-all-sites.md`). It is a generator that gives out each day's events while the next days
-are at work, so that a crash costs no day that was stored.
+One op makes the assets of all sites: a run pays for a process and a step once, whatever the number of sites
+(`docs/decisions/0001-one-op-for-all-sites.md`). It is a generator that yields each day's events while the next days
+are fetched, so that a crash costs no day that was stored.
 """
 
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
 import dagster as dg
 
-from backfill_pipeline.ace.client import PointList
-from backfill_pipeline.core.day import days_between, partition_key
-from backfill_pipeline.core.point_states import States
-from backfill_pipeline.core.quality import DAYS_AROUND, no_rows
 from backfill_pipeline.core.text import printable
-from backfill_pipeline.errors import BackfillError, UsageError
-from backfill_pipeline.orchestration.checks import Judge, Verdict, check_specs, severity, share
-from backfill_pipeline.orchestration.dagster_internals import BACKFILL_ID_TAG, RETRY_NUMBER_TAG
+from backfill_pipeline.errors import UsageError
+from backfill_pipeline.orchestration.checks import check_specs
+from backfill_pipeline.orchestration.day_materialization import CODE_VERSION
+from backfill_pipeline.orchestration.day_run import DayRun
 from backfill_pipeline.orchestration.exposed_secrets import exposed_secrets
-from backfill_pipeline.orchestration.failures import Failures
 from backfill_pipeline.orchestration.io_manager import DayIOManager
-from backfill_pipeline.orchestration.json_logs import about
 from backfill_pipeline.orchestration.partitions import (
-    API_DOWN_TAG,
+    SOURCE,
     asset_key,
     day_partitions,
     days_of,
     output_name,
-    site_of,
+    source_key,
 )
-from backfill_pipeline.orchestration.point_catalogues import catalogue_metadata, points_asset_key
 from backfill_pipeline.orchestration.resources import AceResource
-from backfill_pipeline.orchestration.site_runner import Failed, Stored, Work
 from backfill_pipeline.orchestration.stored_check import stored_evaluations
-from backfill_pipeline.orchestration.stored_records import newest_record
 from backfill_pipeline.settings import Settings
-from backfill_pipeline.storage.day_index import IndexWriter, describe_day
-from backfill_pipeline.storage.store import Stat
 
 GROUP = "timeseries"
 OBJECTS = "objects"
 """Key of the IO manager through which days are put and loaded."""
 
-OWNER = "team:building-data"
-"""Who answers for the assets, as Dagster's catalog shows and filters it."""
-
 _NOT_NULL = dg.TableColumnConstraints(nullable=False)
-
-_ASKED = 100
-"""Partitions that Dagster's storage is asked about at once."""
 
 POOL = "backfill_runs"
 """Concurrency pool of the op: `dagster.yaml` and the UI set how many runs may be at work at once."""
@@ -99,7 +80,7 @@ def timeseries_assets(
             raise dg.Failure(str(error), allow_retries=False) from None
         for exposure in exposed_secrets(settings):
             context.log.warning(str(exposure))
-        yield from _Run(context, settings, ace, objects, days, now()).events()
+        yield from DayRun(context, settings, ace, objects, days, now()).events()
 
     return dg.AssetsDefinition(
         node_def=timeseries,
@@ -118,7 +99,9 @@ def _spec(site: str, partitions: dg.PartitionsDefinition, settings: Settings) ->
         partitions_def=partitions,
         skippable=True,
         kinds={"parquet", "s3" if settings.store.startswith("s3://") else "file"},
-        owners=[OWNER],
+        owners=settings.owners,
+        code_version=CODE_VERSION,
+        deps=[source_key(site)],
         description=f"Raw samples of site `{printable(site)}` from the ACE API: one Parquet object per UTC day, sorted "
         "by point and time, read back and verified.",
         metadata={
@@ -150,292 +133,20 @@ def _explore_link(settings: Settings, site: str) -> dict[str, dg.MetadataValue[A
     return {"explore": dg.MetadataValue.url(f"{settings.explore_url}/?{urlencode({'site': site})}")}
 
 
-def backfill_has_succeeded(instance: dg.DagsterInstance, backfill_id: str | None) -> bool:
-    """Whether a run of a backfill has succeeded: then the API has answered, on whatever host."""
-    if backfill_id is None:
-        return False
-    filters = dg.RunsFilter(tags={BACKFILL_ID_TAG: backfill_id}, statuses=[dg.DagsterRunStatus.SUCCESS])
-    return bool(instance.get_run_records(filters, limit=1))
+def source_assets(settings: Settings, sites: tuple[str, ...]) -> list[dg.AssetSpec]:
+    """Define the sites in ACE as external assets, from which the days are fetched. Dagster only shows them.
 
-
-class _Run:
-    """One run: some sites, some days."""
-
-    def __init__(
-        self,
-        context: dg.OpExecutionContext,
-        settings: Settings,
-        ace: AceResource,
-        objects: DayIOManager,
-        days: list[date],
-        now: datetime,
-    ) -> None:
-        self.context = context
-        self.settings = settings
-        self.ace = ace
-        self.objects = objects
-        self.sites = sorted(site_of(key.path[-1]) for key in context.selected_asset_keys)
-        self.early = tuple(day for day in days if settings.ready_at(day) > now)
-        self.days = [day for day in days if day not in self.early]
-        self.failures = Failures(context, total=len(self.sites) * len(days))
-        self.before = {site: self._rows_before(site) for site in self.sites} if self.days else {}
-        self.skip = self._stored_by_forerunners() if self.days else {}
-        self.total = sum(len(set(self.days) - self.skip.get(site, set())) for site in self.sites)
-        self.told = 0
-        self.rows = 0
-        self.samples = 0
-        self.texts = 0
-        self.recorded: Stored | None = None
-        self.catalogues: deque[dg.AssetMaterialization] = deque()  # filled by the sites' threads
-        self.index = IndexWriter(objects.store, self._not_indexed)
-        self.started = time.monotonic()
-
-    def events(self) -> Iterator[object]:
-        """Fetch and store every day, giving out its events as soon as its object is verified.
-
-        Raises:
-            dagster.Failure: at the end, naming each site-day that failed; at once when nothing can go on.
-            dagster.DagsterExecutionInterruptedError: cancelled; days at work were given their grace.
-        """
-        for site, day in ((site, day) for site in self.sites for day in self.early):
-            ready = f"{self.settings.ready_at(day):%Y-%m-%d %H:%M}"
-            error = UsageError(f"not ready before {ready} UTC (ACE_RAW_LAG_HOURS)", hint="fetch the day after that")
-            yield from self.failures.told(Failed(site, (day,), error))
-        if self.days:
-            try:
-                work = self.ace.work(
-                    self.objects.put,
-                    self.sites,
-                    self.days,
-                    log=self._log,
-                    left=self._record_late,
-                    skip=self.skip,
-                    describe=self._describe,
-                    learn=self._learn,
-                    index=self._index,
-                    indexed=self.index.flush,
-                    outage=self._outage,
-                    has_answered=backfill_has_succeeded(
-                        self.context.instance, self.context.run.tags.get(BACKFILL_ID_TAG)
-                    ),
-                )
-            except BackfillError as error:
-                self.failures.end_backfill(str(error))
-                raise dg.Failure(str(error), allow_retries=False) from None
-            yield from self._worked(work)
-        if self.told and not self.rows:
-            self.context.log.warning(no_rows(self.samples, texts=self.texts))
-        self.failures.raise_if_any()
-
-    def _outage(self, since: datetime | None) -> None:
-        """Show on the run since when the API has not answered: status, metrics and the UI read its tag."""
-        try:
-            text = "" if since is None else since.isoformat(timespec="seconds")
-            self.context.instance.add_run_tags(self.context.run_id, {API_DOWN_TAG: text})
-            if since is not None:
-                self.context.log.warning(f"the API has not answered since {since:%Y-%m-%d %H:%M:%S} UTC; the run waits")
-        except Exception as error:  # noqa: BLE001 - a tag that cannot be written must not end the wait
-            self.context.log.warning(f"the outage of the API cannot be shown as a tag of the run: {error}")
-
-    def _describe(self, points: PointList) -> None:
-        """Update the points' catalogue; derived data, so that a store that refuses it costs no day."""
-        try:
-            spans = self.objects.describe(points)
-            if spans is not None:
-                self.context.log.info(
-                    f"{printable(points.site)}: updated the catalogue of its {len(points.names):,} points"
-                )
-                self.catalogues.append(
-                    dg.AssetMaterialization(
-                        points_asset_key(points.site), metadata=catalogue_metadata(self.objects, points.site, spans)
-                    )
-                )
-        except Exception as error:  # noqa: BLE001 - whatever it is, the days are stored, and the next run tries again
-            self.context.log.warning(printable(f"{points.site}: the catalogue of points is not updated: {error}"))
-
-    def _learn(self, site: str, states: Mapping[str, States], day: date) -> None:
-        """Add the states of points to the catalogue; derived data, as above."""
-        try:
-            self.objects.learn_states(site, states, day)
-        except Exception as error:  # noqa: BLE001 - as above; the texts themselves are stored
-            self.context.log.warning(printable(f"{site}: the catalogue lacks states of {day}: {error}"))
-
-    def _index(self, day: Stored) -> None:
-        """Add a stored day to the index; derived data, as above."""
-        stored = day.stored
-        stat = Stat(stored.key, stored.bytes, stored.sha256, stored.etag)
-        row = describe_day(day.fetched.day, stored.rows, stored.about, stat, datetime.now(UTC))
-        self.index.add(day.fetched.site, row)
-
-    def _not_indexed(self, site: str, error: Exception) -> None:
-        self.context.log.warning(printable(f"{site}: the index of stored days is not updated: {error}"))
-
-    def _log(self, line: str) -> None:
-        self.context.log.info(printable(line), extra={"about": about(line, self.sites)})
-
-    def _worked(self, work: Work) -> Iterator[object]:
-        judges = {site: Judge(self.before[site]) for site in self.sites}
-        try:
-            for result in work.results():
-                yield from self._events_of(result, judges)
-            yield from self._catalogue_events()
-        except dg.DagsterExecutionInterruptedError:
-            self.context.log.warning(
-                f"asked to end: days at work may complete within {self.settings.grace_seconds:.0f} s; "
-                "days that are stored stay, and starting again goes on from there"
-            )
-            work.finish(self.settings.grace_seconds)
-            for result in work.results():
-                yield from self._events_of(result, judges)
-            yield from self._catalogue_events()
-            raise
-
-    def _catalogue_events(self) -> Iterator[object]:
-        """The catalogues that the sites' threads updated since the last call."""
-        while self.catalogues:
-            yield self.catalogues.popleft()
-
-    def _record_late(self, result: Stored | Failed) -> None:
-        """Record a day that was stored after Dagster had stopped listening to the op.
-
-        The first of them may be on record: nobody can say whether Dagster was interrupted before it wrote or after.
-        """
-        if not isinstance(result, Stored):
-            return
-        instance, site = self.context.instance, result.fetched.site
-        verdict = Judge(self.before[site]).verdict(result)
-        known = self._newest(site, result.fetched.day)
-        if known is None or known.run_id != self.context.run_id:
-            instance.report_runless_asset_event(self._materialization(result, verdict))
-        result.fetched.discard()
-        for evaluation in self._evaluations(result, verdict):
-            instance.report_runless_asset_event(evaluation)
-
-    def _newest(self, site: str, day: date) -> dg.EventLogRecord | None:
-        """The newest materialisation of a site-day, as it is on record."""
-        return newest_record(self.context.instance, site, day)
-
-    def _events_of(self, result: Stored | Failed, judges: dict[str, Judge]) -> Iterator[object]:
-        if isinstance(result, Failed):
-            yield from self.failures.told(result)
-            return
-        verdict = judges[result.fetched.site].verdict(result)
-        if result is not self.recorded:  # it is when a cancel came between its record and its checks
-            yield from self._record(result, verdict)
-            self.recorded = result
-        # Only now that the day is on record: a death before costs no request, since the day is put together again.
-        result.fetched.discard()
-        yield from self._evaluations(result, verdict)
-        yield from self._catalogue_events()
-
-    def _record(self, result: Stored, verdict: Verdict) -> Iterator[object]:
-        fetched, stored = result.fetched, result.stored
-        self.told += 1
-        self.rows += stored.rows
-        self.samples += result.counts.fetched
-        self.texts += stored.texts
-        before = self.before[fetched.site].get(fetched.day)
-        replaced = f", replacing {before:,} rows" if stored.changed and before is not None else ""
-        texts = f"{stored.texts:,} texts, " if stored.texts else ""
-        self.context.log.info(
-            f"{printable(fetched.site)} {fetched.day} {stored.state}: {stored.rows:,} rows{replaced}, {texts}"
-            f"{stored.bytes:,} bytes, {fetched.requests} request{'s' * (fetched.requests != 1)}, "
-            f"{fetched.seconds:.1f} s; {self._progress()}",
-            extra={"about": {"site": fetched.site, "day": str(fetched.day)}},
+    Args:
+        settings: they name the API.
+        sites: site names.
+    """
+    return [
+        dg.AssetSpec(
+            source_key(site),
+            group_name=SOURCE,
+            kinds={"api"},
+            description=f"Site `{printable(site)}` in the ACE API.",
+            metadata={"site": site, "api": settings.api_url},
         )
-        yield self._materialization(result, verdict)
-
-    def _evaluations(self, result: Stored, verdict: Verdict) -> Iterator[dg.AssetCheckEvaluation]:
-        """The checks that were asked for, of a day whose materialisation is on record."""
-        wanted = self.context.selected_asset_check_keys
-        if not wanted:
-            return
-        site, day = result.fetched.site, result.fetched.day
-        for evaluation in verdict.evaluations(site, day, severity(self.settings), of=self._newest(site, day)):
-            if evaluation.asset_check_key in wanted:
-                yield evaluation
-
-    def _progress(self) -> str:
-        total = self.total
-        done = self.told + self.failures.count
-        if done == total:
-            return f"all {total} site-days are through, {self.failures.count or 'none'} failed"
-        left = (time.monotonic() - self.started) / self.told * (total - done)
-        return f"{done} of {total} site-days, about {timedelta(seconds=round(left))} left"
-
-    def _materialization(self, day: Stored, verdict: Verdict) -> dg.AssetMaterialization:
-        fetched, stored, counts = day.fetched, day.stored, day.counts
-        link = stored.url.startswith(("http://", "https://"))
-        before = self.before[fetched.site].get(fetched.day)
-        replaced: dict[str, Any] = {"replaced": stored.changed and before is not None}
-        if before is not None:
-            replaced["rows_before"] = before
-        return dg.AssetMaterialization(
-            asset_key(fetched.site),
-            partition=fetched.day.isoformat(),
-            metadata={
-                "dagster/row_count": stored.rows,
-                "dagster/partition_row_count": stored.rows,
-                "dagster/uri": stored.url,
-                "path": dg.MetadataValue.url(stored.url) if link else dg.MetadataValue.path(stored.url),
-                "bytes": stored.bytes,
-                "state": stored.state,
-                "thin": verdict.thin,
-                "changed": stored.changed,
-                **replaced,
-                "samples_fetched": counts.fetched,
-                "samples_text": stored.texts,
-                "text_bytes": stored.text_bytes,
-                "samples_dropped": sum(counts.left_out.values()),
-                "dropped": dg.MetadataValue.json(counts.left_out),
-                "conflicts": counts.conflicts,
-                "points_configured": fetched.points_configured,
-                "points_seen": fetched.points_seen,
-                "coverage": share(fetched.points_seen, fetched.points_configured),
-                "longest_gap_min": day.quality.longest_gap_min,
-                "requests": fetched.requests,
-                "retries": fetched.retries,
-                "throttled": fetched.throttled,
-                "more_at_end": fetched.more_at_end,
-                "put_s": round(day.put_s, 3),
-                "duration_s": round(fetched.seconds, 3),
-                "sha256": stored.sha256,
-                **({"etag": stored.etag} if stored.etag else {}),
-            },
-        )
-
-    def _stored_by_forerunners(self) -> dict[str, set[date]]:
-        """By site, the days that a run stored whose process was lost, and of which this run is Dagster's own retry."""
-        if RETRY_NUMBER_TAG not in self.context.run.tags:
-            return {}
-        group = self.context.instance.get_run_group(self.context.run.run_id)
-        ours = {run.run_id for run in group[1]} if group else set()
-        stored: dict[str, set[date]] = {}
-        for site in self.sites:
-            for at in range(0, len(self.days), _ASKED):
-                keys = [partition_key(day) for day in self.days[at : at + _ASKED]]
-                filters = dg.AssetRecordsFilter(asset_key=asset_key(site), asset_partitions=keys)
-                for record in self.context.instance.fetch_materializations(filters, limit=4 * _ASKED).records:
-                    if record.run_id in ours and record.partition_key:
-                        stored.setdefault(site, set()).add(date.fromisoformat(record.partition_key))
-        if stored:
-            count = sum(map(len, stored.values()))
-            self.context.log.info(f"the run before this one was lost; {count} site-days that it stored are left out")
-        return stored
-
-    def _rows_before(self, site: str) -> dict[date, int]:
-        """Rows of the run's own days and of those around them, as far as they were stored before this run."""
-        around = timedelta(days=DAYS_AROUND)
-        days = list(days_between(self.days[0] - around, self.days[-1] + around))
-        stored = self.context.instance.get_materialized_partitions(asset_key(site))
-        keys = [key for key in map(partition_key, days) if key in stored]
-        rows: dict[date, int] = {}
-        for at in range(0, len(keys), _ASKED):
-            filters = dg.AssetRecordsFilter(asset_key=asset_key(site), asset_partitions=keys[at : at + _ASKED])
-            records = self.context.instance.fetch_materializations(filters, limit=4 * _ASKED).records
-            for record in reversed(records):  # newest first as they come: the newest of a day is kept
-                event = record.asset_materialization
-                count = event.metadata.get("dagster/row_count") if event else None
-                if event and event.partition and count and isinstance(count.value, int):
-                    rows[date.fromisoformat(event.partition)] = count.value
-        return rows
+        for site in sites
+    ]

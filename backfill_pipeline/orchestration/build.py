@@ -16,7 +16,7 @@ from backfill_pipeline.ace.known_sites import KnownSites
 from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.errors import BackfillError, SettingError, TransientError, WaitTooLongError
 from backfill_pipeline.orchestration.alerts import failed_run_sensor
-from backfill_pipeline.orchestration.assets import OBJECTS, timeseries_assets
+from backfill_pipeline.orchestration.assets import OBJECTS, source_assets, timeseries_assets
 from backfill_pipeline.orchestration.coverage import coverage_asset
 from backfill_pipeline.orchestration.coverage_refresh import coverage_sensor
 from backfill_pipeline.orchestration.io_manager import DayIOManager
@@ -67,7 +67,15 @@ def build_defs(
     held = dg.ResourceDefinition.hardcoded_resource(settings)  # as an object: no secret becomes run config
     own = {"ace": AceResource(settings=held), OBJECTS: DayIOManager(settings=held)}
     return dg.Definitions(
-        assets=[assets, point_catalogue_assets(settings, sites, now=now), rollups, shown, *snapshots, *tables],
+        assets=[
+            *source_assets(settings, sites),
+            assets,
+            point_catalogue_assets(settings, sites, now=now),
+            rollups,
+            shown,
+            *snapshots,
+            *tables,
+        ],
         jobs=[
             dg.define_asset_job(
                 JOB,

@@ -10,6 +10,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
 from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+from dagster._core.definitions.data_version import CODE_VERSION_TAG, DATA_VERSION_TAG
 from dagster._core.execution.asset_backfill import AssetBackfillData
 from dagster._core.execution.backfill import (
     BulkActionsFilter,
@@ -50,6 +51,8 @@ __all__ = [
     "ASSET_PARTITION_RANGE_END_TAG",
     "ASSET_PARTITION_RANGE_START_TAG",
     "BACKFILL_ID_TAG",
+    "CODE_VERSION_TAG",
+    "DATA_VERSION_TAG",
     "FINISHED_STATUSES",
     "IN_PROGRESS_RUN_STATUSES",
     "NOT_FINISHED_STATUSES",

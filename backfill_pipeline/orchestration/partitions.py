@@ -15,6 +15,9 @@ from backfill_pipeline.settings import Settings
 
 PREFIX = "timeseries"
 
+SOURCE = "ace"
+"""First part of the keys of the external assets, and their group."""
+
 SNAPSHOTS_JOB = "snapshots_job"
 """The job of the snapshots."""
 
@@ -90,6 +93,11 @@ def output_name(site: str) -> str:
 def asset_key(site: str) -> dg.AssetKey:
     """The key of a site's asset, `timeseries/<site>`."""
     return dg.AssetKey([PREFIX, asset_name(site)])
+
+
+def source_key(site: str) -> dg.AssetKey:
+    """The key of a site's external asset, `ace/<site>`."""
+    return dg.AssetKey([SOURCE, asset_name(site)])
 
 
 def days_of(context: dg.OpExecutionContext) -> list[date]:

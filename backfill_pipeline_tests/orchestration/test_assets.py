@@ -333,3 +333,17 @@ def test_an_asset_links_to_the_page_of_its_site(tmp_path):
         runs = Runs(tmp_path, FakeFetcher(), "a b&c", explore_url=explore_url)
         link = runs.defs.resolve_assets_def(asset_key("a b&c")).specs_by_key[asset_key("a b&c")].metadata.get("explore")
         assert (link and link.value) == expected
+
+
+def test_a_day_has_versions_and_its_asset_has_owners_and_a_source(tmp_path):
+    """The data version is the hash of the object; the source is shown by Dagster, and no run makes it."""
+    with Runs(tmp_path, FakeFetcher(), owners=("team:bms", "a@example.org")) as runs:
+        runs.run("2025-01-01")
+        event = runs.instance.get_latest_materialization_event(asset_key("north")).asset_materialization
+        graph = runs.defs.resolve_asset_graph()
+    node, source = graph.get(asset_key("north")), graph.get(dg.AssetKey(["ace", "north"]))
+    assert event.tags["dagster/data_version"] == event.metadata["sha256"].value
+    assert event.tags["dagster/code_version"] == node.code_version
+    assert list(node.owners) == ["team:bms", "a@example.org"]
+    assert node.parent_keys == {source.key}
+    assert not source.is_materializable
