@@ -1,7 +1,7 @@
-"""Back-off: which failure may be retried, and when.
+"""Back-off: how long to wait before a retry, and when to stop retrying.
 
-Put here: the arithmetic of waiting, and the ceiling of every wait that another side requests. Keep out: the waiting
-itself (`ace/retry.py`, `ace/budget.py`).
+Put here: the length of waits, and the upper limit of a wait that a server requests. Keep out: the waiting itself
+(`ace/retry.py`, `ace/budget.py`).
 """
 
 import math
@@ -11,24 +11,24 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 CEILING_S = 600.0
-"""The longest wait that one answer of the API can cause, in seconds: of a retry and of the budget's pause alike."""
+"""The longest wait that one response of the API can cause, in seconds: before a retry, and of the whole budget."""
 
 _INSTANT_S = 1e9
-"""A number of seconds from here on (31 years) is not a duration but an instant, as Unix seconds."""
+"""A number of at least this many seconds (31 years) is an instant, as Unix seconds. A smaller number is a duration."""
 
 _NEAR_S = 366 * 86_400.0
-"""An instant in milliseconds is believed when it lies this near to the answer's own time, in seconds."""
+"""A number is Unix milliseconds if that instant is within this many seconds of the response's `Date`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Waits of 2, 4, 8 ... seconds with jitter, bounded in number and length.
+    """Waits of 2, 4, 8 ... seconds with jitter, limited in number and length.
 
     Attributes:
-        tries: attempts in all, the first included.
+        tries: the largest number of attempts, the first included.
         first_s: the wait after the first failure, in seconds.
-        most_s: the longest wait of our own choosing, in seconds.
-        longest_s: give up instead of a wait that is longer than this, in seconds.
+        most_s: the longest wait that is not requested by the server, in seconds.
+        longest_s: the longest wait of all, in seconds; a longer one ends the retries.
     """
 
     tries: int = 10
@@ -37,12 +37,13 @@ class Backoff:
     longest_s: float = math.inf
 
     def delay(self, failures: int, retry_after: float | None, uniform: Callable[[], float]) -> float | None:
-        """Seconds to wait after the `failures`-th failure in a row, or None to give up.
+        """Seconds to wait before the next attempt; None to stop retrying.
 
         Args:
-            failures: how often it failed by now, from 1.
-            retry_after: what the other side requests, in seconds; never undercut, up to the ceiling.
-            uniform: a source of numbers in [0, 1); up to a quarter is added so that processes spread out.
+            failures: the number of failures in a row, from 1.
+            retry_after: the wait that the server requests, in seconds. The wait is not shorter, up to `CEILING_S`.
+            uniform: returns numbers in [0, 1). Up to a quarter of the wait is added, so that processes do not retry
+                at the same time.
         """
         if failures >= self.tries:
             return None
@@ -59,13 +60,13 @@ def bounded(seconds: float) -> float:
 def retry_after_s(value: str | None, date: str | None, now: float) -> float | None:
     """Seconds that a `Retry-After` header requests (RFC 9110 section 10.2.3), at most `CEILING_S`.
 
-    A date, or a number that can only be an instant, counts from the answer's own time: this machine's clock may be
-    wrong.
+    For a date, or a number that can only be an instant, the wait is the difference to the response's `Date` header,
+    because this machine's clock may be wrong.
 
     Args:
         value: the header: seconds or a date.
-        date: the answer's `Date` header.
-        now: Unix seconds, for an answer without a `Date`.
+        date: the response's `Date` header.
+        now: Unix seconds, for a response without a `Date` header.
 
     Returns:
         None when there is no header, or its value is negative, infinite or unreadable.
@@ -89,7 +90,7 @@ def retry_after_s(value: str | None, date: str | None, now: float) -> float | No
 
 
 def _instant(text: str) -> float | None:
-    """Unix seconds of an HTTP or ISO 8601 date, UTC where it names no zone."""
+    """Unix seconds of an HTTP or ISO 8601 date; a date without a time zone is UTC."""
     for parse in (parsedate_to_datetime, datetime.fromisoformat):
         try:
             found = parse(text)

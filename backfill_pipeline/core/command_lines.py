@@ -1,4 +1,4 @@
-"""Commands that a message tells an operator to run, written so that they can be copied into a shell.
+"""Command lines that messages suggest, quoted so that an operator can copy them into a shell.
 
 Put here: the command lines of messages. Keep out: what the commands do (`control/`).
 """
@@ -11,20 +11,21 @@ from datetime import date, timedelta
 from typing import Any
 
 MOST_SITES = 20
-"""Sites that a command names at most: without `--site` it takes all of `ACE_SITES`, which is more and not wrong."""
+"""The most sites that a command names. With more, `--site` is left out, and the command uses all of `ACE_SITES`."""
 
 
 def shell_line(words: Sequence[str]) -> str:
-    """Words as one line, quoted for this system's shell."""
+    """Join words into a command line, quoted for this system's shell."""
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def range_words(site_days: Iterable[tuple[str, date]], all_sites: Collection[str] = ()) -> list[str]:
-    """The options `--from`, `--to` and `--site` that cover some site-days, of which there is at least one.
+    """The options `--from`, `--to` and `--site` that cover some site-days.
 
     Args:
-        site_days: the site-days.
-        all_sites: the sites of ACE_SITES; where the days are of all of them, or of too many, `--site` is left out.
+        site_days: one or more site-days.
+        all_sites: the sites of ACE_SITES. `--site` is left out if the days belong to all of these sites, or to more
+            than `MOST_SITES`.
     """
     pairs = list(site_days)
     days = [day for _, day in pairs]
@@ -36,11 +37,11 @@ def range_words(site_days: Iterable[tuple[str, date]], all_sites: Collection[str
 
 
 def named_days(site_days: Iterable[tuple[str, date]], most: int = 5) -> str:
-    """Site-days in words, days in a row as one span: `north 2025-03-04 to 2025-03-30, south 2025-03-05`.
+    """List site-days as text, such as `north 2025-03-04 to 2025-03-30, south 2025-03-05`.
 
     Args:
         site_days: the site-days.
-        most: spans that are named; the rest is counted.
+        most: the most ranges of days that are listed; the remaining days are counted.
     """
     spans: list[list[Any]] = []
     for site, day in sorted(site_days):
@@ -56,7 +57,13 @@ def named_days(site_days: Iterable[tuple[str, date]], most: int = 5) -> str:
 def repair_command(
     site_days: Iterable[tuple[str, date]], all_sites: Collection[str] = (), *, deep: bool = False
 ) -> str:
-    """The command that fetches missing and damaged days again; `deep` where only reading all rows shows the damage."""
+    """The command that fetches missing and damaged days again.
+
+    Args:
+        site_days: the days.
+        all_sites: the sites of ACE_SITES.
+        deep: whether only a check of all rows finds the damage.
+    """
     words = ["backfill", "verify", *range_words(site_days, all_sites), *(["--deep"] if deep else []), "--repair"]
     return shell_line(words)
 

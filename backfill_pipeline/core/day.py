@@ -1,7 +1,7 @@
-"""Days: a UTC day as partition key, as half-open window and as a range, both ways.
+"""UTC days: their partition keys, their windows of time, and ranges of days.
 
-Put here: arithmetic on days, always on dates and never on instants of another zone. Keep out: when a day is ready
-(`Settings.ready_at`), and how a day is cut for fetching (`core/windows.py`).
+Put here: arithmetic on dates. Keep out: when a day is ready (`Settings.ready_at`), and how a day is split into windows
+for fetching (`core/windows.py`).
 """
 
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from datetime import UTC, date, datetime, timedelta
 from backfill_pipeline.errors import UsageError, quoted
 
 DAY_S = 86_400
-"""Seconds in a UTC day: Unix time knows no leap second."""
+"""Seconds in a UTC day; Unix time has no leap seconds."""
 
 DAY_MS = DAY_S * 1000
-"""The same in milliseconds."""
+"""Milliseconds in a UTC day."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -38,7 +38,7 @@ class Window:
 
     @property
     def seconds(self) -> int:
-        """Its length."""
+        """The length of the window, in seconds."""
         return self.end - self.start
 
     def __str__(self) -> str:
@@ -47,7 +47,7 @@ class Window:
 
 
 def iso(seconds: int) -> str:
-    """Unix seconds as ACE takes them for a bound: `2025-10-12T00:00:00Z`."""
+    """Format Unix seconds as the API expects a start or end time: `2025-10-12T00:00:00Z`."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -63,10 +63,10 @@ def partition_key(day: date) -> str:
 
 
 def parse_day(text: str) -> date:
-    """The day of `YYYY-MM-DD`, and of nothing else.
+    """Parse a day in the form `YYYY-MM-DD`; no other form is accepted.
 
     Raises:
-        UsageError: the text is of another form, or no day of the calendar.
+        UsageError: the text has another form, or is not a day of the calendar.
     """
     try:
         day = date.fromisoformat(text)
@@ -78,6 +78,6 @@ def parse_day(text: str) -> date:
 
 
 def days_between(first: date, last: date) -> Iterator[date]:
-    """Every day from `first` to `last`, both included; none when `last` is earlier."""
+    """Yield every day from `first` to `last`, both included; no day when `last` is before `first`."""
     for number in range((last - first).days + 1):
         yield first + timedelta(days=number)

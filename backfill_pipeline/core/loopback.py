@@ -1,6 +1,6 @@
-"""Whether a host name can only mean this machine.
+"""Recognition of host names and addresses that can only mean this machine, such as `127.0.0.1`.
 
-Put here: that question alone. Keep out: what follows from it (`control/host_check.py`,
+Put here: the test of a host name. Keep out: what depends on it (`control/host_check.py`,
 `orchestration/exposed_secrets.py`).
 """
 

@@ -1,7 +1,6 @@
-"""Where a site-day's object lies: (site, day) <-> object key, both ways.
+"""Object keys: the path of each stored object, from site and day to key and back.
 
-Put here: the one function that names objects and its inverse. Keep out: what a key becomes in a folder or a bucket
-(`storage/`).
+Put here: the functions that build and parse keys. Keep out: how a folder or a bucket stores objects (`storage/`).
 """
 
 import re
@@ -13,15 +12,15 @@ from backfill_pipeline.errors import UsageError
 
 ROOT = "timeseries"
 TEXT_ROOT = "timeseries_text"
-"""Folder of the objects of texts, laid out as `ROOT`."""
+"""Folder of the objects of texts; its subfolders are as in `ROOT`."""
 
 SUFFIX = ".parquet"
 
 LONGEST = 255
-"""Bytes of a file's name at most, on any disk in use: a bucket would take more, whoever copies it would not."""
+"""The longest name of a file, in bytes. A bucket allows longer names, but then its objects cannot be copied to disk."""
 
 _KEY = re.compile(rf"({ROOT}|{TEXT_ROOT})/(\d{{4}})/(\d\d)/(\d\d)/([^/]+){re.escape(SUFFIX)}", re.DOTALL)
-# What a folder on Windows, a URL or a listing could take amiss; `%` so that escapes are two-way.
+# Characters that have a meaning in a Windows path, a URL or a listing; also `%`, so that decoding is unambiguous.
 _UNSAFE = re.compile(r"[%/\\:*?\"<>|\x00-\x1f\x7f-\x9f\ud800-\udfff]|^[. ]|[. ]$")
 _DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?=\.|$)")
 _ESCAPED = re.compile(r"(?:%[0-9A-F]{2})+")
@@ -30,11 +29,11 @@ _ESCAPED = re.compile(r"(?:%[0-9A-F]{2})+")
 def object_key(site: str, day: date) -> str:
     """The key of a site-day, `timeseries/YYYY/MM/DD/<site>.parquet`.
 
-    Letters of any script, digits, hyphens, dots and spaces within stay as they are; what a store or an operating
-    system could take amiss is percent-encoded (UTF-8), so that no name leaves its folder.
+    Letters of any script, digits, hyphens, and dots and spaces inside the name are unchanged. Characters that have a
+    meaning for a store or an operating system are percent-encoded (UTF-8), so no site's name can leave its folder.
 
     Raises:
-        UsageError: the site has no name, or one that is too long for a file.
+        UsageError: the site's name is empty, or too long for the name of a file.
     """
     return f"{day_prefix(day)}{file_name(site)}"
 
@@ -85,10 +84,10 @@ def snapshot_key(kind: str, subject: str, day: date) -> str:
 
 
 def file_name(site: str) -> str:
-    """A site's name as the name of a file, `<site>.parquet`.
+    """The name of a site's file, `<site>.parquet`.
 
     Raises:
-        UsageError: the site has no name, or one that is too long for a file.
+        UsageError: the site's name is empty, or too long for the name of a file.
     """
     if not site:
         raise UsageError("a site without a name has no object")
@@ -101,25 +100,25 @@ def file_name(site: str) -> str:
 
 
 def day_prefix(day: date, root: str = ROOT) -> str:
-    """What the keys of a day's objects begin with, of whatever site: `timeseries/YYYY/MM/DD/`."""
+    """The prefix of the keys of a day's objects, of all sites: `timeseries/YYYY/MM/DD/`."""
     return f"{root}/{day:%Y/%m/%d}/"
 
 
 def range_prefix(first: date, last: date, root: str = ROOT) -> str:
-    """The longest text that the keys of all days from `first` to `last` begin with."""
+    """The longest common prefix of the keys of all days from `first` to `last`."""
     ends = [day_prefix(first, root), day_prefix(last, root)]
     return commonprefix(ends)  # noqa: RUF071 - a prefix of keys, not a folder
 
 
 def parse_key(key: str, root: str = ROOT) -> tuple[str, date]:
-    """The site and day of an object's key.
+    """Parse the key of an object into its site and day.
 
     Args:
         key: the key.
         root: `ROOT` for the key of a day, `TEXT_ROOT` for the key of its texts.
 
     Raises:
-        UsageError: no site-day has this key.
+        UsageError: the key is not the key of a site-day.
     """
     found = _KEY.fullmatch(key)
     if found is not None and found[1] == root:

@@ -1,10 +1,10 @@
-"""The points' catalogue: what each point of a site is, and since when.
+"""The points' catalogue: a description of each point of a site, with its history.
 
-One row describes one point for one span of time. A change of what the point is (its name, unit, description, tags,
-device, interval, whether it is enabled) closes the row and begins another, so that a reader in five years knows what a
-value of today meant. Observations, such as ACE's `updated` or the present value, begin no row.
+One row describes one point for one span of time. A change of the point's name, unit, description, tags, device,
+interval or enabled flag closes the row and begins another. A later reader therefore finds the unit that a value had
+when it was sampled. A change of an observation, such as ACE's `updated` or the present value, does not begin a row.
 
-Put here: the columns, which of ACE's fields are kept, and how a new list is merged into a catalogue. Keep out: where
+Put here: the columns, which of ACE's fields are stored, and how a new list is merged into a catalogue. Keep out: where
 the catalogue is stored (`dataset/point_catalogue.py`) and how the list is fetched (`ace/client.py`).
 """
 
@@ -23,7 +23,7 @@ from backfill_pipeline.core.point_states import States, united
 from backfill_pipeline.core.secret_fields import without_secrets
 
 UNKNOWN = frozenset({"", "none", "null", "property: unknown-property", "unknown-property"})
-"""Texts that ACE and its gateways send for a value that nobody set (docs/ace-api.md sections 1 and 3)."""
+"""Texts that ACE and its gateways send for a value that is not set (docs/ace-api.md sections 1 and 3)."""
 
 KEPT_FIELDS = frozenset(
     {
@@ -42,10 +42,10 @@ KEPT_FIELDS = frozenset(
         "created",
     }
 )
-"""Fields of a point that are kept: those of the API's own description. A field that is not listed here is dropped."""
+"""Fields of a point that are stored: those that the API documents. Other fields are dropped."""
 
 OBSERVED = frozenset({"present_value", "updated", "last_seen", "status_flags", "out_of_service", "reliability"})
-"""Members that describe a moment and not the point: a new value is not a change of the point."""
+"""Fields that describe the present moment: a new value of such a field is not a change of the point."""
 
 _UNIT_NAMES = ("units", "unit", "engineering_units", "unit_of_measure", "uom")
 
@@ -85,25 +85,25 @@ class PointSpan:
     """One point for one span of time: a row of the catalogue.
 
     Attributes:
-        name: as ACE spells it.
-        valid_from: first instant, aware; of a point's first span what ACE calls `created`, if it says so.
-        valid_to: the instant after the last, aware; None while the span lasts.
+        name: the name that ACE sends.
+        valid_from: the start of the span, aware. A point's first span starts at ACE's `created`, if ACE sends it.
+        valid_to: the end of the span, exclusive, aware; None while the span is valid.
         id: ACE's number of the point.
-        point_type: ACE's word for its kind.
-        unit: as the device or a tag names it, such as `degreesCelsius`.
-        description: of the BACnet object.
+        point_type: ACE's type of the point.
+        unit: the unit in the words of the device or a tag, such as `degreesCelsius`.
+        description: the description of the BACnet object.
         object_name, object_type, object_index: the BACnet object.
         device_name, device_description, device_id, device_address: the BACnet device.
         kv_tags: tags with a value, sorted by key; a value that is not text is JSON.
         marker_tags: tags without a value, sorted.
-        collect_interval: seconds between two samples, as configured.
+        collect_interval: configured seconds between two samples.
         collect_enabled: whether samples are collected.
         created, updated: ACE's instants, aware.
-        first_seen: the first UTC day for which a list named the point with this description.
-        last_seen: the last such day.
-        raw: what else ACE says of it, as JSON with sorted keys; empty when that is nothing.
-        states: the few different texts that its samples had, sorted; empty if they were too many or too long to be
-            states, None if no sample had a text.
+        first_seen: the first UTC day on which a list contained the point with this description.
+        last_seen: the last UTC day on which a list contained the point with this description.
+        raw: ACE's other fields of the point, as JSON with sorted keys; empty if there are none.
+        states: the few different texts of the point's samples, sorted; empty if the texts are too many or too long to
+            be states; None if no sample was a text.
     """
 
     name: str
@@ -133,28 +133,28 @@ class PointSpan:
 
     @property
     def title(self) -> str:
-        """What the point is: its description or object name, and its unit; empty when neither is known."""
+        """A title for people: description or object name, and unit; empty when neither is known."""
         return "  ".join(filter(None, (self.description or self.object_name, self.unit and f"[{self.unit}]")))
 
     @property
     def is_name_only(self) -> bool:
-        """Whether only the point's name and the time of its lists are known, from stored days."""
+        """Whether the row has only the point's name and dates, which come from stored days."""
         return self.means(PointSpan(self.name, self.valid_from))
 
     def means(self, other: "PointSpan") -> bool:
-        """Whether both describe the point equally, without regard to validity and observations."""
+        """Whether both rows have the same description; validity and observations are not compared."""
         same = replace(other, valid_from=self.valid_from, valid_to=self.valid_to)
         return self == same and _lasting(self.raw) == _lasting(other.raw)
 
 
 def described(items: Iterable[Mapping[str, Any]], at: datetime) -> list[PointSpan]:
-    """Describe each point of a list as the API sent it, by name.
+    """Turn a list of points from the API into catalogue rows, sorted by name.
 
-    Fields of another type than ACE's description gives them are kept in `raw`; none of them fails the list.
+    A field whose type differs from the API's documentation is stored in `raw`. It is not an error.
 
     Args:
-        items: the points as parsed JSON objects; those without a name are left out, of two with one name the last
-            counts.
+        items: the points as parsed JSON objects. Points without a name are left out. If two points have the same name,
+            the last one is used.
         at: when the list was fetched, aware.
     """
     found: dict[str, PointSpan] = {}
@@ -179,7 +179,7 @@ def _described(item: Mapping[str, Any], at: datetime) -> PointSpan:
         source = bacnet if holder else kept
         columns[column] = read(source.get(key))
         if columns[column] is not None or _is_unknown(source.get(key)):
-            source.pop(key, None)  # of an unexpected type: it stays with the rest, as it is
+            source.pop(key, None)  # a value of an unexpected type is not removed: it is stored in `raw`
     pairs = {storable(key): storable(one) if isinstance(one, str) else _json(one) for key, one in tags.items()}
     lower = {key.lower(): value for key, value in pairs.items()}
     units = [*map(bacnet.get, _UNIT_NAMES), *map(lower.get, _UNIT_NAMES)]
@@ -201,7 +201,7 @@ def _described(item: Mapping[str, Any], at: datetime) -> PointSpan:
 
 
 def _of_type(kind: type, key: str, kept: dict[str, Any], rest: dict[str, Any]) -> Any:
-    """Take a field that should be of a type; one of another type goes to the rest, and counts as empty."""
+    """Remove a field and return it. A value of another type is added to `rest`, and an empty value is returned."""
     value = kept.pop(key, None)
     if isinstance(value, kind):
         return value
@@ -211,19 +211,19 @@ def _of_type(kind: type, key: str, kept: dict[str, Any], rest: dict[str, Any]) -
 
 
 def packed(items: Sequence[Mapping[str, Any]]) -> bytes:
-    """Keep a list of points in little memory until `unpacked` reads it; some thirty bytes a point."""
+    """Compress a list of points for `unpacked`: about thirty bytes a point."""
     return zlib.compress(b"[" + b",".join(map(_packed, items)) + b"]", 1)
 
 
 def _packed(item: Mapping[str, Any]) -> bytes:
     try:
         return json.dumps(item).encode()
-    except RecursionError:  # nested about as deep as the parser itself takes it
+    except RecursionError:  # nested nearly as deep as the JSON parser allows
         return json.dumps({key: one for key, one in item.items() if not isinstance(one, dict | list)}).encode()
 
 
 def unpacked(data: bytes) -> list[dict[str, Any]]:
-    """The list that `packed` kept; empty for no bytes."""
+    """The list that `packed` compressed; empty for no bytes."""
     items: list[dict[str, Any]] = json.loads(zlib.decompress(data)) if data else []
     return items
 
@@ -231,13 +231,13 @@ def unpacked(data: bytes) -> list[dict[str, Any]]:
 def merged(known: Sequence[PointSpan], listed: Sequence[PointSpan], at: datetime) -> list[PointSpan]:
     """Merge a list that was fetched at `at` into a catalogue.
 
-    A point whose description changed gets a new span from `at` on. A point that the list no longer names has its span
-    closed at `at`. A list that is older than the newest span of a point, since two runs fetched their lists at nearly
-    the same time, adds what was not known and closes nothing.
+    A point whose description changed gets a new span that starts at `at`. The span of a point that is missing from the
+    list ends at `at`. If two runs fetch lists at nearly the same time, the older list may be merged last: it adds spans
+    that were not known and ends none.
 
     Args:
         known: the catalogue's spans, in any order.
-        listed: what the list says, by `described`.
+        listed: the points of the list, as `described` returns them.
         at: when the list was fetched, aware.
 
     Returns:
@@ -264,7 +264,7 @@ def _merged(spans: list[PointSpan], now: PointSpan | None, at: datetime) -> list
         return spans if last.valid_to else [*before, replace(last, valid_to=at)]
     if last.means(now) and last.valid_to is None:
         return [*before, _seen(last, now)]
-    if last.is_name_only and last.valid_to is None:  # of stored days: what the point was then is not known better
+    if last.is_name_only and last.valid_to is None:  # from stored days, which have no description: use the list's
         first = min(last.first_seen or date.max, now.first_seen or date.max)
         begin = min(last.valid_from, now.valid_from)
         return [*before, replace(now, valid_from=begin, first_seen=first, states=last.states)]
@@ -272,7 +272,7 @@ def _merged(spans: list[PointSpan], now: PointSpan | None, at: datetime) -> list
 
 
 def _merged_late(spans: list[PointSpan], now: PointSpan, at: datetime) -> list[PointSpan]:
-    """One point's spans, merged with a list that is older than the newest of them."""
+    """One point's spans, merged with a list that is older than the latest span."""
     for number in reversed(range(len(spans))):
         if spans[number].means(now):
             return [*spans[:number], _seen(spans[number], now), *spans[number + 1 :]]
@@ -287,12 +287,12 @@ def _merged_late(spans: list[PointSpan], now: PointSpan, at: datetime) -> list[P
 def with_states(spans: Sequence[PointSpan], states: Mapping[str, States], day: date) -> list[PointSpan]:
     """Add the states that points had on a day to a catalogue.
 
-    A state is an observation: it begins no span. It belongs to the span that was valid at the end of the day, or to the
-    first one of a point that was described later. A span that follows learns its states anew.
+    A state is an observation: a new state does not begin a span. The states are added to the span that was valid at the
+    end of the day, or to the point's first span if that starts later. A new span begins without states.
 
     Args:
         spans: a catalogue, sorted.
-        states: by point, as `day_states` finds them; points that the catalogue does not name are left out.
+        states: the states by point, as `day_states` returns them; points that are not in the catalogue are left out.
         day: the UTC day.
     """
     end = datetime.combine(day, time(), UTC) + timedelta(days=1)
@@ -307,7 +307,7 @@ def with_states(spans: Sequence[PointSpan], states: Mapping[str, States], day: d
 
 
 def _seen(span: PointSpan, now: PointSpan) -> PointSpan:
-    """The span, seen on a further day; what was observed first stays, so that a day's second list changes nothing."""
+    """The span with the days of another list added; unchanged if both days are within its first and last day."""
     first = min(filter(None, (span.first_seen, now.first_seen)), default=None)
     last = max(filter(None, (span.last_seen, now.last_seen)), default=None)
     if (first, last) == (span.first_seen, span.last_seen):
@@ -316,13 +316,13 @@ def _seen(span: PointSpan, now: PointSpan) -> PointSpan:
 
 
 def at_instant(spans: Iterable[PointSpan], at: datetime | None) -> list[PointSpan]:
-    """The span of each point that is valid at an instant, by name.
+    """The span of each point that is valid at an instant, sorted by name.
 
-    Before the first span of a point its first one counts: what the point was then is not known better.
+    For an instant before a point's first span, the first span is returned.
 
     Args:
         spans: a catalogue, sorted.
-        at: the instant, aware; None: the last span of each point, whether or not it has ended.
+        at: the instant, aware. None returns the last span of each point, whether or not it has ended.
     """
     found = []
     for _, group in groupby(sorted(spans, key=_place), key=lambda span: span.name):
@@ -339,7 +339,7 @@ def at_instant(spans: Iterable[PointSpan], at: datetime | None) -> list[PointSpa
 
 
 def matches(span: PointSpan, words: str) -> bool:
-    """Whether each word occurs somewhere in the catalogue's description of a point, in any case."""
+    """Whether each word occurs in the catalogue's description of a point; case is ignored."""
     text = _searched(span)
     return all(word in text for word in words.casefold().split())
 
@@ -374,10 +374,10 @@ def to_table(spans: Iterable[PointSpan]) -> pa.Table:
 
 
 def from_table(table: pa.Table) -> list[PointSpan]:
-    """The spans of an Arrow table that `to_table` made; columns that it lacks are unknown.
+    """The spans of an Arrow table that `to_table` returned; values of missing columns are None or empty.
 
     Raises:
-        ValueError: it has no column `name` or `valid_from`.
+        ValueError: the table has no column `name` or `valid_from`.
     """
     if not {"name", "valid_from"} <= set(table.column_names):
         raise ValueError("the table has no columns `name` and `valid_from`")
@@ -405,7 +405,7 @@ def _text(value: object) -> str | None:
 
 
 def storable(text: str) -> str:
-    """The text with lone surrogates escaped, since JSON can hold them and a Parquet file cannot."""
+    """The text with lone surrogates escaped: JSON may contain them, a Parquet file may not."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -425,7 +425,7 @@ def _flag(value: object) -> bool | None:
 
 
 def _instant(value: object) -> datetime | None:
-    """ACE's `created` and `updated`: naive UTC; whole milliseconds, as the catalogue stores them."""
+    """Parse ACE's `created` or `updated`, which is naive UTC, to whole milliseconds."""
     if not isinstance(value, str):
         return None
     try:
@@ -452,7 +452,7 @@ _COLUMNS = (
     (True, "device_id", "device_id", _whole),
     (True, "device_address", "device_address", _text),
 )
-"""Fields with a column of their own: whether it is one of `bacnet_data`, its key, the column, and how it is read."""
+"""Fields with a column: whether the field is in `bacnet_data`, its key, its column, and the function to read it."""
 
 
 def _json(value: Any) -> str:
@@ -460,7 +460,7 @@ def _json(value: Any) -> str:
 
 
 def _lasting(raw: str) -> Any:
-    """What of `raw` describes the point and not a moment."""
+    """The JSON value of `raw` without observations."""
 
     def without(value: Any) -> Any:
         if isinstance(value, dict):
@@ -471,7 +471,7 @@ def _lasting(raw: str) -> Any:
 
 
 def fields_of(span: PointSpan) -> Iterator[tuple[str, Any]]:
-    """Each column's name and value, in the catalogue's order; for `--json`."""
+    """Yield each column's name and value in the order of `SCHEMA`, for `--json`."""
     for column in SCHEMA.names:
         value = getattr(span, column)
         if isinstance(value, datetime | date):

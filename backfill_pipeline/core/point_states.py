@@ -1,7 +1,7 @@
-"""States: the few different texts of a point such as "active" and "inactive", and the numbers that stand for them.
+"""States: the few different texts of a point, such as "active" and "inactive", and their numbers.
 
-Put here: which points have states, how states of several days are united, and their numbers. Keep out: where states are
-kept (`core/point_catalogue.py`) and how texts are read (`read.py`).
+Put here: which points have states, how states of several days are merged, and their numbers. Keep out: where states are
+stored (`core/point_catalogue.py`) and how texts are read (`read.py`).
 """
 
 import json
@@ -14,10 +14,10 @@ import numpy as np
 from backfill_pipeline.core.rows import DayRows
 
 MOST_STATES = 16
-"""Different texts that a point with states has at most; a point with more has texts of another kind, such as names."""
+"""The most states of a point. A point with more different texts has no states: its texts may be names, for example."""
 
 LONGEST_STATE = 64
-"""Characters of a state at most."""
+"""The most characters of a state."""
 
 States = tuple[str, ...]
 """The states of a point, sorted; empty for a point whose texts are too many or too long to be states."""
@@ -27,7 +27,7 @@ BACNET_NUMBERS: Mapping[str, float] = {"inactive": 0.0, "active": 1.0, "false": 
 
 
 def day_states(day: DayRows) -> dict[str, States]:
-    """The states of each point that has a text on a day, by name."""
+    """The states of each point that has a text on a day, by the point's name."""
     found: dict[int, set[str]] = {}
     for part in day.texts:
         pairs = np.unique(np.stack([part.code, part.text]), axis=1)
@@ -37,16 +37,16 @@ def day_states(day: DayRows) -> dict[str, States]:
 
 
 def states_of(texts: set[str]) -> States:
-    """Some texts of a point as its states; empty if they are too many or too long."""
+    """The states of a point from its texts; empty if the texts are too many or too long."""
     if len(texts) > MOST_STATES or any(len(text) > LONGEST_STATE for text in texts):
         return ()
     return tuple(sorted(texts))
 
 
 def united(one: States | None, other: States | None) -> States | None:
-    """The states of a point that are known from two sources; None: no text is known.
+    """Merge the states of a point from two sources; None if neither has a text.
 
-    The order and the number of unions make no difference: a point whose texts were too many stays so.
+    The result does not depend on the order of several merges. A point with too many texts keeps having no states.
     """
     if one is None or other is None:
         return other if one is None else one
@@ -55,11 +55,11 @@ def united(one: States | None, other: States | None) -> States | None:
 
 @dataclass(frozen=True)
 class StateNumbers:
-    """Numbers that stand for states; case and spaces around a state make no difference.
+    """The number of each state; case and surrounding spaces are ignored.
 
     Attributes:
-        any_point: numbers of states, of whatever point.
-        points: by point, numbers of its states, which come before those of `any_point`.
+        any_point: numbers of states of all points.
+        points: numbers of states by point; they take precedence over `any_point`.
     """
 
     any_point: Mapping[str, float] = field(default_factory=lambda: BACNET_NUMBERS)
@@ -74,7 +74,7 @@ class StateNumbers:
         """
         found = json.loads(text)
         if not isinstance(found, dict):
-            raise ValueError("not a JSON object")  # noqa: TRY004 - of a file, not of an argument
+            raise ValueError("not a JSON object")  # noqa: TRY004 - the file is wrong, not the type of an argument
         points = {name: value for name, value in found.items() if isinstance(value, dict)}
         states = {name: value for name, value in found.items() if name not in points}
         return cls({**BACNET_NUMBERS, **_numbers(states)}, {name: _numbers(value) for name, value in points.items()})

@@ -1,7 +1,7 @@
-"""What a day's rows show about the day: how many points spoke, how often, and when nobody did.
+"""Figures of a day's rows: first and last row, sampling interval, and the longest gap.
 
-Put here: figures that are computed from a day's rows alone, and which day is thin. Keep out: which other figures are
-good enough (`orchestration/checks.py`), and what is counted while rows are cleaned (`core/rows.py`, `Counts`).
+Put here: figures that are computed from a day's rows alone, and which days are thin. Keep out: limits of the other
+figures (`orchestration/checks.py`), and what is counted while rows are cleaned (`Counts` in `core/rows.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,16 @@ from backfill_pipeline.core.day import DAY_MS
 from backfill_pipeline.core.rows import Chunk, DayRows
 
 MIN_COVERAGE = 0.5
-"""Share of the configured points that a whole day hears of: one of two controllers silent is a finding."""
+"""Least share of the configured points that have a row: a day on which one of two controllers is silent has less."""
 
 MAX_GAP_MIN = 120
-"""Minutes in which nobody may speak: a gateway's restart is shorter, its failure longer."""
+"""Longest gap of a complete day, in minutes: the restart of a gateway takes less, its failure takes more."""
 
 MIN_ROWS_SHARE = 0.5
-"""Rows of a day against the median of the days around it."""
+"""Least rows of a complete day, as a share of the median of the days around it."""
 
 DAYS_AROUND = 7
-"""How many days before a day, and after it, it is held against."""
+"""Number of days before a day, and of days after it, that it is compared with."""
 
 _MINUTE_MS = 60_000
 
@@ -56,25 +56,25 @@ def quality(day: DayRows) -> Quality:
     for chunk in chunks:
         minutes += np.bincount(chunk.ms // _MINUTE_MS, minlength=len(minutes))
     between = _steps_ms(chunks, len(day.points))
-    spoken = np.flatnonzero(minutes)
+    with_rows = np.flatnonzero(minutes)
     return Quality(
         rows=sum(map(len, chunks)),
         first_ms=min((int(chunk.ms.min()) for chunk in chunks), default=None),
         last_ms=max((int(chunk.ms.max()) for chunk in chunks), default=None),
         interval_s=float(np.median(between)) / 1000 if len(between) else None,
-        longest_gap_min=int(np.diff(spoken, prepend=-1, append=len(minutes)).max()) - 1,
+        longest_gap_min=int(np.diff(with_rows, prepend=-1, append=len(minutes)).max()) - 1,
     )
 
 
 def _steps_ms(chunks: Sequence[Chunk], points: int) -> NDArray[np.int32]:
-    """Milliseconds from each row to the next of its point: the same however the day was cut into chunks.
+    """Milliseconds from each row to the next row of its point. How the day is cut into chunks makes no difference.
 
     Args:
         chunks: in time order, none empty, each sorted by point and time.
         points: how many points there are.
     """
     steps: list[NDArray[np.int32]] = [np.empty(0, np.int32)]
-    last = np.full(points, -1, np.int32)  # of each point, in the chunks before
+    last = np.full(points, -1, np.int32)  # time of each point's last row in the earlier chunks
     for chunk in chunks:
         new = np.diff(chunk.code, prepend=-1) != 0
         first = np.flatnonzero(new)
@@ -86,12 +86,12 @@ def _steps_ms(chunks: Sequence[Chunk], points: int) -> NDArray[np.int32]:
 
 
 def no_rows(samples: int, day: date | None = None, texts: int = 0) -> str:
-    """The line for a day, or for several days, of which no row is stored.
+    """The message for a day, or for several days, without a stored row.
 
     Args:
-        samples: how many the API returned.
-        day: the day; None: several.
-        texts: how many of them are stored as texts.
+        samples: the number of samples that the API returned.
+        day: the day; None for several days.
+        texts: the number of these samples that are stored as texts.
     """
     if samples:
         days = "these days" if day is None else str(day)
@@ -102,20 +102,22 @@ def no_rows(samples: int, day: date | None = None, texts: int = 0) -> str:
 
 
 def usual_rows(rows: Mapping[date, int], day: date) -> float | None:
-    """The median rows of the days around a day; days without any say nothing."""
+    """The median rows of the days around a day; days without rows are left out."""
     around = (rows.get(day + timedelta(days=n)) for n in range(-DAYS_AROUND, DAYS_AROUND + 1) if n)
     known = [count for count in around if count]
     return median(known) if known else None
 
 
 def is_thin(rows: int, usual: float | None, longest_gap_min: int | None, points_share: float | None) -> bool:
-    """Whether late data may fill a day: a long silence, or few rows, or, where there is no day around, few points.
+    """Whether a stored day is thin, so that a later fetch may return more rows.
+
+    A day is thin with a long gap, or with few rows. Without days around it, a day with few points is thin.
 
     Args:
-        rows: of the day.
-        usual: of the days around.
-        longest_gap_min: the longest silence; None: not known.
-        points_share: points seen of points configured; None: not known.
+        rows: rows of the day.
+        usual: median rows of the days around it; None if no such day has rows.
+        longest_gap_min: the longest gap, in minutes; None if it is not known.
+        points_share: share of the configured points that have a row; None if it is not known.
     """
     if longest_gap_min is not None and longest_gap_min > MAX_GAP_MIN:
         return True

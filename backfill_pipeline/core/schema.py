@@ -6,7 +6,7 @@ Put here: columns, their types and order, the schema's version. Keep out: encodi
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
-"""Raised when a reader of older objects would have to know the difference."""
+"""The version of the schema; it increases when readers must treat older objects differently."""
 
 SCHEMA = pa.schema(
     [
@@ -19,4 +19,4 @@ SCHEMA = pa.schema(
 """The contract's columns, in its order."""
 
 TEXT_SCHEMA = pa.schema([f if f.name != "value" else pa.field("text", pa.string(), nullable=False) for f in SCHEMA])
-"""The columns of an object of texts: as `SCHEMA`, with `text` (UTF-8, as the API sent it) where that has `value`."""
+"""The columns of an object of texts: those of `SCHEMA` with `text` (UTF-8, as the API sent it) instead of `value`."""

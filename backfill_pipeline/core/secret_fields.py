@@ -1,7 +1,7 @@
 """The filter that keeps secrets out of stored descriptions.
 
-The catalogue of points and the snapshots store what the API says of points, sites and gateways. A list of allowed
-fields decides first what is stored. This filter then removes members whose name or text looks like a secret.
+The points' catalogue and the snapshots store the API's descriptions of points, sites and gateways. Only fields of a
+list of allowed fields are stored. This filter then removes fields whose name or text looks like a secret.
 
 Put here: which names and texts look like a secret. Keep out: the lists of allowed fields (`core/point_catalogue.py`,
 `core/snapshots.py`).
@@ -16,20 +16,20 @@ SECRET_NAME = re.compile(
     r"|(^|_)(ssh|shared|encryption)_?key|^key$|(^|_)(user|username|login|vpn|ssh|psk|pin|mac|contact|interfaces)(_|$)"
     r"|ansible|vtron|(^|_)blob$|deploy_config|(mgmt|management)_?(ip|address|net)"
 )
-"""Names of members that are never kept, at whatever depth: secrets, users, addresses of management networks.
+"""Names of fields that are never stored, at any depth: secrets, users, addresses of management networks.
 
-They are compared in lower case with words separated by underscores: `vpnIp` and `VPN-IP` are `vpn_ip`.
+Names are compared in lower case with words separated by underscores: `vpnIp` and `VPN-IP` become `vpn_ip`.
 """
 
 SECRET_VALUE = re.compile(
     r"(?i)eyJ[\w-]{6,}\.[\w-]{6,}|-----BEGIN|\bbearer\s+\S{8,}|://[^/\s:@]+:[^/\s@]+@|\b(AKIA|ASIA)[0-9A-Z]{16}\b"
     r"|(passw(or)?d|passphrase|pwd|secret|token|(api|access|private|shared)[_-]?key)[\\\"']*\s*[:=]\s*[\\\"']*[^\s\\\"']{3,}"
 )
-"""Texts that are never kept: JSON web tokens, keys in PEM form, bearer headers, URLs with a password, access keys, and
-texts that name a secret and its value, such as JSON within a text."""
+"""Texts that are never stored: JSON web tokens, keys in PEM form, bearer headers, URLs with a password, access keys,
+and texts that contain the name and the value of a secret, such as JSON inside a text."""
 
 DEEPEST = 40
-"""Levels of nested lists and objects that are kept of a field; ACE's own fields have two."""
+"""The most levels of nested lists and objects that are stored of a field; ACE's fields have two."""
 
 _SHORTEST_SECRET, _CACHED_TEXT = 7, 80
 """Characters of the shortest text that `SECRET_VALUE` can find, and of the texts whose finding is worth a cache."""
@@ -44,7 +44,7 @@ _WORD_BORDER = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9_]+")
 
 
 def without_secrets(value: Any, depth: int = 0) -> Any:
-    """A JSON value without members that look like a secret, at any depth."""
+    """A JSON value without the fields that look like a secret, at any depth."""
     if isinstance(value, str):
         return None if is_secret_text(value) else value
     if not isinstance(value, dict | list):
@@ -61,7 +61,7 @@ def without_secrets(value: Any, depth: int = 0) -> Any:
 
 @lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:
-    """Whether a member of this name is never stored."""
+    """Whether a field with this name is never stored."""
     return SECRET_NAME.search(_in_words(name)) is not None or SECRET_VALUE.search(name) is not None
 
 

@@ -1,6 +1,6 @@
-"""Snapshots: what the API says today of sites, weather, DER events and gateways, and cannot say later.
+"""Snapshots: daily copies of what the API reports only for the present, such as weather and gateways.
 
-A snapshot is one JSON document for each kind, subject and UTC day. The subject is a site; of DER events it is a client.
+A snapshot is one JSON document for each kind, subject and UTC day. The subject is a site, or a client for DER events.
 
 Put here: the kinds, the fields that are stored, the form of a document. Keep out: requests (`ace/snapshots.py`) and the
 store (`dataset/snapshots.py`).
@@ -16,10 +16,10 @@ from typing import Any, Literal
 from backfill_pipeline.core.secret_fields import is_secret_text, may_contain_secret
 
 FORM = 1
-"""Raised when a reader of older documents would have to know the difference."""
+"""The version of the documents; it increases when readers must treat older documents differently."""
 
 State = Literal["present", "empty", "absent"]
-"""`present`: items; `empty`: the API answered with no items; `absent`: it answered 403 or 404 to this key."""
+"""`present`: the API returned items; `empty`: it returned no items; `absent`: it returned 403 or 404."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Kind:
     """A kind of snapshot.
 
     Attributes:
-        name: its name in keys and assets.
-        description: what it contains, one sentence.
+        name: the name of the kind in object keys and assets.
+        description: one sentence about the content.
         kept: the fields of the API that are stored; every other field is dropped.
         subject: what one document is about.
         configuration: the field that contains a configuration as JSON text; empty if there is none.
@@ -88,8 +88,8 @@ def document(kind: Kind, subject: str, day: date, at: datetime, items: Iterable[
         kind: the kind.
         subject: the site or client.
         day: the UTC day of `at`.
-        at: when the API answered, aware.
-        items: what it answered, as parsed JSON objects in any order; None: 403 or 404.
+        at: when the API responded, aware.
+        items: the items as parsed JSON objects in any order; None if the API returned 403 or 404.
     """
     kept = None if items is None else sorted({_json(_kept(kind, item)) for item in items})
     state: State = "absent" if kept is None else "present" if kept else "empty"
@@ -105,7 +105,7 @@ def document(kind: Kind, subject: str, day: date, at: datetime, items: Iterable[
 
 
 def state_of(data: bytes) -> State | None:
-    """The state of a stored document; None when it is not one."""
+    """The state of a stored document; None when the data is not a snapshot."""
     try:
         found = json.loads(data)["state"]
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -116,7 +116,7 @@ def state_of(data: bytes) -> State | None:
 def _kept(kind: Kind, item: Mapping[str, Any]) -> dict[str, Any]:
     """The allowed fields of an item that are not secret; a configuration only if it may not contain a secret.
 
-    No allowed field is an object or a list in the API's description: one that is may contain anything, and is dropped.
+    The API documents no allowed field as an object or a list. Such a value may contain anything, so it is dropped.
     """
     found = {
         field: item[field]
@@ -149,7 +149,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The members of an object.
 
     Raises:
-        ValueError: two members have the same name, of which a parser drops one.
+        ValueError: two members have the same name; a JSON parser would drop one of them.
     """
     if len({name for name, _ in pairs}) < len(pairs):
         raise ValueError("two members have the same name")
@@ -161,7 +161,7 @@ def _json(value: Any) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """The value with numbers that JSON does not have as text."""
+    """The value with infinite and NaN numbers as text, since JSON has no such numbers."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):

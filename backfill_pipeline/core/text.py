@@ -1,10 +1,10 @@
-r"""Text that the API or a user chose, made safe to show: `printable`, before a terminal, a log line or a page.
+r"""Escaping of text from the API or a user before it is shown in a terminal, a log line or a page.
 
-A name with a line break forges a line of output, one with an escape sequence commands the terminal, and a character of
-writing direction lets a line read otherwise than it is. JSON needs none of this, since it escapes them itself.
+A line break in a name would add a line to the output. An escape sequence would control the terminal, and a character of
+writing direction would change the order of the visible text. JSON escapes these characters itself.
 
-Put here: how such characters are shown, and how names are sorted. Keep out: HTML and quotation marks, which the caller
-adds.
+Put here: how such characters are escaped, and how names are sorted. Keep out: HTML and quotation marks, which the
+caller adds.
 """
 
 import re

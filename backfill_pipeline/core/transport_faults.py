@@ -1,11 +1,11 @@
-"""Transport faults: why a request got no answer, as a value.
+"""Transport faults: the kinds of failure for which a request gets no usable response.
 
 `requests` and `botocore` both send through urllib3, and wrap the same exceptions of urllib3 and the standard library.
 `classify` looks at those inner exceptions, so one function serves the API and the store. No text is parsed: `detail` is
 only shown.
 
-Put here: the kinds of fault, how to recognise them, the words and the hint of each kind. Keep out: retries, and the
-decision whether a fault is an outage (`ace/`, `storage/`).
+Put here: the kinds of fault, how to recognise them, and the message and the hint of each kind. Keep out: retries, and
+the decision whether a fault is an outage (`ace/`, `storage/`).
 """
 
 import errno
@@ -25,11 +25,11 @@ from backfill_pipeline.core.text import printable
 
 
 class FaultKind(StrEnum):
-    """Why a request got no answer, or an answer of no use."""
+    """The kind of a transport fault."""
 
     CERTIFICATE = "certificate"  # the server's certificate is not trusted
     CA_FILE = "ca_file"  # the file of trusted certificates cannot be read
-    PLAIN_HTTP = "plain_http"  # https was spoken to a port that speaks http
+    PLAIN_HTTP = "plain_http"  # the URL is https, but the port serves http
     TLS = "tls"  # any other failure of the TLS handshake
     PROXY = "proxy"  # the proxy cannot be reached
     PROXY_REFUSED = "proxy_refused"  # the proxy refuses to connect, such as with HTTP 407
@@ -118,11 +118,11 @@ _DETAIL = 80
 
 @dataclass(frozen=True, slots=True)
 class TransportFault:
-    """Why a request got no answer.
+    """A transport fault, and its details.
 
     Attributes:
-        kind: for decisions.
-        detail: what the library says of it, one short printable line, only to be shown; may be empty.
+        kind: the kind, on which code may depend.
+        detail: the library's own message, one short printable line; it is only shown, and may be empty.
     """
 
     kind: FaultKind
@@ -130,7 +130,7 @@ class TransportFault:
 
     @property
     def found(self) -> str:
-        """What was found, in words, without an address or a secret."""
+        """A message about the fault, without an address or a secret."""
         return _FOUND[self.kind] + (f" ({self.detail})" if self.detail else "")
 
     def hint(self, *, url: str, ca: str, http: bool = False) -> str:
@@ -149,7 +149,7 @@ def classify(error: BaseException) -> TransportFault:
     """Classify an exception of `requests`, `botocore`, urllib3 or a socket.
 
     Args:
-        error: what the library raised; its causes are looked into.
+        error: what the library raised; the exceptions that caused it are also classified.
     """
     chain = list(_chain(error))
     if any(isinstance(one, u3.ProxyError) for one in chain):
@@ -157,13 +157,13 @@ def classify(error: BaseException) -> TransportFault:
     found = next((fault for one in chain if (fault := _fault_of(one))), None)
     if found is not None:
         return found
-    if type(error) is OSError and error.errno is None:  # requests names a missing bundle so, before it connects
+    if type(error) is OSError and error.errno is None:  # requests raises this for a missing bundle, before it connects
         return TransportFault(FaultKind.CA_FILE)
     return TransportFault(FaultKind.OTHER, type(error).__name__)
 
 
 def status_fault(status: int, location: str | None) -> TransportFault | None:
-    """Classify an HTTP status that a proxy or a redirect gives instead of an answer; None for any other status.
+    """Classify the HTTP status of a proxy's refusal or of a redirect; None for any other status.
 
     Args:
         status: the HTTP status.
@@ -221,7 +221,7 @@ def _fault_of(error: BaseException) -> TransportFault | None:  # noqa: PLR0911 -
         return TransportFault(FaultKind.TIMEOUT)
     if isinstance(error, u3.IncompleteRead | http.client.IncompleteRead):
         return TransportFault(FaultKind.CUT)
-    if isinstance(error, u3.LocationParseError):  # ours is checked in the settings: it is the proxy's
+    if isinstance(error, u3.LocationParseError):  # the settings have checked ACE_API_URL, so this is the proxy's URL
         return TransportFault(FaultKind.PROXY, "its URL is not valid")
     if isinstance(error, http.client.HTTPException):
         return TransportFault(FaultKind.NOT_HTTP)
@@ -245,7 +245,7 @@ def _tls_fault(error: ssl.SSLError) -> TransportFault:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception and those that it wraps, the outermost first.
+    """Yield an exception and the exceptions that it wraps, the outermost first.
 
     `__context__` is left out: it may be the failure of an earlier attempt.
     """

@@ -12,8 +12,8 @@ from backfill_pipeline.ace.client import key_id
 from backfill_pipeline.control.metrics import metrics_text
 from backfill_pipeline.control.progress import status_facts, status_lines
 from backfill_pipeline.errors import SettingError
-from backfill_pipeline.orchestration.day_run import backfill_has_succeeded
 from backfill_pipeline.orchestration.build import sites_of
+from backfill_pipeline.orchestration.day_run import backfill_has_succeeded
 from backfill_pipeline.orchestration.partitions import API_DOWN_TAG
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.simulator.app import Simulator
