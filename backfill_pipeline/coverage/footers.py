@@ -82,9 +82,10 @@ def rebuild_index(
     site: str,
     days: Sequence[date],
     *,
+    everything: bool = True,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> int:
-    """Make the rows of a site's stored days again from the objects alone; the number of days that have a row.
+    """Make the rows of a site's stored days from the objects alone; return the number of days that have a row.
 
     Rows of days without an object, and of damaged objects, are removed. It may be interrupted and started again.
 
@@ -92,7 +93,8 @@ def rebuild_index(
         store: where the objects are.
         site: the site.
         days: the UTC days.
-        progress: called with the number of days read so far and the number of all stored days.
+        everything: read each object; otherwise keep the rows whose object has the same size and ETag in a listing.
+        progress: called with the number of days read so far and the number of days to read.
 
     Raises:
         StoreRefusedError, StoreBusyError: the store cannot be read or written.
@@ -102,6 +104,9 @@ def rebuild_index(
     listed = list_days(store, min(days), max(days))
     stored = [day for day in days if object_key(site, day) in listed]
     good: list[date] = []
+    if not everything:
+        kept, stored = current(site, days, read_indexes(store, [site], {day.year for day in days})[site], listed)
+        good += kept
     for at in range(0, len(stored), _BATCH):
         part = stored[at : at + _BATCH]
         footers = read_footers(store, [site], part)

@@ -3,7 +3,7 @@
 ::
 
     backfills.py      plan, start, status, cancel, errors
-    stored_days.py    verify, report, adopt, remove
+    stored_days.py    verify, report, adopt, remove, index rebuild
     points.py         points
     tables.py         table sync
     installation.py   demo, check, probe-api, up, serve, explore, worker, move
@@ -20,7 +20,7 @@ from backfill_pipeline import __version__
 from backfill_pipeline.control.cli.backfills import cancel, errors, plan, start, status
 from backfill_pipeline.control.cli.installation import check, demo, explore, move, probe_api, serve, up, worker
 from backfill_pipeline.control.cli.points import points
-from backfill_pipeline.control.cli.stored_days import adopt, remove, report, verify
+from backfill_pipeline.control.cli.stored_days import adopt, index, remove, report, verify
 from backfill_pipeline.control.cli.tables import table
 from backfill_pipeline.control.output import echo
 from backfill_pipeline.errors import BackfillError, StoppedError, UsageError
@@ -51,7 +51,7 @@ def backfill() -> None:
 
 for _command in (
     *(plan, start, status, cancel, errors),
-    *(verify, report, adopt, remove, points, table),
+    *(verify, report, adopt, remove, index, points, table),
     *(demo, check, probe_api, up, serve, explore, worker, move, simulate),
 ):
     backfill.add_command(_command)

@@ -1,6 +1,6 @@
 """Commands about days in the store.
 
-Put here: `verify`, `report`, `adopt`, `remove`. Keep out: what they do (`control/`).
+Put here: `verify`, `report`, `adopt`, `remove`, `index rebuild`. Keep out: what they do (`control/`).
 
 Heavy imports stay inside the commands, so that `--help` answers at once.
 """
@@ -126,3 +126,38 @@ def remove(first: date, last: date, sites: tuple[str, ...], *, yes: bool, as_jso
 
     found = remove_days(opened_control().gateway, first, last, sites, really=yes)
     echo(*([json.dumps(found.facts())] if as_json else found.lines()))
+
+
+@click.group()
+def index() -> None:
+    """The index of stored days: one row for each day, which readers use instead of the footers.
+
+    Example: backfill index rebuild --from 2024-01-01 --to 2024-12-31
+    """
+
+
+@index.command()
+@range_options
+@click.option("--all", "everything", is_flag=True, help="Read every object, also where the index fits the listing.")
+@json_option
+def rebuild(first: date, last: date, sites: tuple[str, ...], *, everything: bool, as_json: bool) -> None:
+    """Make the index of stored days from the objects, for a store that was filled by an earlier version.
+
+    Reads the footers of the days that the index lacks or whose object has changed. You may interrupt the command and
+    start it again: it continues after the days that are done. Exit code 1 when a stored day has no row in the end,
+    because its object is damaged.
+
+    Example: backfill index rebuild --from 2024-01-01 --to 2024-12-31 --site ses_falls_city
+    """
+    from backfill_pipeline.control.index_rebuild import rebuilt_index  # noqa: PLC0415 - see the module's docstring
+
+    settings = Settings.load()
+    days = checked_days(settings, first, last, datetime.now(UTC))
+    counts = []
+    for one in rebuilt_index(settings, named_sites(settings, sites, days), days, everything=everything):
+        counts.append(one)
+        if not as_json:
+            echo(one.line())
+    if as_json:
+        echo(json.dumps([one.facts() for one in counts]))
+    sys.exit(1 if any(one.damaged for one in counts) else 0)
