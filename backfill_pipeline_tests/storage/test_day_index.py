@@ -1,12 +1,15 @@
 """Rules of the index of stored days: derived, rebuildable, and compared with a listing."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backfill_pipeline.control.cli import backfill
 from backfill_pipeline.core.object_keys import ROOT, index_key, object_key
 from backfill_pipeline.coverage.footers import read_figures, read_footers, rebuild_index
 from backfill_pipeline.coverage.table import Damaged
@@ -166,6 +169,37 @@ def test_the_index_is_rebuilt_from_the_objects_alone(store):
     rows = indexed(store)
     assert list(rows) == DAYS[:3]
     assert current("north", DAYS, rows, list_days(store, DAYS[0], DAYS[-1])) == (rows, [])
+
+
+def test_a_rebuild_continues_with_the_days_that_the_index_lacks(store):
+    """Rows whose object a listing shows unchanged are kept, and only the other objects are read."""
+    for day in DAYS[:3]:
+        put_day(store, day_rows("north", day))
+    rebuild_index(store, "north", DAYS[:1])
+    store.got.clear()
+    seen = []
+    progress = lambda *counts: seen.append(counts)  # noqa: E731 - one expression
+    assert rebuild_index(store, "north", DAYS, everything=False, progress=progress) == 3
+    assert (seen, sorted(set(store.got))) == ([(2, 2)], [object_key("north", day) for day in DAYS[1:3]])
+    assert list(indexed(store)) == DAYS[:3]
+
+
+def test_the_command_rebuilds_the_index_and_names_damaged_days(tmp_path, monkeypatch):
+    """Its exit code is 1 while a stored day cannot be read; each site has a line, and a script gets the counts."""
+    store = LocalStore(tmp_path / "data")
+    monkeypatch.setenv("BACKFILL_STORE", str(tmp_path / "data"))
+    monkeypatch.setenv("ACE_SITES", "north")
+    monkeypatch.chdir(tmp_path)
+    for day in DAYS[:3]:
+        put_day(store, day_rows("north", day))
+    words = ["index", "rebuild", "--from", str(DAYS[0]), "--to", str(DAYS[3]), "--site", "north"]
+    done = CliRunner().invoke(backfill, words)
+    assert (done.exit_code, done.stdout) == (0, "north: 3 days in the index\n")
+    assert list(indexed(store)) == DAYS[:3]
+    (tmp_path / "data" / object_key("north", DAYS[1])).write_bytes(b"PAR1 nothing PAR1")
+    done = CliRunner().invoke(backfill, [*words, "--json"])
+    assert (done.exit_code, json.loads(done.stdout)) == (1, [{"site": "north", "days": 2, "damaged": 1}])
+    assert list(indexed(store)) == [DAYS[0], DAYS[2]]
 
 
 def test_a_run_writes_its_rows_every_few_seconds_and_at_its_end(store):
