@@ -1,1 +1,1 @@
-"""What arrived: a table of site-days from the objects' own footers, and what it looks like."""
+"""Coverage of the store: one row for each site and day, from the index and the objects' footers, and its pictures."""

@@ -39,7 +39,7 @@ class SilentPoints:
 
 
 def by_trouble(by_site: Mapping[str, Sequence[SiteDay]]) -> list[str]:
-    """Sort sites: silences and falls first, then failed, thin, empty and missing days, then by name."""
+    """Sort sites: silent sites and falls in coverage first, then failed, thin, empty and missing days, then by name."""
 
     def order(site: str) -> tuple[object, ...]:
         days = by_site[site]

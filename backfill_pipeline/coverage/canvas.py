@@ -1,4 +1,4 @@
-"""A canvas of a few shapes that becomes SVG or PNG alike: one drawing, two files.
+"""A canvas of a few shapes: one drawing that can be written as SVG and as PNG.
 
 Put here: shapes and their two forms. Keep out: what is drawn (`pictures.py`).
 """
@@ -26,7 +26,7 @@ _GREYS = tuple(f"#{level:02x}{level:02x}{level:02x}" for level in range(0, 256, 
 
 
 def shortened(text: str, most: int) -> str:
-    """At most `most` characters: the middle is left out, since names differ at their ends."""
+    """Shorten a text to `most` characters: the middle is left out, since names differ at their ends."""
     text = printable(text)
     return text if len(text) <= most else f"{text[: most // 2 - 1]}\u2026{text[-(most - most // 2) :]}"
 
@@ -106,7 +106,7 @@ class Canvas:
         self._png.append(lambda _, whole: whole.paste(small.resize(size, Image.Resampling.NEAREST), at))
 
     def to_svg(self, label: str) -> str:
-        """The drawing as one `svg` element; `label` is what a screen reader says."""
+        """The drawing as one `svg` element; `label` is the text for screen readers."""
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width:g} {self.height:g}" '
             f'width="{self.width:g}" height="{self.height:g}" role="img" aria-label="{escape(printable(label))}" '

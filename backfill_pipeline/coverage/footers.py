@@ -1,6 +1,6 @@
 """The figures of many stored days: from the index, and from the footers of days that the index lacks.
 
-Put here: how footers are read side by side, and how the index is completed from them. Keep out: what the figures mean
+Put here: how footers are read in parallel, and how the index is completed from them. Keep out: what the figures mean
 (`table.py`) and the index itself (`storage/day_index.py`).
 """
 
@@ -19,15 +19,16 @@ from backfill_pipeline.storage.parquet import Footer, findings, read_footer
 from backfill_pipeline.storage.store import Stat, Store
 
 AT_ONCE = 32
-"""Footers asked for side by side: each is one request that waits for the store."""
-
+"""Footers that are read in parallel: each is one request that waits for the store."""
 
 _BATCH = 512
-"""Ends that are held in memory at once, at most: 64 KB each."""
+"""Ends of objects that are in memory at once, at most: 64 KB each."""
 
 
 def read_footers(store: Store, sites: Sequence[str], days: Sequence[date]) -> Found:
-    """What the store holds of `sites` x `days`: one request of at most 64 KB a day, or two for a longer footer.
+    """Read the footers of `sites` x `days`.
+
+    Costs one request of at most 64 KB a day, or two for a longer footer.
 
     A footer takes some ten kilobytes of memory: read the footers of many sites one site after the other.
 
@@ -45,14 +46,14 @@ def read_footers(store: Store, sites: Sequence[str], days: Sequence[date]) -> Fo
         except DamagedObjectError as error:
             return Damaged(str(error))
 
-    # Read here, one after the other: what is kept, allocated by many threads between 64 KB each, would leave holes
-    # behind that nothing fits into, ten times its own size.
+    # The footers are parsed here, one after the other. Small results that many threads allocate between buffers of
+    # 64 KB would leave holes in the heap, ten times the size of the results (measured).
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for at in range(0, len(wanted), _BATCH):
             part = wanted[at : at + _BATCH]
-            for one, told in zip(part, pool.map(end, part), strict=True):
-                if told is not None:
-                    found[one] = _read(told, *one) if isinstance(told, bytes) else told
+            for one, data in zip(part, pool.map(end, part), strict=True):
+                if data is not None:
+                    found[one] = _read(data, *one) if isinstance(data, bytes) else data
     return found
 
 

@@ -1,7 +1,7 @@
-"""Points that were configured after a day was fetched: which stored days lack them, and whether anything is to be had.
+"""Points that were configured after a day was fetched: which stored days lack them, and whether a refetch adds rows.
 
-Put here: what a day's footer says against the points of now. Keep out: who is asked for those, and what fetching the
-days again takes (`control/report.py`).
+Put here: the comparison of a day's footer with the present points. Keep out: where the present points come from, and
+the requests that a refetch costs (`control/report.py`).
 """
 
 import json
@@ -15,13 +15,13 @@ from backfill_pipeline.storage.parquet import Footer
 
 @dataclass(frozen=True, slots=True)
 class Lacking:
-    """Stored days in a row that lack the same points, and of which all, or none, are worth fetching again.
+    """Consecutive stored days that lack the same points; a refetch adds rows to all of these days, or to none.
 
     Attributes:
         first: first day.
         last: last day, included.
         points: names of points that are configured now and were not when these days were fetched, sorted.
-        left_out: rows of points that were not configured then, which the API sent and the objects do not hold.
+        left_out: rows of points that were not configured then, which the API returned and the objects do not contain.
     """
 
     first: date
@@ -36,7 +36,9 @@ class Lacking:
 
 
 def lacking(found: Found, site: str, days: Sequence[date], configured: Collection[str]) -> list[Lacking]:
-    """The stored days of a site that lack points, as ranges; days whose object does not name its points say nothing.
+    """List the stored days of a site that lack points, as ranges.
+
+    Days whose object does not name its points are skipped.
 
     Args:
         found: the footers.
@@ -45,12 +47,12 @@ def lacking(found: Found, site: str, days: Sequence[date], configured: Collectio
         configured: the points that are configured now.
     """
     now, ranges = frozenset(configured), list[Lacking]()
-    for day, told in points_of(found, site, days).items():
-        missing = tuple(sorted(now - set(told.names)))
+    for day, points in points_of(found, site, days).items():
+        missing = tuple(sorted(now - set(points.names)))
         if not missing:
             continue
         footer = found[site, day]
-        assert isinstance(footer, Footer)  # noqa: S101 - since it says what its points did
+        assert isinstance(footer, Footer)  # noqa: S101 - since it has a summary of its points
         rows = int(json.loads(footer.about.get("dropped", "{}")).get("not_configured", 0))
         before = ranges[-1] if ranges else None
         follows = before is not None and day - before.last == timedelta(days=1)

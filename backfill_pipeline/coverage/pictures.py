@@ -74,7 +74,7 @@ def calendar(site: str, table: Sequence[SiteDay]) -> Canvas:
         offset = first.weekday()
         for month in range(1, 13):
             begins = (date(year, month, 1) - first).days + offset
-            column = begins // 7 + (begins % 7 > 0)  # the first whole week, so that names stand over their own days
+            column = begins // 7 + (begins % 7 > 0)  # the first whole week, so that names are above their own days
             canvas.text(_LEFT + column * _STEP, top - 8, f"{date(year, month, 1):%b}", size=10, colour=GREY)
         of_year = {(one.day - first).days: one for one in table if one.day.year == year}
         for number_of_day in range((date(year, 12, 31) - first).days + 1):
@@ -159,7 +159,7 @@ def points_map(site: str, days: Sequence[date], each: Mapping[date, PointDays]) 
         days: UTC days, ascending, one or more.
         each: what each point did, of the days that have such figures.
     """
-    names = sorted({name for told in each.values() for name in told.names}, key=natural_key)
+    names = sorted({name for points in each.values() for name in points.names}, key=natural_key)
     share, flat, known = grid(names, days, each)
     together = max(1, -(-len(names) // _MAP_HEIGHT))
     pixels = _pixels(share, flat, known, [day in each for day in days], together)
@@ -204,9 +204,9 @@ def grid(
     rows = np.zeros((len(names), len(days)))
     flat, known = np.zeros(rows.shape, bool), np.zeros(rows.shape, bool)
     for column, day in enumerate(days):
-        if told := each.get(day):
-            at = [index[name] for name in told.names]
-            rows[at, column], flat[at, column], known[at, column] = told.rows, told.flat, True
+        if points := each.get(day):
+            at = [index[name] for name in points.names]
+            rows[at, column], flat[at, column], known[at, column] = points.rows, points.flat, True
     most = rows.max(axis=1, initial=0, keepdims=True)
     return np.divide(rows, most, out=np.zeros_like(rows), where=most > 0), flat, known
 

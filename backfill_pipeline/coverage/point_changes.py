@@ -1,6 +1,6 @@
-"""Points over time: what began, ended, fell silent, went flat or changed its interval, and when.
+"""Changes of points over time: began, ended, became silent or flat, or changed the interval, and when.
 
-Told from each day's summary of its points, so that a chart's user knows why a line starts in March. Put here: what
+Found in each day's summary of its points, so that the user of a chart knows why a line starts in March. Put here: what
 counts as a change. Keep out: the summaries (`core/point_summaries.py`), and how changes are shown (`report.py`).
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from backfill_pipeline.core.point_summaries import PointDays
 
 LASTING = 2
-"""Stored days that a silence, a flat line or another interval has to last: one odd day is no change."""
+"""Stored days that a silence, a flat line or another interval has to last: one unusual day is not a change."""
 
 OTHER_INTERVAL = 1.5
 """How many times longer, or shorter, another interval is."""
@@ -28,11 +28,11 @@ class Change(StrEnum):
 
     APPEARED = "appeared"
     VANISHED = "vanished"
-    """No further rows, and still configured when the newest day was fetched."""
+    """No further rows, and still configured when the latest day was fetched."""
     SWITCHED_OFF = "switched off"
-    """No further rows, and no longer configured, or not collect-enabled, when the newest day was fetched."""
+    """No further rows, and no longer configured, or not collect-enabled, when the latest day was fetched."""
     RENAMED = "renamed"
-    """Ended where one alike began, and no other was like it: the same last part of the name, the same interval."""
+    """Ended on the day on which exactly one similar point began: same last part of the name, same interval."""
     SILENT = "silent"
     FLAT = "flat"
     INTERVAL = "interval"
@@ -58,15 +58,15 @@ class PointChange:
 
 
 def changes(each: Mapping[date, PointDays]) -> list[PointChange]:
-    """All changes of a site's points, by day and name.
+    """List all changes of a site's points, by day and name.
 
-    Days that are not stored, or whose objects do not say what points did, say nothing: a change is told with the first
-    stored day that shows it.
+    A change has the date of the first stored day that shows it. Days that are not stored, and days whose object has no
+    summary of its points, are skipped.
 
     Args:
-        each: what each point did, by day.
+        each: the summaries of the points, by day.
     """
-    days = sorted(day for day, told in each.items() if np.any(told.rows))  # a silent site is no change of each point
+    days = sorted(day for day, points in each.items() if np.any(points.rows))  # a silent site is not a change of points
     if not days:
         return []
     names = sorted({name for day in days for name in each[day].names})
@@ -74,43 +74,43 @@ def changes(each: Mapping[date, PointDays]) -> list[PointChange]:
     shape = (len(names), len(days))
     rows, step, flat = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool)
     for column, day in enumerate(days):
-        told = each[day]
-        at = [index[name] for name in told.names]
-        rows[at, column], step[at, column], flat[at, column] = told.rows, told.step_s, told.flat
+        points = each[day]
+        at = [index[name] for name in points.names]
+        rows[at, column], step[at, column], flat[at, column] = points.rows, points.step_s, points.flat
     configured = set(each[days[-1]].names)
     found: list[PointChange] = []
     for number, name in enumerate(names):
-        speaks = np.flatnonzero(rows[number])
-        if not len(speaks):
+        reports = np.flatnonzero(rows[number])
+        if not len(reports):
             continue
-        first, last = int(speaks[0]), int(speaks[-1])
+        first, last = int(reports[0]), int(reports[-1])
         if first:
             found.append(PointChange(days[first], name, Change.APPEARED))
         if last < len(days) - 1:
             ended = Change.VANISHED if name in configured else Change.SWITCHED_OFF
             found.append(PointChange(days[last + 1], name, ended))
         inside = range(first, last + 1)
-        found += _spells(name, days, inside, rows[number] == 0, Change.SILENT)
-        if not flat[number, speaks].all():  # a point that never moves, such as a setpoint, has not gone flat
-            found += _spells(name, days, [int(at) for at in speaks], flat[number], Change.FLAT)
+        found += _lasting(name, days, inside, rows[number] == 0, Change.SILENT)
+        if not flat[number, reports].all():  # a point that never moves, such as a setpoint, has not gone flat
+            found += _lasting(name, days, [int(at) for at in reports], flat[number], Change.FLAT)
         found += _intervals(name, days, step[number])
     usual = {name: _usual(step[number]) for name, number in index.items()}
     return sorted(_renamed(found, usual), key=lambda one: (one.day, one.point, one.change))
 
 
-def _spells(
+def _lasting(
     name: str, days: Sequence[date], places: Sequence[int] | range, holds: NDArray[np.bool_], change: Change
 ) -> Iterator[PointChange]:
-    """Stretches of `places` in which something holds, each long enough."""
+    """Yield a change for each run of `places` where `holds` is true, if it is long enough."""
     for does, group in groupby(places, key=lambda place: bool(holds[place])):
-        spell = list(group)
-        if does and len(spell) >= LASTING:
-            lasts = spell[-1] == places[-1]
-            yield PointChange(days[spell[0]], name, change, None if lasts else days[spell[-1]])
+        run = list(group)
+        if does and len(run) >= LASTING:
+            lasts = run[-1] == places[-1]
+            yield PointChange(days[run[0]], name, change, None if lasts else days[run[-1]])
 
 
 def _intervals(name: str, days: Sequence[date], step: NDArray[np.int64]) -> Iterator[PointChange]:
-    """Days from which the median interval is another, and stays so."""
+    """Yield a change for each day from which the median interval differs for at least `LASTING` days."""
     known = np.flatnonzero(step)
     if not len(known):
         return
@@ -129,7 +129,7 @@ def _usual(step: NDArray[np.int64]) -> float:
 
 
 def _renamed(found: Sequence[PointChange], usual: Mapping[str, float]) -> Iterator[PointChange]:
-    """Ends and beginnings on one day become one change where they fit each other alone."""
+    """Combine an end and a beginning on one day into a renaming where exactly one pair is similar."""
     ends, begins = defaultdict(list), defaultdict(list)
     for one in found:
         kind = (one.day, _last_part(one.point))

@@ -1,6 +1,6 @@
-"""The report: one HTML file that needs nothing else, and the same as a PNG.
+"""The report: one self-contained HTML file, and the same pictures as a PNG.
 
-Put here: what the page says around the pictures. Keep out: pictures (`pictures.py`), where figures come from.
+Put here: the texts and tables around the pictures. Keep out: pictures (`pictures.py`) and the source of the figures.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ from backfill_pipeline.coverage.silent_points import never_reported
 from backfill_pipeline.coverage.table import SiteDay, State, to_arrow
 
 MOST_REPLACED = 200
-"""Replaced days that a page lists, the newest first."""
+"""Replaced days that a page lists, latest first."""
 
 MOST_CHANGES = 2000
 """Changes and points that a page lists; `backfill points` has all."""
@@ -80,9 +80,9 @@ class Report:
         table: coverage, site by site, days ascending.
         made: when it was generated, aware.
         points: the site whose points are shown; None: none.
-        each: what each of its points did, by day.
+        each: the summaries of its points, by day.
         changes: of its points.
-        note: what the reader has to know of where it comes from.
+        note: what the reader has to know about the source of the figures.
         replaced: days that were fetched again and changed, in that order.
         known: what the site's points are, by name, from its catalogue.
         silent: points without a row on the checked days, by site.
@@ -134,7 +134,7 @@ def png(report: Report) -> bytes:
 
 
 def html(report: Report) -> str:
-    """The page; whatever sites and points are called, it holds no markup but its own."""
+    """Write the page; names of sites and points are escaped."""
     first, last = report.table[0].day, report.table[-1].day
     span = f"{first}" if first == last else f"{first} to {last}"
     by_site = report.by_site()
@@ -204,12 +204,12 @@ def _points(report: Report) -> str:
 
 
 def _failed(report: Report) -> str:
-    told = [one for one in report.table if one.state is State.FAILED]
+    failed = [one for one in report.table if one.state is State.FAILED]
     rows = "".join(
-        f'<tr><td>{_text(o.site)}</td><td class="d">{o.day}</td><td>{_text(o.note)}</td></tr>' for o in told[:200]
+        f'<tr><td>{_text(o.site)}</td><td class="d">{o.day}</td><td>{_text(o.note)}</td></tr>' for o in failed[:200]
     )
-    more = f"<p>and {len(told) - 200:,} more</p>" if len(told) > 200 else ""  # noqa: PLR2004 - as above
-    if not told:
+    more = f"<p>and {len(failed) - 200:,} more</p>" if len(failed) > 200 else ""  # noqa: PLR2004 - as above
+    if not failed:
         return ""
     return f"<h2>Failed days</h2>{_table('<th>site</th><th>day</th><th>why</th>', rows)}{more}"
 
@@ -246,13 +246,13 @@ def _changes(report: Report) -> str:
 
 
 def _description(span: PointSpan | None) -> str:
-    """Two cells: what a point is, and its unit; blank when the catalogue does not say."""
+    """Two cells: what a point is, and its unit; blank when the catalogue has none."""
     name, unit = (span.description or span.object_name or "", span.unit or "") if span else ("", "")
     return f'<td>{_text(name)}</td><td class="d">{_text(unit)}</td>'
 
 
 def about(one: PointChange) -> str:
-    """What there is to say of a change beyond its name."""
+    """Describe a change beyond its name: its end, or its note."""
     return f"until {one.until}" if one.until else one.note
 
 
@@ -261,7 +261,7 @@ def _table(head: str, rows: str) -> str:
 
 
 def _wide(inner: str) -> str:
-    """On a small screen it keeps a size that can be read, and is scrolled by itself."""
+    """Wrap what keeps a readable size on a small screen and is scrolled separately."""
     return f'<div class="wide">{inner}</div>'
 
 

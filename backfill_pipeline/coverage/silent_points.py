@@ -24,8 +24,8 @@ def never_reported(each: Mapping[date, PointDays]) -> list[str]:
     if not each:
         return []
     latest = each[max(each)]
-    spoke = {name for points in each.values() for name, rows in zip(points.names, points.rows, strict=True) if rows}
-    return sorted(set(latest.names) - spoke, key=natural_key)
+    reported = {name for points in each.values() for name, rows in zip(points.names, points.rows, strict=True) if rows}
+    return sorted(set(latest.names) - reported, key=natural_key)
 
 
 def find_silent_points(store: Store, site: str, days: Sequence[date]) -> SilentPoints | None:

@@ -1,7 +1,7 @@
-"""Coverage: what is there of each site-day, as one row each.
+"""Coverage: the state and the figures of each site and day, one row each.
 
-Put here: the states, and what a footer and a recorded failure make of a day. Keep out: reading footers (`footers.py`),
-pictures (`pictures.py`).
+Put here: the states, and how a footer and a recorded failure determine the state of a day. Keep out: reading footers
+(`footers.py`) and pictures (`pictures.py`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,27 +18,27 @@ from backfill_pipeline.storage.parquet import Footer
 
 
 class State(StrEnum):
-    """What is there of a site-day."""
+    """The state of a site's day."""
 
     STORED = "stored"
     THIN = "thin"
-    """Stored, with a long silence or far fewer rows than the days around."""
+    """Stored, with a long silence or far fewer rows than the days before and after."""
     EMPTY = "empty"
     """Stored without rows: the API, requested twice, returned none that can be stored."""
     FAILED = "failed"
-    """Not stored: the newest ask failed; or an object that cannot be believed."""
+    """Not stored, and the latest attempt failed; or the object is damaged."""
     NOT_READY = "not ready"
     NEVER_ASKED = "never asked"
 
 
 @dataclass(frozen=True, slots=True)
 class SiteDay:
-    """Coverage of one site-day. What is not known, such as figures that an older object does not hold, is None.
+    """Coverage of one site and day. Unknown figures, such as those that an older object does not contain, are None.
 
     Attributes:
         site: the site.
         day: the UTC day.
-        state: what is there.
+        state: its state.
         rows: rows stored; None when there is no object.
         points_seen: points with a row.
         points_configured: points that were configured when it was fetched.
@@ -67,13 +67,13 @@ class SiteDay:
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """An object that cannot be believed, and why."""
+    """A damaged object, and the reason."""
 
     why: str
 
 
 Found = Mapping[tuple[str, date], Footer | Damaged]
-"""What the store holds, by site and day; days without an object are absent."""
+"""The contents of the store, by site and day; days without an object are absent."""
 
 
 def coverage(
@@ -85,15 +85,15 @@ def coverage(
     ready_at: Callable[[date], datetime],
     now: datetime,
 ) -> list[SiteDay]:
-    """One row for each site and day, in their order.
+    """Make one row for each site and day, in their order.
 
     Args:
         sites: site names.
         days: UTC days, ascending.
-        found: the footers; those of days around `days` help to tell which are thin.
-        failures: why the newest ask of a day failed, in one line.
-        ready_at: from when a day may be asked for, aware.
-        now: the instant, aware.
+        found: the footers; those of days before and after `days` help to find thin days.
+        failures: why the latest attempt of a day failed, in one line.
+        ready_at: from when a day may be fetched, aware.
+        now: the present time, aware.
     """
     table = []
     for site in sites:
@@ -136,18 +136,18 @@ def _whole(footer: Footer, name: str) -> int | None:
 
 
 def points_of(found: Found, site: str, days: Sequence[date]) -> dict[date, PointDays]:
-    """What each point of a site did, by day; days whose object does not say are absent."""
-    told = {}
+    """Return the summaries of a site's points, by day; days whose object has no summary are absent."""
+    summaries = {}
     for day in days:
         footer = found.get((site, day))
         each = PointDays.from_text(footer.about.get("points", "")) if isinstance(footer, Footer) else None
         if each is not None:
-            told[day] = each
-    return told
+            summaries[day] = each
+    return summaries
 
 
 def to_arrow(table: Sequence[SiteDay], made: datetime) -> Any:
-    """The table for those who compute: one row a site-day; `made` goes into the schema's metadata."""
+    """Make an Arrow table: one row for each site and day; `made` is in the schema's metadata."""
     schema = pa.schema(
         [
             ("site_name", pa.string()),

@@ -1,1 +1,4 @@
-"""An ACE API of one's own, on loopback. It shares no code with `ace`: a fake that shares the parser hides its bugs."""
+"""An ACE API on loopback, for tests and demonstrations.
+
+It shares no code with `ace`: a simulator that shared the parser would hide the parser's bugs.
+"""

@@ -1,7 +1,7 @@
-"""An ACE API on loopback, as `docs/ace-api.md` describes the real one, its standing cursor included.
+"""An ACE API on loopback, as `docs/ace-api.md` describes the real one, including the bug of its cursor.
 
-Put here: routes, authentication, envelopes, closed lists of sizes, the cursor. Keep out: what there is to serve
-(`world.py`) and what goes wrong (`faults.py`).
+Put here: routes, authentication, answer formats, the allowed page sizes, the cursor. Keep out: sites and samples
+(`world.py`) and faults (`faults.py`).
 """
 
 import base64
@@ -44,7 +44,7 @@ _HTML = (
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
-    """A request as it arrived, and what it was answered.
+    """A request, and its answer.
 
     Attributes:
         arrival: seconds, monotonic.
@@ -71,7 +71,7 @@ class _Answer(Exception):  # noqa: N818 - how a route ends early, not an error
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that went away: that is its right, and half of what is rehearsed here."""
+        """Do not log a client that closed its connection: many tests do this on purpose."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -81,13 +81,13 @@ class Simulator:
 
     Args:
         world: what to serve.
-        api_key: the only key that is let in, as long as nobody changes `keys`.
-        port: 0: a free one.
+        api_key: the only accepted key, unless the caller changes `keys`.
+        port: the port; 0 for a free one.
         host: where to listen.
-        faults: what goes wrong.
+        faults: the faults to apply.
         requests_per_minute: enforced over any sliding minute, with 429 and Retry-After; None: no limit.
         latency_s: seconds before each answer.
-        latency_per_row_s: seconds more for each row of it.
+        latency_per_row_s: additional seconds for each row of it.
         fixed_cursor: serve cursors without the bug.
         bad_key: how a wrong key is answered: `error`, `jwt` or `500`.
         points_change_s: seconds between two changes of each site's list of points; None: the lists do not change.
@@ -177,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 120
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing; `Simulator.requests` is the log."""
+        """Write no log: `Simulator.requests` is the log."""
 
     def do_GET(self) -> None:
         """Answer a GET."""
@@ -318,34 +318,34 @@ class _Handler(BaseHTTPRequestHandler):
             }[self.api.bad_key]
 
     def _paginated(self, name: str, query: dict[str, str]) -> Any:
-        if self.api.world.site(name) is None:  # a guess: nobody has seen it
+        if self.api.world.site(name) is None:  # an assumption: the real answer is not known
             raise _Answer(404, _NO_RESULT)
         start, end = _bounds(query)
         size = _choice(query, "page_size", PAGE_SIZE, 10_000, "Number of records per page")
         raw = query.get("raw_data", "false").lower() in ("true", "1")
-        struck = self.api.faults.strike(name, _day(start), _day(end - 1))
-        self._before(struck, size)
+        active = self.api.faults.choose(name, _day(start), _day(end - 1))
+        self._before(active, size)
         headers: dict[str, str] = {}
         source = self.api.world.window(name, start, end)
-        if any(fault.kind == "other_site" for fault in struck):
+        if any(fault.kind == "other_site" for fault in active):
             other = next(site.name for site in self.api.world.sites if site.name != name)
             source = self.api.world.window(other, start, end)
-        if not raw or any(fault.kind == "bucketed" for fault in struck):
+        if not raw or any(fault.kind == "bucketed" for fault in active):
             source = list(_bucketed(source))
         answer = _paged(source, size, query.get("cursor"), fixed=self.api.fixed_cursor)
         nothing = not answer["point_samples"]  # a page that `cursor_field` empties has data
-        if any(fault.kind == "cursor_field" for fault in struck):
+        if any(fault.kind == "cursor_field" for fault in active):
             answer = _demanding(answer, query.get("cursor"))
         time.sleep(self.api.latency_s + self.api.latency_per_row_s * len(answer["point_samples"]))
-        for fault in struck:
+        for fault in active:
             if not isinstance(answer.get("point_samples"), list):
-                break  # what is no answer any more gets no worse
+                break  # an earlier fault has replaced the answer
             if fault.kind == "no_data" and nothing:
                 raise _Answer(404, {"message": "No data for time period"})
             if fault.kind == "empty_page" and answer["point_samples"]:
                 position = query.get("cursor") or _cursor(start, 0)
                 answer = {"point_samples": [], "next_cursor": position, "has_more": True}
-            answer = self.api.faults.bend(fault, answer, first="cursor" not in query)
+            answer = self.api.faults.apply(fault, answer, first="cursor" not in query)
             headers |= {"truncate": {"x-cut": "1"}, "bare_nan": {"x-bare-nan": "1"}}.get(fault.kind, {})
         mask = self.headers.get("X-Fields")
         if mask:
@@ -354,9 +354,9 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Answer(200, answer, headers)
         return answer
 
-    def _before(self, struck: Sequence[Fault], size: int) -> None:
-        """Faults that leave no samples to answer with."""
-        for fault in struck:
+    def _before(self, active: Sequence[Fault], size: int) -> None:
+        """Apply the faults that replace the whole answer."""
+        for fault in active:
             options = fault.options
             if fault.kind == "reset":
                 raise ConnectionAbortedError
@@ -364,7 +364,7 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(float(options.get("seconds", "60")))
             elif fault.kind == "status":
                 code = int(options.get("code", "500"))
-                html = code > 501  # noqa: PLR2004 - from 502 on a proxy speaks
+                html = code > 501  # noqa: PLR2004 - from 502 on a proxy answers
                 what = _HTML.format(code=code, what="Bad Gateway")
                 raise _Answer(code, what if html else {"message": "An unhandled exception occurred."})
             elif fault.kind == "throttle":

@@ -1,6 +1,6 @@
 """The command `backfill simulate`.
 
-Put here: its options and what it prints. Keep out: what is served (`app.py`).
+Put here: its options and what it prints. Keep out: the API (`app.py`).
 """
 
 import codecs
@@ -21,9 +21,9 @@ from backfill_pipeline.simulator.world import ScheduledSite, World, demo_world
 
 
 def finite(_context: click.Context, _param: click.Parameter, value: float) -> float:
-    """Refuse a number that is none: every bound lets it pass."""
+    """Refuse NaN and infinity, which click's bounds accept."""
     if not math.isfinite(value):
-        raise click.BadParameter(f"{value} is no number to reckon with")
+        raise click.BadParameter(f"{value} is not a finite number")
     return value
 
 
@@ -62,7 +62,7 @@ def finite_or_none(context: click.Context, param: click.Parameter, value: float 
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=8900, show_default=True, help="0: a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8900, show_default=True, help="Port; 0 for a free one.")
 @click.option(
     "--replay",
     type=click.Path(exists=True, path_type=Path),
@@ -73,7 +73,7 @@ def finite_or_none(context: click.Context, param: click.Parameter, value: float 
 @click.option("--encoding", callback=text_encoding, help="Encoding of an export that is neither UTF-8 nor UTF-16.")
 @click.option("--empty-day", "empty", type=SiteDay(), multiple=True, metavar="SITE:DAY", help="No samples on this day.")
 @click.option(
-    "--failing-day", "failing", type=SiteDay(), multiple=True, metavar="SITE:DAY", help="No request of this day works."
+    "--failing-day", "failing", type=SiteDay(), multiple=True, metavar="SITE:DAY", help="All requests of this day fail."
 )
 @click.option(
     "--site-starts", "starts", type=SiteDay(), multiple=True, metavar="SITE:DAY", help="No samples before this day."
@@ -84,19 +84,21 @@ def finite_or_none(context: click.Context, param: click.Parameter, value: float 
     multiple=True,
     help="KIND[:key=value,...]; `list` shows all kinds. Keys of all kinds: share, after, times, site, day.",
 )
-@click.option("--sites", type=click.IntRange(1, 1000), default=2, show_default=True, help="Seeded sites.")
-@click.option("--points", type=click.IntRange(1, 20000), default=200, show_default=True, help="Points of each.")
-@click.option("--interval", type=click.IntRange(1, 86400), default=300, show_default=True, help="Seconds.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Another seed, another world.")
-@click.option("--key", default=DEFAULT_KEY, show_default=True, help="The key that is let in.")
-@click.option("--requests-per-minute", type=click.IntRange(1), help="Enforced, with 429.")
+@click.option("--sites", type=click.IntRange(1, 1000), default=2, show_default=True, help="Number of simulated sites.")
+@click.option("--points", type=click.IntRange(1, 20000), default=200, show_default=True, help="Points of each site.")
+@click.option(
+    "--interval", type=click.IntRange(1, 86400), default=300, show_default=True, help="Seconds between samples."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the simulated values.")
+@click.option("--key", default=DEFAULT_KEY, show_default=True, help="The accepted API key.")
+@click.option("--requests-per-minute", type=click.IntRange(1), help="Limit; further requests get HTTP 429.")
 @click.option(
     "--latency",
     type=click.FloatRange(0, 3600),
     callback=finite,
     default=0.0,
     show_default=True,
-    help="Seconds a page.",
+    help="Seconds before each answer.",
 )
 @click.option(
     "--points-change",
@@ -124,9 +126,9 @@ def simulate(
     latency: float,
     points_change: float | None,
 ) -> None:
-    """Serve an ACE API of one's own on loopback.
+    """Serve a simulated ACE API on loopback.
 
-    With --empty-day, --failing-day and --site-starts you see what the UI shows then. Sites without --replay are
+    --empty-day, --failing-day and --site-starts show how the UI displays such days. Sites without --replay are
     demo-north, demo_south, demo_3 and so on.
 
     Example: backfill simulate --port 8900 --replay exports/ --fault truncate:share=0.1
@@ -136,7 +138,7 @@ def simulate(
             click.echo(f"{kind:16} {what}")
         return
     try:
-        struck = [Fault.parse(text) for text in faults]
+        chosen = [Fault.parse(text) for text in faults]
     except ValueError as error:
         raise click.UsageError(f"--fault: {error}") from None
     try:
@@ -149,13 +151,13 @@ def simulate(
         raise click.UsageError(f"--replay: {error}") from None
     _require_sites(world, {"--empty-day": empty, "--failing-day": failing, "--site-starts": starts})
     world = _scheduled(world, empty, starts)
-    struck += [Fault("message", site=site, day=day) for site, day in failing]
+    chosen += [Fault("message", site=site, day=day) for site, day in failing]
     try:
         simulator = Simulator(
             world,
             api_key=key,
             port=port,
-            faults=struck,
+            faults=chosen,
             requests_per_minute=requests_per_minute,
             latency_s=latency,
             points_change_s=points_change,
@@ -178,7 +180,7 @@ def _require_sites(world: World, options: Mapping[str, Sequence[tuple[str, date]
 
 
 def _scheduled(world: World, empty: Sequence[tuple[str, date]], starts: Sequence[tuple[str, date]]) -> World:
-    """The world with days without samples, and sites that start late."""
+    """Add the days without samples and the first days of sites to a world."""
     first = dict(starts)
     return World(
         [

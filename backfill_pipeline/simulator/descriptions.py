@@ -1,4 +1,4 @@
-"""What the simulated API says beside samples: weather, DER events, gateways and their configurations.
+"""Answers of the simulated API other than samples: weather, DER events, gateways and their configurations.
 
 As the real API does, it returns tokens, users and addresses of management networks among them. `SECRETS` names these
 values, so that a test can search everything that a client stored.
@@ -25,7 +25,7 @@ SECRETS = (
     "198.51.100.7",
     "02:00:5e:10:00:01",
 )
-"""Texts in these answers that no client may store."""
+"""Texts in these answers that a client must not store."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STAMP = "2025-01-15T08:00:00.250000"

@@ -54,8 +54,8 @@ def replayed(
 ) -> World:
     """A world of real exports: each wide CSV file is a site, named like the file.
 
-    The first column is a timestamp, in UTC unless it has an offset. Every other column is a point; its name is kept to
-    the letter. A cell's text is sent as it stands, but numbers get a decimal point and no marks between thousands.
+    The first column is a timestamp, in UTC unless it has an offset. Every other column is a point; its name is not
+    changed. A cell's text is sent unchanged, but numbers get a decimal point and no marks between thousands.
     A blank cell is a null value.
 
     Args:
@@ -195,7 +195,7 @@ def _points(path: Path, header: Line, lines: Sequence[Line]) -> dict[int, str]:
         if seen.setdefault(name, place) != place:
             raise UsageError(
                 f"{path}, line {header.number}: columns {seen[name] + 1} and {place + 1} are both named {quoted(name)}",
-                hint="Give each point a name of its own",
+                hint="Give each point a different name",
             )
     for line in lines:
         for place, cell in enumerate(line.cells):
@@ -211,7 +211,7 @@ def _decimal_mark(path: Path, lines: Iterable[Line], places: Sequence[int]) -> D
     """The decimal mark of a file's numbers; None when no number contains a comma.
 
     Raises:
-        UsageError: the cells show both marks, or a comma may be either mark or stand between thousands.
+        UsageError: the cells show both marks, or a comma may be a decimal mark or separate thousands.
     """
     cells = [(line, line.cell(place).strip()) for line in lines for place in places]
     if not any("," in cell for _, cell in cells):

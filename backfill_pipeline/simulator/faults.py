@@ -1,7 +1,7 @@
-"""What goes wrong between the world and the client, on request.
+"""Faults of the simulated API: wrong answers and missing answers, on request.
 
-Put here: each misbehaviour that is known or feared of the API, by name, and when it strikes. Keep out: what a healthy
-answer holds (`app.py`).
+Put here: each known or possible fault of the API, by name, and which requests it affects. Keep out: correct answers
+(`app.py`).
 """
 
 import json
@@ -29,17 +29,17 @@ KINDS = {
     "expire": "401 from this request on",
     "forbid": "403 for samples",
     "no_data": "404 instead of an empty window",
-    "null_cursor": "`next_cursor` null beside rows although `has_more` is true",
+    "null_cursor": "`next_cursor` null although there are rows and `has_more` is true",
     "garbage_cursor": "an unreadable `next_cursor`",
-    "late_cursor": "a cursor beside `has_more` false",
+    "late_cursor": "a cursor although `has_more` is false",
     "cursor_field": "cursors have one more field; a page is empty until its cursor is sent back verbatim",
     "more_at_end": "`has_more` true and `next_cursor` null on the last page, and in an empty window",
     "empty_page": "an empty page that carries a cursor, before the rows",
-    "no_rows": "an empty answer, as if the window held nothing",
-    "repeat_last": "the last row of the page before in front of this page",
+    "no_rows": "an empty answer, as if the window had no samples",
+    "repeat_last": "the last row of the previous page, again, before the rows of this page",
     "repeat_row": "one row of the page twice",
     "shuffle": "rows out of order",
-    "outside": "a row from outside of the window",
+    "outside": "a row with a time outside the window",
     "bare_nan": "a bare NaN token among the values",
     "numbers": "values as JSON numbers",
     "zulu": "times with a Z",
@@ -49,7 +49,7 @@ KINDS = {
     "bad_time": "unreadable times, `01/03/2025 00:00`, in every `every`-th row (default 1: in all rows)",
     "no_name": "an empty name in every `every`-th row (default 1: in all rows)",
     "padded": "names with a space at the end",
-    "bucketed": "aggregated data although raw was asked for",
+    "bucketed": "aggregated data although raw data was requested",
     "other_site": "samples of another site of the key",
 }
 """Kind of fault -> what it does."""
@@ -61,21 +61,21 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "retry_after": str,
     "every": int,
 }
-"""What a kind may take beyond `share`, `after`, `times`, `site` and `day`."""
+"""Options of a kind in addition to `share`, `after`, `times`, `site` and `day`."""
 
 
 @dataclass
 class Fault:
-    """One misbehaviour and when it strikes.
+    """One fault, and which requests it affects.
 
     Attributes:
         kind: one of `KINDS`.
-        share: share of sample requests that it strikes, 0..1.
-        after: how many sample requests pass before it may strike.
-        times: how often it strikes at most.
-        site: the site that it is for; all when None.
-        day: the UTC day that it is for, of requests that touch it; all when None.
-        options: what else the kind takes.
+        share: share of sample requests that it affects, 0..1.
+        after: number of sample requests before the first one that it may affect.
+        times: largest number of requests that it affects.
+        site: the affected site; all when None.
+        day: the affected UTC day: requests for any samples of it; all when None.
+        options: further options of the kind.
     """
 
     kind: str
@@ -88,19 +88,19 @@ class Fault:
 
     @classmethod
     def parse(cls, text: str) -> "Fault":
-        """`KIND[:key=value,...]`, such as `truncate:share=0.1` or `status:code=502,times=3`.
+        """Parse `KIND[:key=value,...]`, such as `truncate:share=0.1` or `status:code=502,times=3`.
 
         Raises:
-            ValueError: no such kind, or a part that is no `key=value`.
+            ValueError: the kind does not exist, or a part is not `key=value`.
         """
         kind, _, rest = text.partition(":")
         if kind not in KINDS:
-            raise ValueError(f"there is no fault {kind!r}; choose from {', '.join(KINDS)}")
+            raise ValueError(f"fault {kind!r} does not exist; choose from {', '.join(KINDS)}")
         options = {}
         for part in filter(None, rest.split(",")):
             key, separator, value = part.partition("=")
             if not separator:
-                raise ValueError(f"{part!r} of fault {kind!r} is no key=value")
+                raise ValueError(f"{part!r} of fault {kind!r} is not key=value")
             options[key] = value
         try:
             share, after = float(options.pop("share", "1")), int(options.pop("after", "0"))
@@ -120,49 +120,49 @@ class Fault:
 
 
 class Faults:
-    """All faults of a simulator, striking by a seeded choice."""
+    """All faults of a simulator; a seeded random choice selects the affected requests."""
 
     def __init__(self, faults: Sequence[Fault], seed: int = 1) -> None:
         self._faults = faults
         self._rng = random.Random(seed)  # noqa: S311 - a world, not a secret
         self._lock = threading.Lock()
-        self._asked = 0
-        self._struck = [0] * len(faults)
+        self._requests = 0
+        self._affected = [0] * len(faults)
         self._down_since: dict[int, float] = {}
         self.last_row: dict[str, Any] | None = None
 
     def outage(self, now: float) -> Fault | None:
-        """The fault by which the whole API is down at this moment, whatever is requested.
+        """Return the fault because of which the whole API is down now, or None.
 
         Args:
             now: seconds, monotonic.
         """
         with self._lock:
             for number, fault in enumerate(self._faults):
-                if fault.kind == "outage" and self._asked >= fault.after:
+                if fault.kind == "outage" and self._requests >= fault.after:
                     since = self._down_since.setdefault(number, now)
                     if now - since < float(fault.options.get("seconds", "60")):
                         return fault
         return None
 
-    def strike(self, site: str, first: date, last: date) -> list[Fault]:
-        """The faults that strike the next sample request, which is for samples of `first` to `last`."""
+    def choose(self, site: str, first: date, last: date) -> list[Fault]:
+        """Choose the faults of the next sample request, which is for samples of `first` to `last`."""
         with self._lock:
-            self._asked += 1
+            self._requests += 1
             found = []
             for number, fault in enumerate(self._faults):
                 if fault.kind == "outage":
                     continue
                 chosen = self._rng.random() < fault.share
-                spent = fault.times is not None and self._struck[number] >= fault.times
+                spent = fault.times is not None and self._affected[number] >= fault.times
                 is_meant = fault.site in (None, site) and (fault.day is None or first <= fault.day <= last)
-                if chosen and not spent and self._asked > fault.after and is_meant:
-                    self._struck[number] += 1
+                if chosen and not spent and self._requests > fault.after and is_meant:
+                    self._affected[number] += 1
                     found.append(fault)
             return found
 
-    def bend(self, fault: Fault, answer: dict[str, Any], *, first: bool) -> dict[str, Any]:
-        """An answer as `fault` makes it; `first` for a window's first page."""
+    def apply(self, fault: Fault, answer: dict[str, Any], *, first: bool) -> dict[str, Any]:
+        """Apply a fault to an answer; `first` for the first page of a window."""
         rows = list(answer["point_samples"])
         more = answer["has_more"]
         kind = fault.kind

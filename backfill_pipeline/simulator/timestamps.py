@@ -54,7 +54,7 @@ _NUMBER = re.compile(r"(\d{10}|\d{13}|\d{16})(?:\.(\d{1,9}))?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """One timestamp, taken apart.
+    """One timestamp, parsed.
 
     Attributes:
         line: where it is.
@@ -74,7 +74,7 @@ class Stamp:
 
 
 def stamp(line: int, text: str) -> Stamp | None:
-    """Take a timestamp apart; None when the text is not a timestamp."""
+    """Parse a timestamp; None when the text is not a timestamp."""
     if len(text) > _LONGEST:
         return None
     shown, text = text, re.sub(r"\s", " ", text.strip())
@@ -152,7 +152,7 @@ def _date(text: str) -> tuple[str, tuple[int, ...], bool] | None:
 
 
 def _of_day(found: "re.Match[str]") -> int | None:
-    """Microseconds from the date's midnight, its time zone taken into account; None when there is no such time."""
+    """Microseconds from the date's midnight, its time zone taken into account; None when the time does not exist."""
     if found["hour"] is None:
         return 0
     hour, minute, second = int(found["hour"]), int(found["minute"]), int(found["second"] or 0)

@@ -1,8 +1,8 @@
-"""The worlds that the simulator serves: seeded sites, or sites whose samples are given.
+"""The simulated world: sites with seeded random samples, or sites with given samples.
 
 A day's rows depend on the seed, the site and the day alone, so that any day can be made again without state. Put here:
-which sites, points and samples there are, and the truth that a day's object should hold. Keep out: HTTP (`app.py`),
-exports (`exports.py`) and what goes wrong on the way (`faults.py`).
+sites, points, samples, and the rows that a day's object should contain. Keep out: HTTP (`app.py`), exports
+(`exports.py`) and faults (`faults.py`).
 """
 
 import json
@@ -59,9 +59,9 @@ class SiteSpec:
         interval_s: seconds between two sweeps.
         first_day: no samples before.
         empty_days: days without any sample.
-        odd: share of samples whose value is no finite number.
-        missing: share of samples that are not there.
-        seed: another seed, another world.
+        odd: share of samples whose value is not a finite number.
+        missing: share of samples that are missing.
+        seed: of the random values.
     """
 
     name: str
@@ -149,7 +149,7 @@ def point_of(
 def _samples(site: SiteSpec, day: date) -> Sequence[Sample]:
     if day < site.first_day or day in site.empty_days:
         return ()
-    rng = random.Random(f"{site.seed}/{site.name}/{day}")  # noqa: S311 - a world, not a secret
+    rng = random.Random(f"{site.seed}/{site.name}/{day}")  # noqa: S311 - simulated values, not a secret
     start = midnight_us(day)
     names = [point["name"] for point in site.points()]
     plain, weather = names[: -len(_WEATHER)], names[-len(_WEATHER) :]
@@ -218,7 +218,7 @@ class TableSite:
 
 @dataclass(frozen=True)
 class ScheduledSite:
-    """A site that starts on a day, or has days without samples, to rehearse both.
+    """A site that starts on a chosen day, or has chosen days without samples.
 
     Attributes:
         site: whose samples the other days have.
@@ -273,9 +273,9 @@ class World:
         return found
 
     def truth(self, name: str, day: date) -> list[tuple[int, str, float]]:
-        """What the day's object should hold: (Unix ms, point, value), sorted by point and time.
+        """Return the rows that the day's object should contain: (Unix ms, point, value), sorted by point and time.
 
-        An oracle of its own: it reads the world, never the API, and shares no code with the client.
+        It is computed from the world, not from the API, and shares no code with the client.
         """
         site = self.site(name)
         if site is None:
@@ -295,9 +295,9 @@ class World:
         return [kept[key] for key in sorted(kept)]
 
     def truth_of_texts(self, name: str, day: date) -> list[tuple[int, str, str]]:
-        """What the object of the day's texts should hold: (Unix ms, point, text), sorted by point and time.
+        """Return the rows that the day's texts should contain: (Unix ms, point, text), sorted by point and time.
 
-        An oracle of its own, as `truth`. A text is any value that is not a number, not null, not blank, not infinite
+        Computed as `truth`. A text is any value that is not a number, not null, not blank, not infinite
         and not NaN; of a boolean, a list or an object it is the JSON.
         """
         site = self.site(name)
