@@ -34,7 +34,7 @@ from backfill_pipeline.control.service import Control
 from backfill_pipeline.orchestration.adopt import adopt
 from backfill_pipeline.orchestration.build import build_defs
 from backfill_pipeline.orchestration.checks import CHECKS
-from backfill_pipeline.orchestration.history import read_asked
+from backfill_pipeline.orchestration.history import read_attempted
 from backfill_pipeline.orchestration.instance_storages import postgres_storage
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.orchestration.sensors import HEALING, SENSOR
@@ -279,7 +279,7 @@ def main() -> None:
         for back in (0, 6, 29, 89):
             told(
                 f"which of the newest {back + 1} days were asked for (new_days)",
-                lambda back=back: read_asked(instance, sites, NEWEST - timedelta(days=back), NEWEST),
+                lambda back=back: read_attempted(instance, sites, NEWEST - timedelta(days=back), NEWEST),
             )
         sensor = repository.get_sensor_def(SENSOR)
         context = dg.build_sensor_context(instance, repository_def=repository, sensor_name=SENSOR)

@@ -38,7 +38,7 @@ from backfill_pipeline.orchestration.dagster_internals import (
     cancel_backfill_runs_and_cancellation_complete,
 )
 from backfill_pipeline.orchestration.history import covered
-from backfill_pipeline.orchestration.instance_storages import see_postgres
+from backfill_pipeline.orchestration.instance_storages import check_postgres
 from backfill_pipeline.orchestration.partitions import (
     API_DOWN_TAG,
     OTHER_JOBS,
@@ -98,7 +98,7 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         settings.require_home()
-        see_postgres(settings)
+        check_postgres(settings)
         self.settings = settings
         try:
             self.instance = dg.DagsterInstance.from_config(str(settings.home))

@@ -1,7 +1,7 @@
-"""Runs on several hosts: Dagster's own Celery launcher, set up by the settings, and its worker.
+"""Runs on several hosts: Dagster's Celery run launcher, configured by the settings, and its worker.
 
-Put here: what that launcher lacks for our runs, and how a worker is begun. Keep out: what a run does. The choice is
-told in `docs/decisions/0007-workers.md`; the instance that uses it is `deploy/dagster.yaml`.
+Put here: additions to that launcher, and the start of a worker. Keep out: what a run does. The decision is described in
+`docs/decisions/0007-workers.md`; `deploy/dagster.yaml` configures an instance with this launcher.
 """
 
 import socket
@@ -22,7 +22,8 @@ try:
     from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
 except ImportError:
     raise SettingError(
-        "workers on several hosts need an extra: python -m pip install 'backfill-pipeline[workers]'"
+        "the run launcher for several hosts is not installed",
+        hint="Run: python -m pip install 'backfill-pipeline[workers]'",
     ) from None
 
 QUEUE = "dagster"
@@ -31,20 +32,20 @@ _PING_S = 2.0
 _PINGS = 3
 
 _CONFIG: dict[str, Any] = {
-    # A run that waits behind another one on a busy host would be lost with it: a worker takes one when it is free.
+    # A worker takes a run only when it is free: a run that waited on a busy host would be lost with this host.
     "worker_disable_prefetch": True,
-    # Each run has a process of its own: its memory is given back, and the code is read anew.
+    # Each run has a separate process: its memory is freed, and it imports the present code.
     "worker_max_tasks_per_child": 1,
-    # What is known of a run's task outlives the longest run.
+    # The state of a run's task is kept longer than the longest run.
     "result_expires": 60 * 60 * 24 * 30,
     "broker_connection_retry_on_startup": True,
-    # A run that is at work goes on when the broker is away for a while.
+    # A started run continues when the broker is unavailable for some time.
     "worker_cancel_long_running_tasks_on_connection_loss": False,
 }
 
 
 class WorkersRunLauncher(CeleryRunLauncher):
-    """Runs as tasks of Celery workers, whose death is noticed though nobody is left on their host to tell it."""
+    """Launch runs as tasks of Celery workers, and detect workers that died."""
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
@@ -56,7 +57,7 @@ class WorkersRunLauncher(CeleryRunLauncher):
         """Reach the broker that the settings name.
 
         Raises:
-            SettingError: they name none.
+            SettingError: no broker is set.
         """
         return cls.of(Settings.load(), inst_data)
 
@@ -65,15 +66,15 @@ class WorkersRunLauncher(CeleryRunLauncher):
         """Reach the broker that `settings` name.
 
         Raises:
-            SettingError: they name none.
+            SettingError: no broker is set.
         """
         if settings.broker is None:
-            raise SettingError("BACKFILL_BROKER is not set: put the redis:// URL of the workers' broker there")
+            raise SettingError("BACKFILL_BROKER is not set", hint="Set it to the redis:// URL of the workers' broker")
         url = _with_verification(settings.broker.get_secret_value())
         return cls(default_queue=QUEUE, broker=url, backend=url, config_source=dict(_CONFIG), inst_data=inst_data)
 
     def terminate(self, run_id: str) -> bool:
-        """Ask a run to end; it is told to be ending, so that it ends as cancelled."""
+        """Request the end of a run; its status becomes `CANCELING`, so that it ends as cancelled."""
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished or DAGSTER_CELERY_TASK_ID_TAG not in run.tags:
             return False
@@ -81,7 +82,7 @@ class WorkersRunLauncher(CeleryRunLauncher):
         return super().terminate(run_id)
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """What the task says; where it says that it runs, whether its worker still answers."""
+        """Return the state of the run's task; for a started task, also whether its worker still answers."""
         if DAGSTER_CELERY_TASK_ID_TAG not in run.tags:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "not handed to the broker yet")
         found = super().check_run_worker_health(run)
@@ -99,14 +100,14 @@ class WorkersRunLauncher(CeleryRunLauncher):
         )
 
     def get_run_worker_debug_info(self, run: DagsterRun, include_container_logs: bool | None = True) -> str | None:  # noqa: ARG002, FBT001, FBT002 - Dagster's signature
-        """Nothing more than the health check said."""
+        """Return nothing: the health check has all information."""
         return None
 
 
 def _with_verification(url: str) -> str:
-    """A `rediss://` URL that asks for the server's certificate to be verified, as every other client does by default.
+    """Add verification of the server's certificate to a `rediss://` URL, as every other client does by default.
 
-    Celery refuses a URL that does not mention it.
+    Celery refuses a URL without this parameter.
     """
     if not url.startswith("rediss://") or "ssl_cert_reqs=" in url:
         return url
@@ -114,7 +115,7 @@ def _with_verification(url: str) -> str:
 
 
 def workers_here(settings: Settings) -> list[str]:
-    """The workers of this host that answer, by name.
+    """Return the names of the workers of this host that answer.
 
     Raises:
         SettingError: no broker is set.
@@ -127,8 +128,8 @@ def run_worker(settings: Settings, runs: int) -> None:
     """Execute runs of the broker on this host until ended.
 
     Args:
-        settings: they name the broker.
-        runs: how many at once.
+        settings: with the broker.
+        runs: how many at the same time.
 
     Raises:
         SettingError: no broker is set.
@@ -137,7 +138,7 @@ def run_worker(settings: Settings, runs: int) -> None:
     app = WorkersRunLauncher.of(settings).celery
     create_execute_job_task(app)
     create_resume_job_task(app)
-    # A new name each time: a worker that came back must not answer for the runs of the one that was killed.
+    # A new name each time: a restarted worker must not answer for the runs of the killed worker.
     name = f"backfill-{uuid.uuid4().hex[:8]}@%h"
     app.worker_main(
         ["worker", "-n", name, "-Q", QUEUE, "--concurrency", str(runs), "--without-gossip", "--without-mingle",

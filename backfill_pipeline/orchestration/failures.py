@@ -1,8 +1,8 @@
-"""Failed days: told one by one while a run goes on, and named together at its end.
+"""Failed days: each is logged and recorded at once, and the run's last message lists them.
 
-A failed day has no materialisation, so that Dagster shows it as failed and selects it by "Failed".
-Its error is kept with it as an observation of the asset's partition: `observed_error` reads it back. Put here: the
-words and the form of failures. Keep out: what counts as one (`site_runner.py`).
+A failed day has no materialisation, so that Dagster shows it as failed and selects it by "Failed". Its error is an
+observation of the asset's partition, which `observed_error` reads. Put here: the texts and the format of failures.
+Keep out: when a day fails (`site_runner.py`).
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ STOPPED_BY = "stopped_by"
 
 
 class DayError(NamedTuple):
-    """What an observation says of a failed site-day."""
+    """The error of a failed day, as an observation has it."""
 
     site: str
     day: str
@@ -42,7 +42,7 @@ class Failures:
 
     Args:
         context: the run's.
-        total: how many site-days it was asked for.
+        total: the number of site-days of the run.
     """
 
     def __init__(self, context: dg.OpExecutionContext, *, total: int) -> None:
@@ -56,14 +56,14 @@ class Failures:
         """Site-days that failed so far."""
         return len(self._failed)
 
-    def told(self, failed: Failed) -> Iterator[dg.AssetObservation]:
-        """Log a failure, and give out an observation for each of its days."""
+    def record(self, failed: Failed) -> Iterator[dg.AssetObservation]:
+        """Log a failure, and yield an observation for each of its days."""
         error = failed.error
-        said = printable(with_notes(error))
+        message = printable(with_notes(error))
         days = f"{failed.days[0]}" if len(failed.days) == 1 else f"{len(failed.days)} days from {failed.days[0]}"
-        surprise = None if isinstance(error, BackfillError) else error  # a bug's traceback belongs into the log
+        surprise = None if isinstance(error, BackfillError) else error  # the traceback of a bug is logged
         self._context.log.error(
-            f"{_short(failed.site)} {days} failed ({type(error).__name__}): {said}",
+            f"{_short(failed.site)} {days} failed ({type(error).__name__}): {message}",
             exc_info=surprise,
             extra={"about": {"site": failed.site, "day": str(failed.days[0]), "days": len(failed.days)}},
         )
@@ -72,9 +72,9 @@ class Failures:
         about = getattr(error, "day", None) or failed.days[0]
         for day in failed.days:
             text = (
-                said
+                message
                 if day == about
-                else f"not fetched, because fetching this site ended with the error of {about}: {said}"
+                else f"not fetched, because fetching this site ended with the error of {about}: {message}"
             )
             self._failed.append(DayError(failed.site, day.isoformat(), text, type(error).__name__))
             yield _observation(failed.site, day, text, type(error).__name__)
@@ -111,7 +111,7 @@ class Failures:
         )
 
     def end_backfill(self, why: str) -> None:
-        """Let the daemon end the backfill that this run belongs to, if any, since its other runs would fail as well."""
+        """Mark the backfill of this run, if any, for the daemon to end: its other runs would fail as well."""
         instance = self._context.instance
         backfill = instance.get_backfill(self._context.run.tags.get(BACKFILL_ID_TAG, ""))
         if backfill is not None and backfill.status is BulkActionStatus.REQUESTED:
@@ -138,7 +138,7 @@ def _observation(site: str, day: date, error: str, error_type: str) -> dg.AssetO
 
 
 def observed_error(observation: dg.AssetObservation) -> DayError | None:
-    """The failure that an observation tells of; None when it tells of something else."""
+    """Return the failure that an observation records; None for other observations."""
     about = {name: value.value for name, value in observation.metadata.items()}
     if about.get("state") != "failed" or observation.partition is None:
         return None

@@ -1,7 +1,8 @@
-"""The past of site-days: who asked for them, and what came of it, read from Dagster's events, runs and backfills.
+"""The history of each site's days: runs, backfills, stored days and failures, read from Dagster's storage.
 
-Nothing is remembered here, so that it does not matter who asked. Put here: the questions to Dagster's storage, each by
-index and bounded. Keep out: what follows from the answers (`core/new_days.py`, `core/day_retries.py`).
+This module keeps no state, so that it does not matter which sensor, command or user launched a run. Put here: the
+queries of Dagster's storage, each indexed and bounded. Keep out: the decisions about days (`core/new_days.py`,
+`core/day_retries.py`).
 """
 
 from collections import defaultdict
@@ -31,13 +32,13 @@ from backfill_pipeline.orchestration.partitions import OTHER_JOBS, asset_key
 from backfill_pipeline.orchestration.stored_records import removed_day
 
 ATTEMPT_TAG = "backfill/attempt"
-"""Tag of every run that a sensor asked for: 1, or the how-manieth ask it is."""
+"""Tag of every run that a sensor launched: the attempt number, from 1."""
 
 REMEMBERED = timedelta(days=30)
-"""A day whose last ask lies further back is let be: twice the back-off, so that a month without a daemon ends it."""
+"""A day whose latest attempt is older is not retried: twice the back-off, so a month without a daemon ends it."""
 
 UNKNOWN_REQUESTS = 10
-"""Requests that a day will take of a site of which nothing is stored."""
+"""Assumed requests of a day where nothing of the site is stored."""
 
 _UNDER_WAY = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
 _PARTITIONS = 100
@@ -46,44 +47,46 @@ _MOST_EVENTS = 10_000
 _MOST_RUNS = 1000
 
 ByRun = dict[str, float]
-"""When each ask ended, in Unix seconds, by the id of its run."""
+"""When each attempt ended, in Unix seconds, by run id."""
 
 
 @dataclass
-class Asks:
-    """Asks of the sites' days as their runs and backfills show them.
+class Launched:
+    """Attempts to fetch days, from the runs and backfills of the instance.
 
     Attributes:
-        flying: by site, the days that somebody asks for now.
-        ended: by site and day, runs that failed, and ended runs of our sensors, whatever came of the day.
-        new: runs for new days that are queued or at work.
-        again: runs of the sensor `healing` that are.
+        in_progress: by site, the days that a run or backfill will fetch or is fetching.
+        ended: by site and day, failed runs, and ended runs of our sensors with any result.
+        new_runs: queued or started runs for new days.
+        retry_runs: queued or started runs of the sensor `healing`.
     """
 
-    flying: Mapping[str, set[date]] = field(default_factory=lambda: defaultdict(set))
+    in_progress: Mapping[str, set[date]] = field(default_factory=lambda: defaultdict(set))
     ended: Mapping[str, dict[date, ByRun]] = field(default_factory=lambda: defaultdict(dict))
-    new: int = 0
-    again: int = 0
+    new_runs: int = 0
+    retry_runs: int = 0
 
 
-def read_asks(instance: dg.DagsterInstance, sites: Sequence[str], repository: Any, after: datetime) -> Asks:
-    """Who asks for what now, and which runs since `after` left perhaps no event, since they were killed.
+def read_launched(instance: dg.DagsterInstance, sites: Sequence[str], repository: Any, after: datetime) -> Launched:
+    """Read the runs and backfills in progress, and the runs that ended since `after`.
+
+    Ended runs are included because a killed run may have left no event of its days.
 
     Args:
         instance: where runs and backfills are.
         sites: site names.
-        repository: its asset graph tells which days a backfill asks for; None: backfills are not looked at.
-        after: aware; older runs are not looked at.
+        repository: its asset graph has the days of a backfill; None: backfills are not read.
+        after: aware; older runs are not read.
     """
-    asks, keys = Asks(), {asset_key(site): site for site in sites}
+    launched, keys = Launched(), {asset_key(site): site for site in sites}
     if repository is not None:
         for site, days in _in_backfills(instance, keys, repository):
-            asks.flying[site].update(days)
+            launched.in_progress[site].update(days)
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY)):
-        asks.new += run.tags.get(ATTEMPT_TAG) == "1"
-        asks.again += run.tags.get(ATTEMPT_TAG, "1") != "1"
+        launched.new_runs += run.tags.get(ATTEMPT_TAG) == "1"
+        launched.retry_runs += run.tags.get(ATTEMPT_TAG, "1") != "1"
         for site, days in covered(run, keys):
-            asks.flying[site].update(days)
+            launched.in_progress[site].update(days)
     failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=after)
     own = dg.RunsFilter(
         tags={ATTEMPT_TAG: [str(n) for n in range(1, 10)]}, statuses=FINISHED_STATUSES, created_after=after
@@ -93,12 +96,14 @@ def read_asks(instance: dg.DagsterInstance, sites: Sequence[str], repository: An
             at_end = kept.end_time or kept.update_timestamp.timestamp()
             for site, days in covered(kept.dagster_run, keys):
                 for day in days:
-                    asks.ended[site].setdefault(day, {})[kept.dagster_run.run_id] = at_end
-    return asks
+                    launched.ended[site].setdefault(day, {})[kept.dagster_run.run_id] = at_end
+    return launched
 
 
-def read_asked(instance: dg.DagsterInstance, sites: Sequence[str], first: date, last: date) -> dict[str, set[date]]:
-    """By site, the days of a range that are stored, failed or removed on purpose: an indexed query for each site.
+def read_attempted(instance: dg.DagsterInstance, sites: Sequence[str], first: date, last: date) -> dict[str, set[date]]:
+    """Read the days of a range that are stored, failed or removed on purpose, by site.
+
+    Costs one indexed query for each site.
 
     Args:
         instance: where events are.
@@ -107,16 +112,16 @@ def read_asked(instance: dg.DagsterInstance, sites: Sequence[str], first: date, 
         last: last day, included.
     """
     days = list(days_between(first, last))
-    asked: dict[str, set[date]] = defaultdict(set)
+    attempted: dict[str, set[date]] = defaultdict(set)
     if not days:
-        return asked
+        return attempted
     wanted, log = set(map(partition_key, days)), instance.event_log_storage
     for site in sites:
         stored = log.get_latest_storage_id_by_partition(
             asset_key(site), dg.DagsterEventType.ASSET_MATERIALIZATION, wanted
         )
-        asked[site] = {parse_day(key) for key in stored}
-    for at in range(0, len(days), _PARTITIONS):  # few days fail, so all sites are one question
+        attempted[site] = {parse_day(key) for key in stored}
+    for at in range(0, len(days), _PARTITIONS):  # few days fail, so one query reads all sites
         part = days[at : at + _PARTITIONS]
         began = datetime(part[0].year, part[0].month, part[0].day, tzinfo=UTC).timestamp()
         filters = dg.EventRecordsFilter(
@@ -127,41 +132,41 @@ def read_asked(instance: dg.DagsterInstance, sites: Sequence[str], first: date, 
         for record in log.get_event_records(filters):
             failure = observed_error(record.asset_observation) if record.asset_observation else None
             if failure is not None:
-                asked[failure.site].add(parse_day(failure.day))
+                attempted[failure.site].add(parse_day(failure.day))
             gone = removed_day(record.asset_observation)
             if gone is not None:
-                asked[gone[0]].add(gone[1])
-    return asked
+                attempted[gone[0]].add(gone[1])
+    return attempted
 
 
 def read_due(
-    instance: dg.DagsterInstance, site: str, asks: Asks, now: datetime
+    instance: dg.DagsterInstance, site: str, launched: Launched, now: datetime
 ) -> tuple[list[tuple[datetime, Retry]], int]:
-    """A site's days that are to be asked for again by now, each with the time since which it is due; and events read.
+    """Read a site's days whose retry is due, each with the time since when; and the number of events read.
 
-    Read are the events of the newest month, and all events of the days that these show as empty, thin or failed.
+    It reads the events of the latest month, and all events of the days that are empty, thin or failed in these events.
 
     Args:
         instance: where events are.
         site: the site.
-        asks: what its runs and backfills show.
-        now: the instant, aware.
+        launched: the runs and backfills.
+        now: the present time, aware.
     """
-    after, flying = (now - REMEMBERED).timestamp(), asks.flying.get(site, set())
+    after, in_progress = (now - REMEMBERED).timestamp(), launched.in_progress.get(site, set())
     filters = dg.AssetRecordsFilter(asset_key=asset_key(site), after_timestamp=after)
     made = instance.fetch_materializations(filters, limit=_MOST_EVENTS).records
     seen = instance.fetch_observations(filters, limit=_MOST_EVENTS).records
     newest = _newest(made)
     rows = {day: _number(one, "dagster/row_count") or 0 for day, one in newest.items()}
     thin = {day for day, one in newest.items() if _is_thin(one, usual_rows(rows, day))}
-    ended: dict[date, ByRun] = {day: dict(runs) for day, runs in asks.ended.get(site, {}).items()}
+    ended: dict[date, ByRun] = {day: dict(runs) for day, runs in launched.ended.get(site, {}).items()}
     removed = {one[1] for record in seen if (one := removed_day(record.asset_observation)) is not None}
     for record in seen:
         failure = observed_error(record.asset_observation) if record.asset_observation else None
         if failure is not None:
             ended.setdefault(parse_day(failure.day), {})[record.run_id] = record.timestamp
-    gone = removed - set(newest)  # removed on purpose, and not stored since: an operator starts them again, or no one
-    open_days = sorted(({*ended, *thin} - (set(newest) - thin)) - flying - gone)
+    gone = removed - set(newest)  # removed on purpose and not stored since: only an operator starts them again
+    open_days = sorted(({*ended, *thin} - (set(newest) - thin)) - in_progress - gone)
     before = list(_materializations(instance, site, open_days))
     for record in before:
         day = _day(record)
@@ -186,7 +191,7 @@ def read_due(
 
 
 def _materializations(instance: dg.DagsterInstance, site: str, days: Sequence[date]) -> Iterator[dg.EventLogRecord]:
-    """The materialisations of some days of a site, those of a day newest first."""
+    """Read the materialisations of some days of a site, latest first for each day."""
     for at in range(0, len(days), _PARTITIONS):
         keys = [partition_key(day) for day in days[at : at + _PARTITIONS]]
         filters = dg.AssetRecordsFilter(asset_key=asset_key(site), asset_partitions=keys)
@@ -194,12 +199,12 @@ def _materializations(instance: dg.DagsterInstance, site: str, days: Sequence[da
 
 
 def _newest(records: Iterable[dg.EventLogRecord]) -> dict[date, Any]:
-    """The newest materialisation of each day, of records of which the newest come first."""
-    newest: dict[date, Any] = {}
+    """Return the latest materialisation of each day; the records are ordered latest first."""
+    latest: dict[date, Any] = {}
     for record in records:
         if record.partition_key is not None:
-            newest.setdefault(_day(record), record.asset_materialization)
-    return newest
+            latest.setdefault(_day(record), record.asset_materialization)
+    return latest
 
 
 def _day(record: dg.EventLogRecord) -> date:
@@ -212,20 +217,20 @@ def _number(made: dg.AssetMaterialization, name: str) -> Any:
 
 
 def _is_thin(made: dg.AssetMaterialization, usual: float | None) -> bool:
-    """Whether a stored day is empty or thin: by the days around it, if they are known, as the report tells it.
+    """Whether a stored day is empty or thin: compared with the days before and after it, as in the report.
 
-    What was found when it was stored is believed otherwise, since some of those days came later.
+    Without these days, the result recorded with the day is used: some of them may have been stored later.
     """
     if not _number(made, "dagster/row_count"):
         return True
     if usual is None:
         return _number(made, "thin") is True
-    gap, heard = _number(made, "longest_gap_min"), _number(made, "coverage")
-    return is_thin(_number(made, "dagster/row_count") or 0, usual, gap, heard)
+    gap, share = _number(made, "longest_gap_min"), _number(made, "coverage")
+    return is_thin(_number(made, "dagster/row_count") or 0, usual, gap, share)
 
 
 def covered(run: dg.DagsterRun, keys: Mapping[dg.AssetKey, str]) -> Iterator[tuple[str, list[date]]]:
-    """The days that a run fetches, by site."""
+    """Yield the days that a run fetches, by site."""
     if run.job_name in OTHER_JOBS:  # its days are not the sites' days
         return
     one = run.tags.get(PARTITION_NAME_TAG)
@@ -234,7 +239,7 @@ def covered(run: dg.DagsterRun, keys: Mapping[dg.AssetKey, str]) -> Iterator[tup
         return
     try:
         days = list(days_between(parse_day(first), parse_day(last)))
-    except UsageError:  # a run of somebody else's partitions
+    except UsageError:  # a run with partitions of another definition
         return
     for key in keys if run.asset_selection is None else run.asset_selection:
         if key in keys:
@@ -244,7 +249,7 @@ def covered(run: dg.DagsterRun, keys: Mapping[dg.AssetKey, str]) -> Iterator[tup
 def _in_backfills(
     instance: dg.DagsterInstance, keys: Mapping[dg.AssetKey, str], repository: Any
 ) -> Iterator[tuple[str, Collection[date]]]:
-    """By site, the days that backfills have yet to bring: their runs may not be there yet."""
+    """Yield the days that backfills have not stored yet, by site: their runs may not exist yet."""
     under_way = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
     for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=under_way)):
         if backfill.job_name in OTHER_JOBS:

@@ -29,17 +29,17 @@ from backfill_pipeline.orchestration.sqlite_storage import LockingSqliteStorage
 from backfill_pipeline.settings import Settings
 
 _CLOCK_S = 2.0
-"""How far two readings of the machine's clocks may lie apart."""
+"""Largest difference between two readings of the machine's clocks, in seconds."""
 
 ANSWERS_S = 5
-"""Within how many seconds a server has to answer a person's command."""
+"""Seconds within which a server has to answer a command."""
 
 
 class HomeStorage(LockingSqliteStorage):
     """Runs, events and schedules: SQLite files, or the Postgres database that `BACKFILL_RUN_STORAGE` names.
 
-    The URL is read by each process for itself. What Dagster hands from process to process, and shows in its UI, is this
-    class's name and no configuration: the password is nowhere but in the environment.
+    Each process reads the URL from its environment. Dagster passes only this class's name from process to process and
+    shows it in its UI, without configuration: the password is only in the environment.
     """
 
     @classmethod
@@ -48,7 +48,7 @@ class HomeStorage(LockingSqliteStorage):
         return {}
 
     @classmethod
-    def from_config_value(  # type: ignore[override]  # Dagster asks for a storage, whatever its class
+    def from_config_value(  # type: ignore[override]  # Dagster takes any storage
         cls,
         inst_data: ConfigurableClassData | None,
         config_value: Mapping[str, Any],  # noqa: ARG003 - Dagster's signature
@@ -66,7 +66,7 @@ class HomeStorage(LockingSqliteStorage):
 
 
 def postgres_storage(url: str, inst_data: ConfigurableClassData | None = None) -> DagsterStorage:
-    """Dagster's storage in a Postgres database; tables that are not there are made.
+    """Dagster's storage in a Postgres database; missing tables are created.
 
     Args:
         url: `postgresql://...`.
@@ -76,19 +76,19 @@ def postgres_storage(url: str, inst_data: ConfigurableClassData | None = None) -
         SettingError: the database cannot be used, or its driver is not installed.
     """
     try:
-        from dagster_postgres import DagsterPostgresStorage  # noqa: PLC0415 - only who uses it needs it
+        from dagster_postgres import DagsterPostgresStorage  # noqa: PLC0415 - only needed with Postgres
         from dagster_postgres.utils import DagsterPostgresException, create_pg_engine  # noqa: PLC0415
     except ImportError:
         raise SettingError(
-            "BACKFILL_RUN_STORAGE holds a postgresql:// URL, whose driver is not installed; "
-            "python -m pip install 'backfill-pipeline[postgres]'"
+            "BACKFILL_RUN_STORAGE is a postgresql:// URL, and its driver is not installed",
+            hint="Run: python -m pip install 'backfill-pipeline[postgres]'",
         ) from None
     try:
         # SQLAlchemy's default driver has changed between versions: the one that the extra installs is named.
         address = url.replace("postgresql://", "postgresql+psycopg2://", 1)
         storage = DagsterPostgresStorage(address, inst_data=inst_data)
-        # Dagster connects anew for each question, which takes ten times as long as the question: a sensor asks about a
-        # thousand sites, a run tells six events a day. One connection is kept, and tried before it is used.
+        # Dagster opens a connection for each query, which takes ten times as long as the query. A sensor reads
+        # a thousand sites, and a run stores six events a day. One connection is kept, and tested before it is used.
         storage.event_log_storage._engine = create_pg_engine(  # type: ignore[attr-defined]  # noqa: SLF001
             address, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=-1, pool_pre_ping=True, pool_recycle=300
         )
@@ -97,21 +97,21 @@ def postgres_storage(url: str, inst_data: ConfigurableClassData | None = None) -
     return storage
 
 
-def see_postgres(settings: Settings) -> None:
-    """See that the database of `BACKFILL_RUN_STORAGE`, if any, answers: a person is told so within seconds.
+def check_postgres(settings: Settings) -> None:
+    """Check within seconds that the database of `BACKFILL_RUN_STORAGE`, if any, answers.
 
-    Dagster, which may have to outlast a restart of the server, tries for longer, and logs each try.
+    Dagster itself retries for longer, to survive a restart of the server, and logs each retry.
 
     Raises:
-        SettingError: it does not.
+        SettingError: the database does not answer.
     """
     if settings.run_storage is None:
         return
     url = settings.run_storage.get_secret_value()
     try:
-        import psycopg2  # noqa: PLC0415 - only who uses it needs it
+        import psycopg2  # noqa: PLC0415 - only needed with Postgres
     except ImportError:
-        return  # told when it is opened
+        return  # reported when the storage is opened
     try:
         psycopg2.connect(url, connect_timeout=ANSWERS_S).close()
     except psycopg2.Error as error:
@@ -121,8 +121,8 @@ def see_postgres(settings: Settings) -> None:
 def _unusable(url: str, error: BaseException) -> SettingError:
     parts = urlsplit(url)
     return SettingError(
-        f"BACKFILL_RUN_STORAGE: Dagster's storage cannot be opened at {parts.hostname}{parts.path} "
-        f"({type(error).__name__}); see that the server is up, and that user, password and database are right"
+        f"BACKFILL_RUN_STORAGE: the database {parts.hostname}{parts.path} cannot be opened ({type(error).__name__})",
+        hint="Check that the server is running, and the user, password and database of the URL",
     )
 
 
@@ -152,7 +152,7 @@ class HomeComputeLogs(LocalComputeLogManager):
         return {}
 
     @classmethod
-    def from_config_value(  # type: ignore[override]  # Dagster asks for a compute log manager, whatever its class
+    def from_config_value(  # type: ignore[override]  # Dagster accepts any compute log manager
         cls,
         inst_data: ConfigurableClassData | None,
         config_value: Mapping[str, Any],  # noqa: ARG003 - Dagster's signature

@@ -1,9 +1,9 @@
-"""Moving what Dagster remembers from the embedded SQLite files to Postgres, through Dagster's own storages.
+"""Copy Dagster's runs and events from the embedded SQLite files to Postgres, through Dagster's storage classes.
 
-Put here: what is carried over, and in what order. Keep out: the command around it (`control/`).
+Put here: what is copied, and in what order. Keep out: the command around it (`control/`).
 
 Rows of runs, backfills, ticks and sensors are copied as they are: both storages share Dagster's table definitions.
-Events are told again one by one, oldest first, since SQLite keeps a file of them for each run, with numbers of its own.
+Events are stored again one by one, oldest first: SQLite has one file of events for each run, with separate numbers.
 """
 
 import heapq
@@ -26,7 +26,7 @@ from backfill_pipeline.orchestration.sqlite_storage import LockingSqliteStorage
 from backfill_pipeline.settings import Settings
 
 _LEFT = ("secondary_indexes", "daemon_heartbeats", "alembic_version")
-"""What a storage knows of itself, and of a daemon that has ended."""
+"""Tables about the storage itself, and about a daemon that has ended."""
 
 _BATCH = 1000
 
@@ -43,17 +43,20 @@ def move_storage(settings: Settings) -> dict[str, int]:
 
     Raises:
         SettingError: no database is set, or it cannot be used.
-        UsageError: the database has runs or events already, or runs are under way.
+        UsageError: the database has runs or events already, or runs are in progress.
     """
     if settings.run_storage is None:
-        raise SettingError("BACKFILL_RUN_STORAGE is not set: put the postgresql:// URL of an empty database there")
+        raise SettingError(
+            "BACKFILL_RUN_STORAGE is not set", hint="Set it to the postgresql:// URL of an empty database"
+        )
     if not (settings.private / "history" / "runs.db").is_file():
-        raise UsageError(f"there is nothing to move: {settings.private} holds no runs")
+        raise UsageError(f"{settings.private} has no runs to copy")
     source: Any = LockingSqliteStorage(str(settings.private))
     target: Any = postgres_storage(settings.run_storage.get_secret_value())
     if busy := source.run_storage.get_runs(dg.RunsFilter(statuses=_UNDER_WAY), limit=1):
         raise UsageError(
-            f"run {busy[0].run_id} is under way: let the daemon end or cancel all runs, stop it, and move then"
+            f"run {busy[0].run_id} is in progress",
+            hint="Wait for the end of all runs or cancel them, stop the daemon, then run this command again",
         )
     with target.event_log_storage.index_connection() as to:
         events = to.execute(sa.text("SELECT count(*) FROM event_logs")).scalar()

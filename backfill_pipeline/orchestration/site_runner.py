@@ -1,11 +1,11 @@
-"""The work of one run: some sites' days fetched and stored, sites side by side, each result as soon as it is there.
+"""The fetching and storing of one run: days of some sites, several sites in parallel.
 
 ::
 
-    results() <- one thread a site: fetch a day -> put it, verified -> judge it -> the next day
+    results() <- one thread a site: fetch a day -> store and verify it -> compute its quality -> the next day
 
-Put here: threads, and what ends one day, one site, or everything. Keep out: Dagster (`assets.py` tells it what
-happened), and how a day is fetched (`ace/fetch.py`) or stored (`storage/days.py`).
+Put here: threads, and which errors end one day, one site, or the run. Keep out: Dagster (`day_run.py` records the
+results), and how a day is fetched (`ace/fetch.py`) or stored (`storage/days.py`).
 """
 
 import threading
@@ -36,21 +36,21 @@ from backfill_pipeline.errors import (
 from backfill_pipeline.storage.days import StoredDay
 
 STOPS_ALL = (ApiDownError, KeyRefusedError, StoreRefusedError, BudgetUnavailableError, SettingError)
-"""Errors that every further day would meet as well."""
+"""Errors that would fail every further day as well."""
 
 _LOOK_S = 0.5
-"""A wait is cut into pieces of this length, since on Windows nothing interrupts it."""
+"""Longest single wait, since nothing interrupts a wait on Windows."""
 
 
 class Fetches(Protocol):
-    """What `ace.fetch.Fetcher` does."""
+    """The part of `ace.fetch.Fetcher` that a run needs."""
 
     def days(self, site: str, days: Sequence[date], *, stop: threading.Event | None = None) -> Iterator[FetchedDay]:
         """A site's days, in order, each as soon as it is whole."""
 
     @property
     def is_waiting(self) -> bool:
-        """Whether all requests wait for an API that is down, so that no day at work can complete now."""
+        """Whether all requests wait for an API that is down, so that no started day can complete now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,12 @@ class Stored:
     """A site-day whose object is verified.
 
     Attributes:
-        fetched: how it was fetched, its rows let go.
+        fetched: how it was fetched, without its rows.
         stored: its object.
-        counts: what arrived and what became of it.
-        quality: what its rows show.
-        put_s: seconds that encoding, putting and reading it back took.
-        states: by point, the few different texts that its samples had.
+        counts: fetched, kept and dropped samples.
+        quality: figures of its rows.
+        put_s: seconds for encoding, storing and reading it back.
+        states: by point, the different texts of its samples, if they are few.
     """
 
     fetched: FetchedDay
@@ -76,7 +76,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Days of a site that one error kept from being stored."""
+    """Days of a site that were not stored because of one error."""
 
     site: str
     days: tuple[date, ...]
@@ -84,16 +84,16 @@ class Failed:
 
 
 class Work:
-    """One run's site-days. `results` may be iterated again after it was interrupted: no result is lost.
+    """The days of one run. `results` may be iterated again after an interruption: no result is lost.
 
     Args:
-        fetcher: where days come from.
+        fetcher: fetches the days.
         put: stores a day with its facts and verifies it; called from several threads.
         sites: site names.
         days: UTC days, oldest first.
-        at_once: sites side by side.
-        stop: once set, no further request leaves.
-        skip: by site, days to leave out.
+        at_once: sites in parallel.
+        stop: once set, no further request is sent.
+        skip: by site, days to skip.
         describe: takes a site's list of points, once, after the first of its days is stored; it raises nothing.
         learn: takes the states that points of a site had on a stored day, as far as they are new; it raises nothing.
         index: takes each stored day, for the index; it raises nothing.
@@ -133,7 +133,7 @@ class Work:
             self._pool.submit(self._site, site)
 
     def results(self) -> Iterator[Stored | Failed]:
-        """Each result as it comes, until all sites are done or stopped."""
+        """Yield each result as soon as it exists, until all sites are done or stopped."""
         while True:
             with self._changed:
                 while not self._results and self._live:
@@ -141,17 +141,17 @@ class Work:
                 if not self._results:
                     return
             yield self._results[0]
-            self._results.popleft()  # only now: who was interrupted over it gets it again
+            self._results.popleft()  # only now: a caller that was interrupted receives it again
 
     def finish(self, grace_s: float) -> None:
-        """Begin no new day; days at work may complete within `grace_s` seconds, unless the API is down."""
+        """Start no new day; started days may complete within `grace_s` seconds, unless the API is down."""
         self._finishing.set()
         self._grace = threading.Timer(0 if self._fetcher.is_waiting else grace_s, self._stop.set)
         self._grace.daemon = True
         self._grace.start()
 
     def close(self) -> None:
-        """Stop at once what is still at work, and wait until it has."""
+        """Stop all threads, and wait for their end."""
         self._stop.set()
         if self._grace is not None:
             self._grace.cancel()
@@ -164,7 +164,7 @@ class Work:
             self._site_days(site, left)
         except StoppedError:
             pass
-        except Exception as error:  # noqa: BLE001 - whatever it is, the run reports it, and other sites go on
+        except Exception as error:  # noqa: BLE001 - the run reports any error, and other sites continue
             if isinstance(error, STOPS_ALL):
                 self._stop.set()
             if left:
@@ -178,7 +178,7 @@ class Work:
     def _site_days(self, site: str, left: deque[date]) -> None:
         if not left or self._stop.is_set() or self._finishing.is_set():
             return
-        object_key(site, left[0])  # a site that can have no object is refused before anything is fetched
+        object_key(site, left[0])  # a site whose name gives no valid object key fails before any request
         described, known = False, dict[str, States | None]()
         with closing(self._fetcher.days(site, list(left), stop=self._stop)) as days:  # type: ignore[type-var]  # a generator
             for fetched in days:
@@ -191,12 +191,12 @@ class Work:
                 if isinstance(result, Stored):
                     self._index(result)
                     self._learn_new(result, known)
-                del fetched  # its rows: the next day may be as large
+                del fetched  # frees its rows: the next day may be as large
                 if self._finishing.is_set():
                     return
 
     def _learn_new(self, day: Stored, known: dict[str, States | None]) -> None:
-        """Hand on the states of a day that the run has not seen before, and add them to `known`."""
+        """Report the states of a day that are new in this run, and add them to `known`."""
         new = {}
         for name, states in day.states.items():
             whole = united(known.get(name), states)
@@ -206,9 +206,9 @@ class Work:
             self._learn(day.fetched.site, new, day.fetched.day)
 
     def _settled(self, fetched: FetchedDay) -> Stored | Failed:
-        """A fetched day, stored; an error that is this day's alone ends this day alone."""
+        """Store a fetched day; an error of this day fails only this day."""
         if fetched.rows is None:
-            error = fetched.error or BackfillError("neither rows nor an error came back")
+            error = fetched.error or BackfillError("the fetcher returned neither rows nor an error")
             if isinstance(error, STOPS_ALL):
                 raise error
             return Failed(fetched.site, (fetched.day,), error)
@@ -219,7 +219,7 @@ class Work:
             figures = quality(fetched.rows)
         except STOPS_ALL:
             raise
-        except Exception as surprise:  # noqa: BLE001 - nothing about one day may cost the days after it
+        except Exception as surprise:  # noqa: BLE001 - an error of one day must not fail the next days
             return Failed(fetched.site, (fetched.day,), surprise)
         states = day_states(fetched.rows)
         return Stored(replace(fetched, rows=None), stored, fetched.rows.counts, figures, put_s, states)

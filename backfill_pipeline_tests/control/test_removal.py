@@ -13,7 +13,7 @@ from backfill_pipeline.control.dagster_instance import Gateway
 from backfill_pipeline.control.removal import remove_days
 from backfill_pipeline.core.object_keys import rollup_key, text_key
 from backfill_pipeline.errors import AlreadyRunningError, StoreRefusedError, UsageError
-from backfill_pipeline.orchestration.history import Asks, read_asked, read_due
+from backfill_pipeline.orchestration.history import Launched, read_attempted, read_due
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.storage.day_index import IndexedDay, read_indexes, record_days
 from backfill_pipeline_tests.control.installation import SITES, Installation
@@ -65,10 +65,10 @@ def test_sensors_leave_removed_days_alone(made):
         made.fail(site, *made.days(1, 1))
     made.store("north", *made.days(1, 2))
     later = datetime.now(UTC) + timedelta(days=2)
-    assert [again.day for _, again in read_due(made.instance, "a-b", Asks(), later)[0]] == made.days(1, 1)
+    assert [again.day for _, again in read_due(made.instance, "a-b", Launched(), later)[0]] == made.days(1, 1)
     remove_days(made.gateway, FIRST, date(2025, 1, 2), ["north"], really=True)
-    assert read_asked(made.instance, ["north"], FIRST, LAST)["north"] == set(made.days(1, 2))
-    assert read_due(made.instance, "north", Asks(), later)[0] == []
+    assert read_attempted(made.instance, ["north"], FIRST, LAST)["north"] == set(made.days(1, 2))
+    assert read_due(made.instance, "north", Launched(), later)[0] == []
     assert made.control.start(FIRST, LAST, ["north"]).todo == 10
 
 

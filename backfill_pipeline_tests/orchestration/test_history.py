@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import pytest
 
-from backfill_pipeline.orchestration.history import Asks, read_due
+from backfill_pipeline.orchestration.history import Launched, read_due
 from backfill_pipeline.orchestration.partitions import asset_key
 
 DAY = date(2025, 1, 8)
@@ -24,5 +24,5 @@ def test_a_stored_day_without_rows_is_requested_again(neighbours, rows, state, i
                     metadata={"dagster/row_count": 432 if number else rows, "state": "stored" if number else state},
                 )
             )
-        due, _ = read_due(instance, "north", Asks(), datetime.now(UTC) + timedelta(hours=13))
+        due, _ = read_due(instance, "north", Launched(), datetime.now(UTC) + timedelta(hours=13))
         assert [(again.site, again.day) for _, again in due] == [("north", DAY)] * is_due

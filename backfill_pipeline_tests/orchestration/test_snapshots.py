@@ -11,7 +11,7 @@ import pytest
 
 from backfill_pipeline.core.snapshots import KINDS, document
 from backfill_pipeline.orchestration.build import build_defs
-from backfill_pipeline.orchestration.history import read_asks
+from backfill_pipeline.orchestration.history import read_launched
 from backfill_pipeline.orchestration.partitions import SNAPSHOTS_JOB
 from backfill_pipeline.orchestration.snapshots import snapshot_key_of, snapshots_sensor
 from backfill_pipeline.settings import Settings
@@ -192,8 +192,8 @@ def test_a_failed_run_of_snapshots_is_not_a_failure_of_a_sites_day(made):
     """The sensors for days of samples do not count runs of snapshots as requests for these days."""
     made.simulator.refused = {"weather": 400}
     assert not made.run().success
-    asks = read_asks(made.instance, ("north", "south"), None, made.at - timedelta(days=1))
-    assert not any(asks.ended.values())
+    launched = read_launched(made.instance, ("north", "south"), None, made.at - timedelta(days=1))
+    assert not any(launched.ended.values())
 
 
 def test_a_list_that_fails_is_requested_for_one_kind_only(made):
