@@ -101,6 +101,41 @@ def test_a_table_follows_the_store(settings):
     assert len(pl.scan_iceberg(table, reader_override="pyiceberg").collect()) == len(stored(settings))
 
 
+@pytest.mark.parametrize("every_min", [5, 11, None], ids=["more rows", "fewer rows", "removed"])
+def test_between_an_object_and_the_next_synchronisation_no_count_is_wrong(settings, every_min, monkeypatch):
+    """Each reader counts the rows of the earlier object or those of the new one, or it fails."""
+    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
+    store_days(None, [0, 1], settings=settings)
+    synced_tables(settings, None, ())
+    before = len(stored(settings))
+    if every_min is None:
+        settings_store(settings).delete(object_key("s", FIRST))
+    else:
+        store_days(None, [1], settings=settings, every_min=every_min)
+    after = len(stored(settings))
+    table = opened(settings).load_table("backfill.samples")
+    readers = {
+        "pyiceberg's count": lambda: table.scan().count(),
+        "pyiceberg's scan": lambda: len(table.scan().to_arrow()),
+        "a bound of the manifest": lambda: len(table.scan("timestamp >= 0").to_arrow()),
+        "DuckDB": lambda: table.scan().to_duckdb("samples").sql("SELECT count(*) FROM samples").fetchall()[0][0],
+        "polars": lambda: pl.scan_iceberg(table, reader_override="pyiceberg").collect().height,
+        "polars, native": lambda: (
+            pl.scan_iceberg(table, reader_override="native", storage_options=table.io.properties).collect().height
+        ),
+    }
+    found = {}
+    for name, count in readers.items():
+        try:
+            found[name] = count()
+        except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - each reader fails in its own way
+            found[name] = type(error).__name__
+    assert {one for one in found.values() if not isinstance(one, str)} <= {before, after}
+    assert found["pyiceberg's count"] == before
+    assert counts(synced_tables(settings, None, ()))[1:3] == ((0, 1) if every_min is None else (1, 0))
+    assert holds(settings)
+
+
 def day_of(value, site="s"):
     code = np.zeros(2, np.int32)
     chunk = Chunk(code, np.array([0, 60_000], np.int32), np.array([value, value]))
@@ -286,7 +321,7 @@ def test_points_texts_and_hourly_values_are_tables(settings):
     connection = opened(settings).load_table("backfill.samples").scan().to_duckdb("samples")
     opened(settings).load_table("backfill.points").scan().to_duckdb("points", connection)
     page = (Path(__file__).parents[2] / "docs" / "tables.md").read_text(encoding="utf-8")
-    query = next(block for block in re.findall(r"```sql\n(.*?)```", page, re.DOTALL) if "make_timestamptz" in block)
+    query = next(block for block in re.findall(r"```sql\n(.*?)```", page, re.DOTALL) if "FROM samples" in block)
     joined = connection.sql(query)
     found = joined.aggregate("unit, count(*) AS samples").order("unit").fetchall()
     assert found == [("degF", 206), ("kW", 206)]
