@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from itertools import islice
 
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.core.object_keys import ROOT, day_prefix, object_key, range_prefix
@@ -23,7 +24,13 @@ SiteDay = tuple[str, date]
 LISTED_DAYS = 366
 """Days of one listing at most: the parts of a longer range are listed side by side."""
 
+LISTINGS_AT_ONCE = 32
+"""Requests of one listing that are sent side by side."""
+
 _SPANS_AT_ONCE, _AT_ONCE = 4, 16
+
+_PAGE, _PART = 1_000, 4_000
+"""Objects of one answer of a listing, and about as many of one part of a long listing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +85,52 @@ class Comparison:
         return self.different.get(one, "the object is not in the store")
 
 
-def list_days(store: Store, first: date, last: date, root: str = ROOT) -> dict[str, Stat]:
-    """All objects of a range of days by key, whatever their site: one request for each 1,000 objects.
+def list_days(
+    store: Store, first: date, last: date, root: str = ROOT, *, at_once: int = LISTINGS_AT_ONCE
+) -> dict[str, Stat]:
+    """All objects of a range of days by key, whatever their site: about one request for each 1,000 objects.
+
+    The first request of each year shows how many objects a day has; then parts of the year are listed side by side.
 
     Args:
         store: where to look.
         first: first day.
         last: last day, included.
         root: `ROOT` for the days, `TEXT_ROOT` for their texts.
+        at_once: requests that are sent side by side.
 
     Raises:
         StoreRefusedError, StoreBusyError: the store cannot be listed.
     """
-    with ThreadPoolExecutor(_SPANS_AT_ONCE) as pool:
-        parts = pool.map(lambda span: list(_listed(store, span[0], span[1], root)), _spans(first, last))
-        return {stat.key: stat for part in parts for stat in part}
+    with ThreadPoolExecutor(at_once) as pool:
+        begun = [pool.submit(_begin, store, span, root) for span in _spans(first, last)]
+        found: dict[str, Stat] = {}
+        more = []
+        for one in begun:
+            stats, left = one.result()
+            found.update((stat.key, stat) for stat in stats)
+            more += [pool.submit(lambda span: list(_listed(store, *span, root)), span) for span in left]
+        for rest in more:
+            found.update((stat.key, stat) for stat in rest.result())
+    return found
+
+
+def _begin(store: Store, span: tuple[date, date], root: str) -> tuple[list[Stat], list[tuple[date, date]]]:
+    """List the first 1,000 objects of some days; and the parts of the other days, each of a few thousand objects."""
+    first, last = span
+    rest = _listed(store, first, last, root)
+    stats = list(islice(rest, _PAGE))
+    if len(stats) < _PAGE:
+        return stats, []
+    reached = stats[-1].key.removeprefix(f"{root}/")[: len("YYYY/MM/DD")].replace("/", "-")
+    try:
+        day = min(last, max(first, date.fromisoformat(reached)))
+    except ValueError:  # an unexpected key, which has no day
+        return [*stats, *rest], []
+    whole = [stat for stat in stats if stat.key < day_prefix(day, root)]  # the objects of `day` may be incomplete
+    each = max(1, round(_PART * ((day - first).days + 1) / _PAGE))
+    days = list(days_between(day, last))
+    return whole, [(days[at], days[min(at + each, len(days)) - 1]) for at in range(0, len(days), each)]
 
 
 def compare_range(store: Store, recorded: Mapping[SiteDay, Recorded]) -> Comparison:
@@ -114,7 +152,10 @@ def compare_range(store: Store, recorded: Mapping[SiteDay, Recorded]) -> Compari
     for one, known in recorded.items():
         parts[(one[1] - spans[0][0]).days // LISTED_DAYS][one] = known
     with ThreadPoolExecutor(_SPANS_AT_ONCE) as pool:
-        found = pool.map(lambda span, some: compare(store, some, _listed(store, *span)), spans, parts)
+        each = LISTINGS_AT_ONCE // _SPANS_AT_ONCE
+        found = pool.map(
+            lambda span, some: compare(store, some, list_days(store, *span, at_once=each).values()), spans, parts
+        )
         for part in found:
             result.missing |= part.missing
             result.different |= part.different

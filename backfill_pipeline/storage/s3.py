@@ -40,6 +40,7 @@ from backfill_pipeline.storage.s3_errors import (
     status_of,
     store_error,
 )
+from backfill_pipeline.storage.s3_listing import parse_objects
 from backfill_pipeline.storage.store import Stat, Versioned
 
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409"}
@@ -130,6 +131,7 @@ class S3Store:
             raise SettingError(f"cannot open {self.url('')}: {' '.join(str(error).split())[:200]}") from None
         # botocore follows a redirect with HEAD of the bucket, and a redirect of HEAD with HEAD, without end.
         self._client.meta.events.register("before-call.s3.HeadBucket", _redirect_once)
+        self._client.meta.events.register("before-parse.s3.ListObjectsV2", parse_objects)
         self._session, self._ca = session, Path(ca) if ca else None
         self._endpoint: str = self._client.meta.endpoint_url
 

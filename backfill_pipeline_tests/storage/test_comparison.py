@@ -2,12 +2,19 @@
 
 from datetime import date, timedelta
 
+import botocore.session
 import pytest
+from botocore.parsers import create_parser
+from hypothesis import given
+from hypothesis import strategies as st
 
-from backfill_pipeline.core.object_keys import object_key
+from backfill_pipeline.core.object_keys import ROOT, day_prefix, object_key
 from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage import comparison
 from backfill_pipeline.storage.comparison import Recorded, compare_range, list_days
 from backfill_pipeline.storage.days import put_day, settings_store
+from backfill_pipeline.storage.s3_listing import parse_objects
+from backfill_pipeline.storage.store import Stat
 from backfill_pipeline_tests.orchestration.fakes import day_rows
 from backfill_pipeline_tests.storage.bucket import BUCKET, KEY, SECRET, bucket_server
 
@@ -104,3 +111,77 @@ def test_a_store_that_does_not_know_where_to_begin_is_listed_from_its_prefix(pla
         assert [key for key in sorted(list_days(store, FIRST, DAYS[-1])) if "/z." not in key] == wanted
     finally:
         proxy.reset()
+
+
+class Listed:
+    """A store of keys alone, which counts the listings."""
+
+    def __init__(self, keys):
+        self.keys, self.listings = sorted(keys), 0
+
+    def list(self, prefix, *, after=""):
+        self.listings += 1
+        return (Stat(key, 1) for key in self.keys if key.startswith(prefix) and key > after)
+
+
+@given(
+    st.dictionaries(st.integers(-3, 40), st.integers(1, 9), max_size=30),
+    st.integers(0, 20),
+    st.integers(1, 20),
+    st.booleans(),
+)
+def test_a_long_listing_in_parts_has_each_object_once(counts, first, length, odd):
+    """However many objects the days have, and with unexpected keys among them, the result is that of one listing."""
+    begin, end = FIRST + timedelta(days=first), FIRST + timedelta(days=first + length)
+    keys = {
+        object_key(f"site-{site}", FIRST + timedelta(days=number)) for number, n in counts.items() for site in range(n)
+    }
+    keys |= {f"{ROOT}/2025/01/notes.txt", f"{ROOT}/2024/12/30.parquet"} if odd else set()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparison, "_PAGE", 7)
+        patch.setattr(comparison, "_PART", 20)
+        found = list_days(Listed(keys), begin, end)
+    days = [key for key in keys if day_prefix(begin) <= key < day_prefix(end + timedelta(days=1))]
+    assert sorted(found) == sorted(days)
+    assert all(key == stat.key for key, stat in found.items())
+
+
+def test_parts_of_a_year_with_many_objects_are_listed_side_by_side():
+    """A year of 30 sites, 10,950 objects, is one listing to learn the size of a day, and then three of 133 days."""
+    year = [date(2024, 1, 1) + timedelta(days=number) for number in range(365)]
+    store = Listed(object_key(f"site-{site}", day) for site in range(30) for day in year)
+    assert len(list_days(store, year[0], year[-1])) == 10_950
+    assert store.listings == 4
+
+
+def test_the_parser_of_a_listing_agrees_with_the_one_of_botocore():
+    """Keys, sizes and ETags are those that botocore's parser finds; an error and a damaged answer are left to it."""
+    place = "http://s3.amazonaws.com/doc/2006-03-01/"
+    items = "".join(
+        f"<Contents><Key>{key}</Key><LastModified>2024-01-01T00:00:00.000Z</LastModified>{etag}<Size>{size}</Size>"
+        "<StorageClass>STANDARD</StorageClass></Contents>"
+        for key, etag, size in (
+            ("days/a%20b%25.parquet", "<ETag>&quot;ab&quot;</ETag>", 5),
+            ("days/&#252;.parquet", "", 0),
+        )
+    )
+    body = (
+        f'<?xml version="1.0"?><ListBucketResult xmlns="{place}"><Name>b</Name><Prefix>days</Prefix>{items}'
+        "<IsTruncated>true</IsTruncated><EncodingType>url</EncodingType>"
+        "<NextContinuationToken>more</NextContinuationToken></ListBucketResult>"
+    ).encode()
+    shape = botocore.session.Session().get_service_model("s3").operation_model("ListObjectsV2").output_shape
+    parser = create_parser("rest-xml")
+    answer = {"status_code": 200, "headers": {}, "body": body}
+    expected = parser.parse(dict(answer), shape)
+    more: dict[str, object] = {}
+    parse_objects(answer, more)
+    found = parser.parse(answer, shape) | more
+    for item in expected["Contents"]:
+        del item["LastModified"], item["StorageClass"]
+    assert found == expected
+    for status, text in ((404, body), (200, b"<html"), (200, b"<a><Contents><Key>k</Key></Contents></a>")):
+        wrong = {"status_code": status, "headers": {}, "body": text}
+        more = {}
+        parse_objects(wrong, more)
+        assert (wrong["body"], more) == (text, {})
