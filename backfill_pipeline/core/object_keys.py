@@ -14,6 +14,9 @@ ROOT = "timeseries"
 TEXT_ROOT = "timeseries_text"
 """Folder of the objects of texts; its subfolders are as in `ROOT`."""
 
+INDEX_ROOT = "index"
+"""Folder of the index of stored days."""
+
 SUFFIX = ".parquet"
 
 LONGEST = 255
@@ -62,7 +65,7 @@ def index_key(site: str, year: int) -> str:
     Raises:
         UsageError: as `object_key`.
     """
-    return f"index/{file_name(site).removesuffix(SUFFIX)}/{year:04}{SUFFIX}"
+    return f"{INDEX_ROOT}/{file_name(site).removesuffix(SUFFIX)}/{year:04}{SUFFIX}"
 
 
 def rollup_key(site: str, month: date) -> str:

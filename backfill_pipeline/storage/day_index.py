@@ -9,23 +9,34 @@ Put here: the columns, and how rows are written, read, compared with a listing a
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from itertools import groupby
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from backfill_pipeline.core.object_keys import index_key, object_key
+from backfill_pipeline.core.object_keys import INDEX_ROOT, index_key, object_key
 from backfill_pipeline.errors import BackfillError, DamagedObjectError
+from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.index_cache import IndexCache
 from backfill_pipeline.storage.parquet import Footer
 from backfill_pipeline.storage.shared_object import update
 from backfill_pipeline.storage.store import Stat, Store
 
 AT_ONCE = 32
 """Index objects that are read side by side."""
+
+LISTED_FROM = 8
+"""From this number of index objects on, they are listed, so that copies of unchanged ones need no request."""
+
+_BATCH = 1_000
+
+VERSION = 1
+"""Version of the format. Columns may be added without a new version; a later version is not read and not written."""
 
 EVERY_S = 5.0
 """Seconds between two writes of one site's index by a run, at least."""
@@ -49,6 +60,10 @@ SCHEMA = pa.schema(
 """The columns of an index, in their order. Rows are sorted by `day`."""
 
 _FIGURES = ("fetched", "points_seen", "points_configured", "longest_gap_min")
+
+
+class NewerIndexError(BackfillError):
+    """A later version of this program wrote the index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +102,11 @@ class IndexedDay:
         """Whether a listing shows the object that this row describes: same size and same ETag."""
         return self.bytes == listed.bytes and self.etag is not None and self.etag == listed.etag
 
+    @property
+    def is_verified(self) -> bool:
+        """Whether a run wrote this row after it had read its object back; otherwise it is made from a footer."""
+        return self.sha256 is not None and self.fetched_at is not None
+
     def footer(self, site: str) -> Footer:
         """The footer of the object as far as the index contains it: without the figures of each point."""
         about = {"site": site, "day": self.day.isoformat(), "state": self.state}
@@ -123,20 +143,62 @@ def describe_day(
     )
 
 
-def read_indexes(store: Store, sites: Sequence[str], years: Iterable[int]) -> dict[str, dict[date, IndexedDay]]:
-    """Read the rows of some sites and years, by site and day: one request for each site and year.
+def settings_cache(settings: Settings, store: Store) -> IndexCache:
+    """The copies of this installation's index objects: a folder below the private one, which may be deleted."""
+    return IndexCache(settings.private / "index_cache", store.url(""))
 
-    An index that does not exist or is damaged has no rows: the footers have the same figures.
+
+def read_index_objects(
+    store: Store, sites: Sequence[str], years: Iterable[int], cache: IndexCache | None = None
+) -> Iterator[tuple[str, int, str | None, bytes | None]]:
+    """Yield site, year, ETag and bytes of each index object; sites in their order, then years.
+
+    Without `cache`, each is one request. With it, one listing of all index objects (a request for each 1,000) shows
+    which copies are current, and only the other objects are requested. An object that does not exist has None.
 
     Raises:
         StoreRefusedError, StoreBusyError: the store cannot be read.
     """
     wanted = [(site, year) for site in sites for year in sorted(set(years))]
+    if cache is None or len(wanted) < LISTED_FROM:
+        listed: dict[str, Stat] | None = None
+    else:
+        listed = {stat.key: stat for stat in store.list(f"{INDEX_ROOT}/")}
+
+    def read(one: tuple[str, int]) -> tuple[str | None, bytes | None]:
+        key = index_key(*one)
+        stat = listed.get(key) if listed is not None else None
+        if listed is not None and stat is None:
+            return None, None
+        etag = stat.etag if stat else None
+        if cache and etag and (kept := cache.get(key, etag)) is not None:
+            return etag, kept
+        found = store.read(key)
+        if found and cache and etag:
+            cache.put(key, etag, found.data)
+        return etag, found.data if found else None
+
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        read = pool.map(lambda one: store.read(index_key(*one)), wanted)
-        found: dict[str, dict[date, IndexedDay]] = {site: {} for site in sites}
-        for (site, _), part in zip(wanted, read, strict=True):
-            found[site].update((row.day, row) for row in _readable(part.data if part else None))
+        for at in range(0, len(wanted), _BATCH):  # few at once in memory
+            part = wanted[at : at + _BATCH]
+            for (site, year), (etag, data) in zip(part, pool.map(read, part), strict=True):
+                yield site, year, etag, data
+
+
+def read_indexes(
+    store: Store, sites: Sequence[str], years: Iterable[int], cache: IndexCache | None = None
+) -> dict[str, dict[date, IndexedDay]]:
+    """Read the rows of some sites and years, by site and day.
+
+    An index that does not exist, is damaged or is of another site, year or later version has no rows: the footers have
+    the same figures.
+
+    Raises:
+        StoreRefusedError, StoreBusyError: the store cannot be read.
+    """
+    found: dict[str, dict[date, IndexedDay]] = {site: {} for site in sites}
+    for site, year, _, data in read_index_objects(store, sites, years, cache):
+        found[site].update((row.day, row) for row in _readable(data, site, year))
     return found
 
 
@@ -234,39 +296,83 @@ def _change(
     for year, _ in groupby(sorted(days), key=lambda day: day.year):
 
         def changed(data: bytes | None, year: int = year) -> bytes | None:
-            known = {row.day: row for row in _readable(data)}
+            try:
+                before = decode(data, site, year) if data else []
+            except NewerIndexError:
+                return None  # the later version writes it; here the footers are read
+            except BackfillError:
+                before = []
+            known = {row.day: row for row in before}
             rows = {day: row for day, row in change(dict(known)).items() if day.year == year}
-            return None if rows == known else encode(rows.values())
+            return None if rows == known else encode(rows.values(), site, year)
 
         update(store, index_key(site, year), changed)
 
 
-def encode(rows: Iterable[IndexedDay]) -> bytes:
-    """Encode the index of a year as a Parquet file; the same rows give the same bytes."""
+def encode(rows: Iterable[IndexedDay], site: str, year: int) -> bytes:
+    """Encode the index of a site and year as a Parquet file; the same rows give the same bytes."""
     each = sorted(rows, key=lambda row: row.day)
-    table = pa.table({name: [getattr(row, name) for row in each] for name in SCHEMA.names}, schema=SCHEMA)
+    schema = SCHEMA.with_metadata({"site": site, "year": str(year), "index_version": str(VERSION)})
+    table = pa.table({name: [getattr(row, name) for row in each] for name in schema.names}, schema=schema)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
 
-def decode(data: bytes) -> list[IndexedDay]:
+def decode(data: bytes, site: str, year: int) -> list[IndexedDay]:
     """Decode the rows of an index; columns that it lacks are not known.
 
     Raises:
-        DamagedObjectError: the bytes are not an index.
+        DamagedObjectError: the bytes are not the index of this site and year.
+        NewerIndexError: a later version wrote the index.
     """
+    table = decode_table(data, site, year)
     try:
-        table = pq.read_table(pa.BufferReader(data))
         known = [column.name for column in fields(IndexedDay) if column.name in table.column_names]
         return [IndexedDay(**row) for row in table.select(known).to_pylist()]
-    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
-        raise DamagedObjectError(f"not an index of days ({str(error).splitlines()[0][:120]})") from error
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise _damaged(str(error)) from error
 
 
-def _readable(data: bytes | None) -> list[IndexedDay]:
+def decode_table(data: bytes, site: str, year: int) -> Any:
+    """Decode an index as an Arrow table of the columns of `SCHEMA` that it has.
+
+    Raises:
+        DamagedObjectError, NewerIndexError: as `decode`.
+    """
     try:
-        return decode(data) if data else []
+        file = pq.ParquetFile(pa.BufferReader(data))
+        about = {key.decode(): value.decode() for key, value in (file.schema_arrow.metadata or {}).items()}
+        version = about.get("index_version", "1")
+        if not version.isdecimal() or int(version) > VERSION:
+            raise NewerIndexError(f"the index has version {version[:20]}, this program reads up to {VERSION}")
+        if about.get("site", site) != site or about.get("year", str(year)) != str(year):
+            raise _damaged(f"it is the index of {about.get('site')} and {about.get('year')}")
+        table = file.read()
+        kept = [field for field in SCHEMA if field.name in table.column_names]
+        table = table.select([field.name for field in kept]).cast(pa.schema(kept))
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        raise _damaged(str(error)) from error
+    if table.num_rows and {one.year for one in table["day"].to_pylist()} != {year}:
+        raise _damaged("it has days of other years")
+    return table
+
+
+def readable_table(data: bytes | None, site: str, year: int) -> Any:
+    """As `decode_table`; None for an index that does not exist or cannot be used."""
+    try:
+        return decode_table(data, site, year) if data else None
+    except BackfillError:
+        return None
+
+
+def _damaged(why: str) -> DamagedObjectError:
+    return DamagedObjectError(f"not an index of days ({(why.splitlines() or [''])[0][:120]})")
+
+
+def _readable(data: bytes | None, site: str, year: int) -> list[IndexedDay]:
+    try:
+        return decode(data, site, year) if data else []
     except BackfillError:
         return []

@@ -1,19 +1,23 @@
 """Rules of the index of stored days: derived, rebuildable, and compared with a listing."""
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill_pipeline.control.cli import backfill
-from backfill_pipeline.core.object_keys import ROOT, index_key, object_key
+from backfill_pipeline.core.object_keys import INDEX_ROOT, ROOT, index_key, object_key
 from backfill_pipeline.coverage.footers import read_figures, read_footers, rebuild_index
 from backfill_pipeline.coverage.table import Damaged
 from backfill_pipeline.errors import StoreRefusedError
+from backfill_pipeline.storage import day_index
 from backfill_pipeline.storage.comparison import list_days
 from backfill_pipeline.storage.day_index import (
     EVERY_S,
@@ -28,6 +32,7 @@ from backfill_pipeline.storage.day_index import (
     record_days,
 )
 from backfill_pipeline.storage.days import day_footer, put_day
+from backfill_pipeline.storage.index_cache import IndexCache
 from backfill_pipeline.storage.local import LocalStore
 from backfill_pipeline.storage.store import Stat
 from backfill_pipeline_tests.orchestration.fakes import day_rows
@@ -248,7 +253,7 @@ def test_an_index_that_cannot_be_written_is_a_warning(store):
 )
 def test_rows_survive_a_round_trip(rows):
     """What is encoded is decoded again, sorted by day."""
-    assert decode(encode(rows)) == sorted(rows, key=lambda one: one.day)
+    assert decode(encode(rows, "north", 2024), "north", 2024) == sorted(rows, key=lambda one: one.day)
 
 
 def test_a_row_says_when_its_day_was_stored(store):
@@ -256,3 +261,138 @@ def test_a_row_says_when_its_day_was_stored(store):
     at = datetime(2025, 1, 1, 12, tzinfo=UTC)
     record_days(store, "north", [row(DAY, fetched_at=at)])
     assert indexed(store)[DAY].fetched_at == at
+
+
+class Bucket(LocalStore):
+    """A folder that counts readings and listings of index objects."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.read_keys, self.listed = [], 0
+
+    def read(self, key):
+        self.read_keys.append(key)
+        return super().read(key)
+
+    def list(self, prefix, *, after=""):
+        self.listed += prefix.startswith(INDEX_ROOT)
+        return super().list(prefix, after=after)
+
+
+@pytest.fixture
+def many(tmp_path):
+    """A store with ten index objects, and the copies of an installation."""
+    bucket = Bucket(tmp_path / "data")
+    sites = [f"site-{number}" for number in range(10)]
+    for site in sites:
+        record_days(bucket, site, [row(DAY, etag="a", sha256="b")])
+    bucket.read_keys.clear()
+    return bucket, sites, IndexCache(tmp_path / "copies", bucket.url(""))
+
+
+def test_a_later_reading_costs_one_listing(many, tmp_path):
+    """Copies of unchanged index objects are used; a changed object is read again; the folder may be deleted."""
+    bucket, sites, cache = many
+    first = read_indexes(bucket, sites, [2023, 2024], cache)
+    assert (len(bucket.read_keys), bucket.listed) == (10, 1)
+    assert read_indexes(bucket, sites, [2023, 2024], cache) == first
+    assert (len(bucket.read_keys), bucket.listed) == (10, 2)
+    record_days(bucket, sites[3], [row(DAY, 7)])
+    bucket.read_keys.clear()
+    assert read_indexes(bucket, sites, [2024], cache)[sites[3]][DAY].bytes == 7
+    assert bucket.read_keys == [index_key(sites[3], 2024)]
+    shutil.rmtree(tmp_path / "copies")
+    assert read_indexes(bucket, sites, [2024], cache)[sites[0]] == first[sites[0]]
+    assert len(bucket.read_keys) == 11
+
+
+def test_few_index_objects_are_read_without_a_listing(many):
+    """The index of one site and year is one request, as it is without copies."""
+    bucket, sites, cache = many
+    read_indexes(bucket, sites[:1], [2024], cache)
+    assert (len(bucket.read_keys), bucket.listed) == (1, 0)
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[:-1], lambda data: b"", lambda data: data[:40] + b"x" + data[41:]])
+def test_a_damaged_copy_is_not_used(many, tmp_path, spoil):
+    """A copy that another process wrote in part, or that changed on disk, is read from the store again."""
+    bucket, sites, cache = many
+    first = read_indexes(bucket, sites, [2024], cache)
+    for path in (tmp_path / "copies").iterdir():
+        path.write_bytes(spoil(path.read_bytes()))
+    assert read_indexes(bucket, sites, [2024], cache) == first
+    assert len(bucket.read_keys) == 20
+
+
+def test_copies_of_one_store_are_not_those_of_another(many, tmp_path):
+    """Installations that change their store never see copies of the earlier one, not even with equal ETags."""
+    cache = IndexCache(tmp_path / "copies", "s3://one/")
+    cache.put("index/a/2024.parquet", "e", b"data")
+    assert cache.get("index/a/2024.parquet", "e") == b"data"
+    assert cache.get("index/a/2024.parquet", "f") is None
+    assert IndexCache(tmp_path / "copies", "s3://two/").get("index/a/2024.parquet", "e") is None
+
+
+def test_processes_that_write_copies_at_once_never_show_a_mixture(tmp_path):
+    """Readers find a whole copy or none while several writers replace it."""
+    caches = [IndexCache(tmp_path / "copies", "s3://one/") for _ in range(4)]
+    bodies = [bytes([number]) * 100_000 for number in range(4)]
+
+    def work(number):
+        found = []
+        for _ in range(20):
+            caches[number].put("k", str(number), bodies[number])
+            found += [(other, caches[number].get("k", str(other))) for other in range(4)]
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(work, range(4)):
+            assert all(data in (None, bodies[other]) for other, data in found)
+    assert [path.suffix for path in (tmp_path / "copies").iterdir()] == [""]
+
+
+def test_an_index_of_another_site_or_year_has_no_rows(store):
+    """An index object that was copied to another key is treated as a missing one, and written again."""
+    record_days(store, "south", [row(DAY)])
+    data = store.get(index_key("south", 2024))
+    store.put(index_key("north", 2024), data, "")
+    store.put(index_key("south", 2025), data, "")
+    assert indexed(store) == {}
+    assert list(indexed(store, 2025, site="south")) == []
+    record_days(store, "north", [row(DAYS[1])])
+    assert list(indexed(store)) == [DAYS[1]]
+
+
+def test_an_index_without_metadata_is_still_read(store):
+    """Index objects of the first version, without site and year, have their rows, but not days of other years."""
+    plain = pq.read_table(pa.BufferReader(encode([row(DAY)], "north", 2024))).replace_schema_metadata(None)
+    sink = pa.BufferOutputStream()
+    pq.write_table(plain, sink)
+    data = sink.getvalue().to_pybytes()
+    store.put(index_key("north", 2024), data, "")
+    store.put(index_key("north", 2025), data, "")
+    assert indexed(store) == {DAY: row(DAY)}
+    assert indexed(store, 2025) == {}
+
+
+def test_a_later_version_of_the_index_is_neither_read_nor_replaced(store, monkeypatch):
+    """Then readers read footers, and runs leave the index to the later version."""
+    monkeypatch.setattr(day_index, "VERSION", 2)
+    record_days(store, "north", [row(DAY)])
+    monkeypatch.undo()
+    data = store.get(index_key("north", 2024))
+    assert indexed(store) == {}
+    record_days(store, "north", [row(DAYS[1])])
+    forget_days(store, "north", [DAY])
+    assert store.get(index_key("north", 2024)) == data
+    put_day(store, day_rows("north", DAY))
+    assert list(read_figures(store, ["north"], DAYS)) == [("north", DAY)]
+
+
+def test_a_column_that_a_later_version_added_is_ignored(store):
+    """Within one version, columns may be added."""
+    table = pq.read_table(pa.BufferReader(encode([row(DAY)], "north", 2024)))
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.append_column("more", pa.array(["x"])), sink)
+    store.put(index_key("north", 2024), sink.getvalue().to_pybytes(), "")
+    assert indexed(store) == {DAY: row(DAY)}
