@@ -268,6 +268,11 @@ class AceClient:
         """Seconds that this thread's last request waited for the budget, and for an outage to end."""
         return getattr(self._local, "waited", 0.0)
 
+    @property
+    def first_byte_s(self) -> float:
+        """Seconds from sending this thread's last request to the first byte of its answer."""
+        return getattr(self._local, "first_byte_s", 0.0)
+
     def clock_ahead(self, now: Callable[[], float] = time.time) -> float | None:
         """Seconds that this machine's clock is ahead of the API's, to a second; None when the API names no time.
 
@@ -389,6 +394,7 @@ class AceClient:
                 stream=True,
             ) as answer:
                 begun = True
+                self._local.first_byte_s = self._clock() - started
                 body = self._body(answer, most=most + 1_000_000, until=started + 2 * read_s)
                 status, headers = answer.status_code, answer.headers
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:

@@ -544,7 +544,9 @@ class _SiteRun:
                 raise PageFailedError(str(error), size_related=False) from error
             raise
         with self.lock:
-            self.pace.page_came(asked, len(page), seconds, used / seconds if seconds > 0 else 0.0)
+            self.pace.page_came(
+                asked, len(page), seconds, used / seconds if seconds > 0 else 0.0, self.owner.client.first_byte_s
+            )
         return page
 
     def _believed(self, work: _DayWork, walk: Walk, part: Part, place: "_Place", page: Page) -> bool:

@@ -38,7 +38,8 @@ SLOW = 3.0
 BUSY = 0.9
 """Share of one processor that this process uses while a page arrives.
 
-From this share on, the interpreter limits the rows a second, and a further window brings no more of them."""
+From this share on, the interpreter limits the rows a second, and a further window does not increase them. This does not
+apply where the wait for the first byte is at least half of a page's time: then further windows wait side by side."""
 
 SPARE = 1.25
 """Windows at once, by what keeps the budget used: a failed page waits, and answers differ. Also rows of a window, by
@@ -204,7 +205,7 @@ class SitePace:
         fitting = self.fitting_s(math.ceil(pages / shares))
         return int(fitting) if fitting + self._sure / self.density < seconds else 0
 
-    def page_came(self, size: int, rows: int, seconds: float, busy: float = 0.0) -> None:
+    def page_came(self, size: int, rows: int, seconds: float, busy: float = 0.0, first_byte_s: float = 0.0) -> None:
         """Take in a page that arrived whole after `seconds` seconds.
 
         Args:
@@ -212,6 +213,7 @@ class SitePace:
             rows: its rows.
             seconds: from its request to its rows, without what it waited for the budget.
             busy: CPU seconds of this process in that time, by `seconds`; 0 where it is not known.
+            first_byte_s: from its request to the first byte of the answer.
         """
         if rows:
             self.page_s = seconds if not self.page_s else 0.8 * self.page_s + 0.2 * seconds
@@ -219,7 +221,7 @@ class SitePace:
         self._best = unit if not self._best else min(unit, self._best * 1.01)
         if unit > SLOW * self._best and seconds > 1:
             self.at_once = max(1.0, self.at_once * 0.9)
-        elif busy > BUSY:
+        elif busy > BUSY and first_byte_s < seconds / 2:
             self.at_once = max(min(self.at_once, FIRST_AT_ONCE), self.at_once - 1)
         else:
             self.at_once = min(self.most_at_once, self.at_once + 1)

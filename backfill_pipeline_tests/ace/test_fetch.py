@@ -55,6 +55,7 @@ class FakeClient:
     configured: list[str] | None = None
     lists: int = 0
     waited: float = 0.0
+    first_byte_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.retries = Retries(Backoff(tries=10, first_s=0, most_s=0))

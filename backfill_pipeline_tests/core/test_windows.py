@@ -261,8 +261,13 @@ def test_a_process_that_is_busy_keeps_few_windows():
     """Pages that keep the processor busy take windows away, down to three; pages that wait for the API add them."""
     pace = pace_of(4_581 / 300, burst=4_581, rate=math.inf)
     for _ in range(20):
-        pace.page_came(100_000, 100_000, 0.5, busy=1.1)
+        pace.page_came(100_000, 100_000, 0.5, busy=1.1, first_byte_s=0.1)
     assert pace.side_by_side() == 3
+    for _ in range(20):
+        pace.page_came(100_000, 100_000, 1.2, busy=1.1, first_byte_s=1.0)
+    assert pace.side_by_side() == 8 + HANDS
+    for _ in range(20):
+        pace.page_came(100_000, 100_000, 0.5, busy=1.1, first_byte_s=0.1)
     for _ in range(20):
         pace.page_came(100_000, 100_000, 0.5, busy=0.4)
     assert pace.side_by_side() == 8 + HANDS
