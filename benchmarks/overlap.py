@@ -6,6 +6,7 @@ hardly more than the slower one. No limit; each measurement is a process of its 
 
     python benchmarks/overlap.py
     python benchmarks/overlap.py --days 5 --size 50000
+    python benchmarks/overlap.py --only "1.3 M"
 """
 
 import argparse
@@ -79,8 +80,11 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--days", type=int, default=4)
     arguments.add_argument("--size", type=int, default=100_000)
+    arguments.add_argument("--only", choices=list(FEEDS), help="one size of a day, in rows")
     chosen = arguments.parse_args()
     for title, feed in FEEDS.items():
+        if chosen.only not in (None, title):
+            continue
         slow = replace(feed, latency_s=1.0)
         found = []
         for days in (1, chosen.days):

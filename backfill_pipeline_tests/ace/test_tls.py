@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from backfill_pipeline.ace.budget import open_budget
 from backfill_pipeline.errors import SettingError
 from backfill_pipeline.orchestration.celery_launcher import WorkersRunLauncher
-from backfill_pipeline.orchestration.instance_storages import postgres_storage, see_postgres
+from backfill_pipeline.orchestration.instance_storages import check_postgres, postgres_storage
 from backfill_pipeline.settings import Settings
 from backfill_pipeline_tests.services import ended, free_port, postgres_server, program, wait_for
 
@@ -133,4 +133,4 @@ def test_a_postgres_budget_verifies_the_servers_certificate_when_asked(files):
         with pytest.raises(SettingError, match="BACKFILL_LIMITER"):
             open_budget(f"{verified}{other}", key_id="k", per_minute=50)
         with pytest.raises(SettingError, match="BACKFILL_RUN_STORAGE"):
-            see_postgres(Settings(run_storage=f"{verified}{other}"))
+            check_postgres(Settings(run_storage=f"{verified}{other}"))
