@@ -26,6 +26,7 @@ from pydantic import (
     ValidationError,
 )
 
+from backfill_pipeline import apprise_urls
 from backfill_pipeline.errors import SettingError
 
 PAGE_SIZES = (3, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 300_000, 500_000)
@@ -72,8 +73,13 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
-def _secret_url(value: SecretStr) -> SecretStr:
-    return SecretStr(_http_url(value.get_secret_value()))
+def _alert_url(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if text.startswith(("http://", "https://")):
+        return SecretStr(_http_url(text))
+    if "://" not in text or not apprise_urls.is_valid(text):
+        raise ValueError("the URL of a webhook or of apprise")
+    return value
 
 
 def _store_url(value: str) -> str:
@@ -272,10 +278,17 @@ class Settings(BaseModel):
         description="how runs, daemon, webserver and `backfill serve` write their logs: text, or json for one object "
         "a line",
     )
-    alert_url: Annotated[SecretStr, AfterValidator(_secret_url)] | None = Field(
+    alert_url: Annotated[SecretStr, AfterValidator(_alert_url)] | None = Field(
         None,
         alias="BACKFILL_ALERT_URL",
-        description="webhook for alerts that need an operator, as JSON with `text`: an http(s) URL",
+        description="where alerts that need an operator are sent: the http(s) URL of a webhook, or, with the extra "
+        "`[alerts]`, a URL of `apprise` such as mailto://USER:PASSWORD@HOST",
+    )
+    ui_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        None,
+        alias="BACKFILL_UI_URL",
+        description="the address of Dagster's UI in a browser, for the links in alerts; unset: http://127.0.0.1:3000, "
+        "or the port of `backfill up`",
     )
     store: Annotated[str, AfterValidator(_store_url)] = Field(
         "./data", alias="BACKFILL_STORE", description="a folder, file:///folder, or s3://bucket[/prefix]"

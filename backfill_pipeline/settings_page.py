@@ -32,7 +32,7 @@ _GROUPS = (
 """Headings, and how the variables below each begin."""
 
 _MORE = {
-    "BACKFILL_ALERT_URL": "See [Alerts](coverage.md).",
+    "BACKFILL_ALERT_URL": "See [Alerts](coverage.md#alerts).",
     "BACKFILL_ALLOWED_HOSTS": "Needed behind a reverse proxy; without it, the webserver, `backfill serve` and "
     "`backfill explore` answer to loopback names only ([Operating](operating.md)).",
     "BACKFILL_BROKER": "Needs the extra `[workers]`; see [Several machines](scale.md).",

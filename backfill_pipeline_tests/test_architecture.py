@@ -15,7 +15,8 @@ MODULES = sorted(ROOT.rglob("*.py"))
 
 ALLOWED = {
     "errors": set(),
-    "settings": {"errors"},
+    "apprise_urls": set(),
+    "settings": {"apprise_urls", "errors", ""},
     "settings_page": {"settings"},
     "core": {"errors", "core", ""},
     "ace": {"errors", "core", "settings", "ace", ""},

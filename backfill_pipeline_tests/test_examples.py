@@ -1,11 +1,8 @@
 """What `examples/` shows works as it stands."""
 
 import os
-import socketserver
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 
 import duckdb
@@ -15,11 +12,9 @@ from backfill_pipeline.core.point_catalogue import described
 from backfill_pipeline.core.rows import Counts, DayRows
 from backfill_pipeline.dataset.point_catalogue import update_catalogue
 from backfill_pipeline.dataset.rollup import build_rollup
-from backfill_pipeline.orchestration.alerts import Alerts
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import put_day, settings_store
 from backfill_pipeline_tests.orchestration.fakes import day_rows
-from backfill_pipeline_tests.services import ended, free_port, wait_for
 from backfill_pipeline_tests.storage.bucket import BUCKET, KEY, SECRET, bucket_server
 from backfill_pipeline_tests.storage.test_texts import worded
 from backfill_pipeline_tests.test_architecture import ROOT
@@ -139,53 +134,3 @@ def test_the_script_of_a_year_finds_points_by_words(tmp_path):
     nothing = done("no such point")
     assert nothing.returncode == 1
     assert "no point of site 's' has the words" in nothing.stderr
-
-
-@contextmanager
-def mail_server():
-    """A mail server that takes every mail: its port, and the mails as they came."""
-    got = []
-
-    class Session(socketserver.StreamRequestHandler):
-        def handle(self):
-            self.wfile.write(b"220 here\r\n")
-            for line in self.rfile:
-                word = line[:4].upper()
-                if word == b"DATA":
-                    self.wfile.write(b"354 go on\r\n")
-                    mail = iter(self.rfile.readline, b".\r\n")
-                    got.append(b"".join(mail).decode())
-                self.wfile.write(b"221 bye\r\n" if word == b"QUIT" else b"250 ok\r\n")
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Session) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_address[1], got
-        server.shutdown()
-
-
-def test_alerts_are_mailed_once_and_kept_while_the_mail_server_is_away(tmp_path):
-    """One mail for two like alerts; what no mail server took is not counted as told."""
-    port, lines = free_port(), []
-    settings = Settings(home=tmp_path, alert_url=f"http://127.0.0.1:{port}/")
-    with mail_server() as (smtp, got):
-        about = {"MAIL_HOST": f"127.0.0.1:{smtp}", "MAIL_FROM": "b@example.org", "MAIL_TO": "o@example.org"}
-        words = [sys.executable, str(EXAMPLES / "mail.py"), str(port)]
-        process = subprocess.Popen(words, env=os.environ | about, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        with process.stdout, process.stderr, ended(process):
-            wait_for(port, process)
-            sent = [
-                Alerts(settings, lines.append).send(
-                    "silent", "site 'n\u00f6rd' is silent", about="n", site="nörd\nX: y"
-                )
-                for _ in range(2)
-            ]
-            (mail,) = got
-            about["MAIL_HOST"] = "127.0.0.1:1"
-        assert sent == [True, False]
-    assert "To: o@example.org" in mail
-    assert "\nX: y" not in mail.partition("\r\n\r\n")[0]
-    process = subprocess.Popen(words, env=os.environ | about, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    with process.stdout, process.stderr, ended(process):
-        wait_for(port, process)
-        assert not Alerts(settings, lines.append).send("fell", "x", about="n")
-    assert "HTTP 502" in lines[-1]

@@ -1,5 +1,6 @@
 """The settings: defaults, checks, and messages of one line that hold no secret."""
 
+import sys
 from datetime import UTC, date, datetime
 
 import pytest
@@ -57,6 +58,35 @@ def test_a_wrong_value_is_one_line_that_names_the_variable(tmp_path, name, value
     assert message.startswith(f"{name} is ")
     assert value in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("url", "is_valid"),
+    [
+        ("https://hooks.example/x", True),
+        ("mailto://me:hush@example.org", True),
+        ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/", True),
+        ("mailtoo://me:hush@example.org", False),
+        ("https://", False),
+        ("hush", False),
+    ],
+)
+def test_alerts_go_to_a_webhook_or_to_a_service_of_apprise(tmp_path, caplog, url, is_valid):
+    """Another URL is refused by the variable's name, and neither logged nor shown."""
+    if is_valid:
+        assert Settings.load({"BACKFILL_ALERT_URL": url}, folder=tmp_path).alert_url is not None
+        return
+    with pytest.raises(SettingError, match=r"BACKFILL_ALERT_URL is a value that is not shown.*\[alerts\]") as caught:
+        Settings.load({"BACKFILL_ALERT_URL": url}, folder=tmp_path)
+    assert "hush" not in str(caught.value) + caplog.text
+
+
+def test_a_service_of_apprise_needs_the_extra(tmp_path, monkeypatch):
+    """Without the package, its URLs are refused with the name of the extra; a webhook is accepted."""
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    assert Settings.load({"BACKFILL_ALERT_URL": "https://hooks.example/x"}, folder=tmp_path).alert_url is not None
+    with pytest.raises(SettingError, match=r"\[alerts\]"):
+        Settings.load({"BACKFILL_ALERT_URL": "mailto://me:hush@example.org"}, folder=tmp_path)
 
 
 def test_a_wrong_value_that_may_hold_a_password_is_not_shown(tmp_path):

@@ -61,7 +61,11 @@ def _run(settings: Settings, home: Path, port: int) -> None:
         "webserver": ["backfill_pipeline.control.webserver", "-h", HOST, "-p", str(port), *source, *logs],
         "daemon": ["dagster._daemon", "run", *source, *logs],
     }
-    environment = os.environ | {"DAGSTER_HOME": str(home)}
+    # With the port, which only this process knows, alerts link to the UI.
+    environment = os.environ | {
+        "DAGSTER_HOME": str(home),
+        "BACKFILL_UI_URL": settings.ui_url or f"http://{HOST}:{port}",
+    }
     children: list[Child] = []
     with interrupts() as stop:
         try:

@@ -26,6 +26,7 @@ from backfill_pipeline.orchestration.alerts import Alerts
 from backfill_pipeline.orchestration.coverage_refresh import delete_old_runs
 from backfill_pipeline.orchestration.failures import observed_error
 from backfill_pipeline.orchestration.partitions import COVERAGE, asset_key
+from backfill_pipeline.orchestration.ui_links import site_url
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import settings_store
 
@@ -67,7 +68,14 @@ def coverage_asset(settings: Settings, sites: Sequence[str], *, now: Callable[[]
         alerts = Alerts(settings, context.log.warning)
         for one in (one for site_days in report.by_site().values() for one in findings(site_days)):
             # A silence is reported once, not each day: `since` names it.
-            alerts.send(one.kind, one.text, about=f"{one.site} {one.since}", again_s=float("inf"), site=one.site)
+            link = site_url(settings, one.site)
+            alerts.send(
+                one.kind,
+                f"{one.text}. Details: {link}",
+                about=f"{one.site} {one.since}",
+                again_s=float("inf"),
+                facts={"site": one.site, "since": one.since, "site_url": link},
+            )
         delete_old_runs(context)
         return dg.MaterializeResult(
             metadata=_metadata(settings, report) | {"report": dg.MetadataValue.path(str(folder / "coverage.html"))}

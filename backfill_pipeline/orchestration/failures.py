@@ -7,7 +7,7 @@ Keep out: when a day fails (`site_runner.py`).
 
 from collections.abc import Iterator
 from datetime import date
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dagster as dg
 
@@ -26,6 +26,13 @@ NAMED = 100
 
 STOPPED_BY = "stopped_by"
 """Metadata of a failed run that ended because no further day could succeed: the kind of its error."""
+
+
+FAILED = "failed"
+"""Metadata of a failed run: its failed site-days."""
+
+FETCH_AGAIN = "fetch_again"
+"""Metadata of a failed run: the command line that fetches its failed days."""
 
 
 class DayError(NamedTuple):
@@ -48,6 +55,7 @@ class Failures:
     def __init__(self, context: dg.OpExecutionContext, *, total: int) -> None:
         self._context = context
         self._total = total
+        self._all_sites = {site_of(key.path[-1]) for key in context.assets_def.keys}
         self._failed: list[DayError] = []
         self._stopped_by: Exception | None = None
 
@@ -87,6 +95,9 @@ class Failures:
         """
         if not self._failed:
             return
+        again = printable(
+            start_command(((one.site, date.fromisoformat(one.day)) for one in self._failed), self._all_sites)
+        )
         if self._stopped_by is not None:
             text = f"everything was stopped, since no further day could succeed: {printable(str(self._stopped_by))}"
             self.end_backfill(text)
@@ -95,7 +106,6 @@ class Failures:
                 f"{_short(one.site)} {one.day} ({one.error_type}: {one.error})" for one in self._failed[:SHOWN]
             )
             more = f"; and {self.count - SHOWN} more" if self.count > SHOWN else ""
-            again = printable(start_command((one.site, date.fromisoformat(one.day)) for one in self._failed))
             text = (
                 f"{self.count} of {self._total} site-days failed: {named}{more}. The others are stored. "
                 f"To fetch the failed days again, run: {again}. "
@@ -104,7 +114,8 @@ class Failures:
         raise dg.Failure(
             text,
             metadata={
-                "failed": dg.MetadataValue.json([one._asdict() for one in self._failed]),
+                FAILED: dg.MetadataValue.json([one._asdict() for one in self._failed]),
+                FETCH_AGAIN: again,
                 **({STOPPED_BY: _kind(self._stopped_by)} if self._stopped_by is not None else {}),
             },
             allow_retries=False,
@@ -144,3 +155,8 @@ def observed_error(observation: dg.AssetObservation) -> DayError | None:
         return None
     site = site_of(observation.asset_key.path[-1])
     return DayError(site, observation.partition, str(about.get("error")), str(about.get("error_type")))
+
+
+def failed_days(metadata: dg.MetadataValue[Any] | None) -> list[DayError]:
+    """Read the failed site-days of a run from its metadata `FAILED`; empty without it."""
+    return [DayError(**one) for one in metadata.value] if metadata is not None else []

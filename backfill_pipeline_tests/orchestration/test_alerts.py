@@ -1,9 +1,13 @@
-"""Alerts reach a real webhook once, and nothing else does; the URL, which may be a secret, is told to nobody."""
+"""Alerts reach a real webhook or mail server once; their URL, which may be a secret, is not logged."""
 
 import json
+import logging
+import socketserver
 import threading
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from email import message_from_bytes
+from email.policy import default
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import dagster as dg
@@ -13,7 +17,7 @@ import requests
 from backfill_pipeline.core.day_retries import FAILED_RETRY_H
 from backfill_pipeline.core.rows import Counts, DayRows
 from backfill_pipeline.errors import KeyRefusedError, PageFailedError
-from backfill_pipeline.orchestration.alerts import Alerts, tell_failed_run
+from backfill_pipeline.orchestration.alerts import Alerts, send_failed_run
 from backfill_pipeline.orchestration.partitions import COVERAGE_JOB
 from backfill_pipeline.settings import Settings
 from backfill_pipeline_tests.orchestration.fakes import FakeFetcher, Runs, day_rows
@@ -49,6 +53,28 @@ def webhook(authorizations=None):
         server.server_close()
 
 
+@contextmanager
+def mail_server():
+    """A mail server that accepts every mail: its port, and the mails."""
+    got = []
+
+    class Session(socketserver.StreamRequestHandler):
+        def handle(self):
+            self.wfile.write(b"220 here\r\n")
+            for line in self.rfile:
+                word = line[:4].upper()
+                if word == b"DATA":
+                    self.wfile.write(b"354 go on\r\n")
+                    mail = iter(self.rfile.readline, b".\r\n")
+                    got.append(message_from_bytes(b"".join(mail), policy=default))
+                self.wfile.write(b"221 bye\r\n" if word == b"QUIT" else b"250 ok\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Session) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1], got
+        server.shutdown()
+
+
 @pytest.fixture
 def hook():
     with webhook() as found:
@@ -62,7 +88,7 @@ def alerts_of(tmp_path, url, log=print, clock=lambda: 0.0):
 def test_an_alert_leaves_once(hook, tmp_path):
     """A second one about the same is kept back, by another process too; after its time it may leave again."""
     url, got, _ = hook
-    assert alerts_of(tmp_path, url).send("fell", "line\none", about="s", site="s")
+    assert alerts_of(tmp_path, url).send("fell", "line\none", about="s", facts={"site": "s"})
     assert not alerts_of(tmp_path, url).send("fell", "another line", about="s")
     assert alerts_of(tmp_path, url).send("silent", "x", about="s")
     assert alerts_of(tmp_path, url, clock=lambda: 90_000.0).send("fell", "again", about="s")
@@ -112,6 +138,28 @@ def test_without_a_url_nothing_is_sent_and_nothing_kept(tmp_path):
     assert not (tmp_path / ".dagster").exists()
 
 
+def test_an_alert_may_be_a_mail(tmp_path, caplog):
+    """A URL of apprise sends the alert once, with its fields; one that cannot be delivered is sent later."""
+    caplog.set_level(logging.DEBUG)
+    lines, facts = [], {"site": "n\u00f6rd\nX: y", "days": ["a", "b"]}
+    url = "mailto://127.0.0.1:{}?from=b@example.org&to=o@example.org&mode=insecure"
+    with mail_server() as (port, got):
+        lost = alerts_of(tmp_path, url.format(1) + "&user=me&pass=hush", lines.append)
+        assert not lost.send("silent", "site 'n\u00f6rd' is silent", about="n", facts=facts)
+        for _ in range(2):
+            found = alerts_of(tmp_path, url.format(port), lines.append)
+            found.send("silent", "site 'n\u00f6rd' is silent", about="n", facts=facts)
+    (mail,) = got
+    assert (mail["To"], mail["Subject"]) == ("o@example.org", "backfill: silent")
+    body = mail.get_body(("plain", "html")).get_content()
+    assert "site 'n\u00f6rd' is silent" in body
+    assert "days: a, b" in body
+    assert "\nX: y" not in body
+    assert len(lines) == 1
+    assert lines[0].startswith("the alert could not be sent to BACKFILL_ALERT_URL: mailto did not accept it")
+    assert "hush" not in caplog.text
+
+
 def failed(runs, **options):
     result = runs.run("2025-01-01", "2025-01-02", **options)
     event = next(e for e in result.all_events if e.is_step_failure)
@@ -130,7 +178,7 @@ def test_a_refused_key_is_told_once_whatever_the_runs(hook, tmp_path):
         for _ in range(2):
             run, failure = failed(runs)
             assert failure.metadata["stopped_by"].value == KeyRefusedError.kind
-            sent.append(tell_failed_run(alerts_of(tmp_path, url), run, failure.description, stopped=True))
+            sent.append(send_failed_run(alerts_of(tmp_path, url), run, failure.description, stopped=True))
     assert sent == [True, False]
     assert got[0]["kind"] == "stopped"
     assert "the key was refused" in got[0]["text"]
@@ -149,9 +197,9 @@ def test_a_run_that_will_be_tried_again_is_not_told(hook, tmp_path):
             ({"backfill/attempt": last}, True),
         ):
             asked = dg.DagsterRun(run.job_name, tags=tags)
-            assert tell_failed_run(alerts_of(tmp_path, url), asked, error) is expected
-        assert tell_failed_run(alerts_of(tmp_path, url), run, f"another: {error}")
-        assert not tell_failed_run(alerts_of(tmp_path, url), run, f"another: {error}")
+            assert send_failed_run(alerts_of(tmp_path, url), asked, error) is expected
+        assert send_failed_run(alerts_of(tmp_path, url), run, f"another: {error}")
+        assert not send_failed_run(alerts_of(tmp_path, url), run, f"another: {error}")
     assert [one["kind"] for one in got] == ["run failed"] * 2
 
 
@@ -169,14 +217,16 @@ def test_a_silent_site_is_told_once_by_the_asset(hook, tmp_path):
             done = runs.defs.resolve_job_def(COVERAGE_JOB).execute_in_process(instance=runs.instance)
     (event,) = done.get_asset_materialization_events()
     assert "is silent" in event.materialization.metadata["needs_you"].value
-    assert [(one["kind"], one["site"]) for one in got] == [("silent", "north")]
+    assert [(one["kind"], one["site"], one["since"]) for one in got] == [("silent", "north", "2025-01-05")]
+    assert got[0]["site_url"].endswith("/assets/timeseries/north")
+    assert got[0]["site_url"] in got[0]["text"]
 
 
 def test_the_sensor_tells_what_the_step_said(hook, tmp_path):
-    """Dagster's own word for a failed run names no day: the sensor sends what the run's step raised."""
+    """The alert names the failed days and their command, and links to the run and to each day."""
     url, got, _ = hook
-    wrong = {("north", date(2025, 1, 2)): PageFailedError("it broke")}
-    with Runs(tmp_path, FakeFetcher(wrong), alert_url=url) as runs:
+    wrong = {("north", date(2025, 1, 2)): PageFailedError("it broke " * 200)}
+    with Runs(tmp_path, FakeFetcher(wrong), alert_url=url, ui_url="https://dagster.example") as runs:
         done = runs.run("2025-01-01", "2025-01-02")
         event = next(e for e in done.all_events if e.event_type is dg.DagsterEventType.RUN_FAILURE)
         context = dg.build_run_status_sensor_context("alerts", event, runs.instance, done.dagster_run)
@@ -185,9 +235,20 @@ def test_the_sensor_tells_what_the_step_said(hook, tmp_path):
         for _ in range(2):
             sensor(context.for_run_failure())
     (one,) = got
-    assert one["kind"] == "run failed"
-    assert "north 2025-01-02 (PageFailedError: it broke)" in one["text"]
-    assert "run: backfill start --from 2025-01-02 --to 2025-01-02 --site north." in one["text"]
+    page = "https://dagster.example/assets/timeseries/north?view=partitions&partition=2025-01-02"
+    assert one | {"text": ""} == {
+        "text": "",
+        "kind": "run failed",
+        "run_id": done.run_id,
+        "run_url": f"https://dagster.example/runs/{done.run_id}",
+        "sites": ["north"],
+        "days": ["2025-01-02"],
+        "day_urls": [page],
+        "command": "backfill start --from 2025-01-02 --to 2025-01-02 --site north",
+    }
+    assert f"run: {one['command']} . Details: {one['run_url']} ." in one["text"]
+    assert "north 2025-01-02 (PageFailedError: it broke it broke" in one["text"]
+    assert len(one["text"]) == 1000  # the error is cut, not the command
 
 
 def test_the_sensor_knows_a_refused_key_by_its_metadata(hook, tmp_path):
