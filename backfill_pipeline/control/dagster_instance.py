@@ -21,8 +21,10 @@ from yaml import YAMLError  # type: ignore[import-untyped]  # its error alone; D
 
 from backfill_pipeline.control.backfill_records import Backfill, DayEvent, FailedRun, State
 from backfill_pipeline.control.day_events import SiteEvents
+from backfill_pipeline.control.site_counters import SiteCounters
 from backfill_pipeline.core.day import days_between, parse_day, partition_key
 from backfill_pipeline.core.object_keys import object_key, rollup_key, text_key
+from backfill_pipeline.coverage.site_figures import FigureReader
 from backfill_pipeline.errors import AlreadyRunningError, SettingError
 from backfill_pipeline.orchestration.adopt import Adopted, adopt
 from backfill_pipeline.orchestration.dagster_internals import (
@@ -47,10 +49,10 @@ from backfill_pipeline.orchestration.partitions import (
     day_partitions,
     site_of,
 )
-from backfill_pipeline.orchestration.stored_records import compare_records, read_records, remove_records
+from backfill_pipeline.orchestration.stored_records import read_records, recorded_days, remove_records, stored_days
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.comparison import Comparison, Recorded, SiteDay, compare_range
-from backfill_pipeline.storage.day_index import forget_days
+from backfill_pipeline.storage.day_index import forget_days, settings_cache
 from backfill_pipeline.storage.days import settings_store
 from backfill_pipeline.storage.store import Store
 
@@ -121,6 +123,16 @@ class Gateway:
     def store(self) -> Store:
         """The store that the settings name, opened when it is first needed."""
         return settings_store(self.settings)
+
+    @cached_property
+    def figures(self) -> FigureReader:
+        """What the store contains of each site, from the index; kept between two readings."""
+        return FigureReader(self.store, settings_cache(self.settings, self.store))
+
+    @cached_property
+    def counters(self) -> SiteCounters:
+        """Counters of the days' events; kept between two readings."""
+        return SiteCounters(self.instance)
 
     def daemon_is_alive(self) -> bool:
         """Whether the daemon, which launches and monitors all runs, sent a heartbeat lately."""
@@ -295,10 +307,7 @@ class Gateway:
 
     def days_stored(self, sites: Sequence[str]) -> dict[str, set[date]]:
         """Return the days of each site that are recorded as stored; the store is not listed."""
-        return {
-            site: {parse_day(key) for key in self.instance.get_materialized_partitions(asset_key(site))}
-            for site in sites
-        }
+        return {site: recorded_days(self.instance, site) for site in sites}
 
     def stored(self, sites: Sequence[str], days: Sequence[date]) -> tuple[dict[str, set[date]], Comparison]:
         """Return the days that are recorded and in the store, by site, and the recorded days that are not in the store.
@@ -306,15 +315,8 @@ class Gateway:
         Raises:
             StoreRefusedError, StoreBusyError: the store cannot be read.
         """
-        kept: dict[str, set[date]] = {site: set() for site in sites}
-        lost = Comparison()
-        for part in compare_records(self.instance, self.store, sites, days):
-            for site, day in part.records:
-                if (site, day) not in part.lost:
-                    kept[site].add(day)
-            lost.missing |= part.lost.missing
-            lost.different |= part.lost.different
-        return kept, lost
+        cache = settings_cache(self.settings, self.store)
+        return stored_days(self.instance, self.store, sites, days, cache)
 
     def active_run(self) -> str | None:
         """Return the id of an unfinished run; None when all runs are finished."""

@@ -20,7 +20,7 @@ from backfill_pipeline.orchestration.stored_records import removed_day
 _BATCH = 1000
 
 
-_LATE = 200
+LATE_EVENTS = 200
 """Events that are read a second time. A database numbers events before readers see them, so an event may become visible
 after another one with a larger number."""
 
@@ -84,7 +84,7 @@ class _Feed:
 
     def new(self, fetch: Callable[..., dg.EventRecordsResult], site: str) -> Iterator[dg.EventLogRecord]:
         """Yield the events that were not returned yet; reads them in batches."""
-        after = max(0, self._newest - _LATE)
+        after = max(0, self._newest - LATE_EVENTS)
         while True:
             filters = dg.AssetRecordsFilter(asset_key=asset_key(site), after_storage_id=after)
             records = fetch(filters, limit=_BATCH, ascending=True).records
@@ -96,4 +96,4 @@ class _Feed:
                     yield record
             if len(records) < _BATCH:
                 break
-        self._late = {number for number in self._late if number > self._newest - _LATE}
+        self._late = {number for number in self._late if number > self._newest - LATE_EVENTS}

@@ -1,10 +1,10 @@
-"""Metrics for Prometheus, computed for each request from Dagster's events and the request budget.
+"""Metrics for Prometheus, from the index of stored days, Dagster's events and the request budget.
 
-Put here: the metrics and their meaning. Keep out: how events are read (`day_events.py`).
+Put here: the metrics and their meaning. Keep out: how the index is read and compared with the objects
+(`coverage/site_figures.py`), and how events are read (`site_counters.py`).
 """
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
@@ -16,9 +16,8 @@ from backfill_pipeline.ace.budget import SharedBudget, open_budget
 from backfill_pipeline.ace.client import key_id
 from backfill_pipeline.control.day_ranges import checked_sites
 from backfill_pipeline.control.service import Control
-from backfill_pipeline.core.day import days_between
 from backfill_pipeline.core.new_days import newest_ready
-from backfill_pipeline.errors import BackfillError
+from backfill_pipeline.errors import BackfillError, StoreBusyError, StoreRefusedError
 from backfill_pipeline.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -83,40 +82,47 @@ class _Figures(Collector):
         gateway, settings = self.control.gateway, self.control.settings
         site = ["site"]
         days = GaugeMetricFamily(
-            "backfill_days", "Days by state; missing: ready and never stored", labels=["site", "state"]
+            "backfill_days",
+            "Days by state; failed: or damaged; missing: ready and not stored; unread: the index lacks their figures",
+            labels=["site", "state"],
         )
         rows = GaugeMetricFamily("backfill_rows", "Rows of stored days", labels=site)
         size = GaugeMetricFamily("backfill_bytes", "Bytes of stored objects", labels=site)
+        about = "1: the store was read; 0: days, rows and bytes are left out"
+        readable = GaugeMetricFamily("backfill_store_readable", about)
         counters = {
             "samples_fetched": CounterMetricFamily("backfill_samples_fetched", "Samples that arrived", labels=site),
             "requests": CounterMetricFamily("backfill_requests", "Requests for samples of stored days", labels=site),
             "retries": CounterMetricFamily("backfill_retries", "Requests that failed and were retried", labels=site),
             "throttled": CounterMetricFamily("backfill_throttled", "Requests with the answer 429", labels=site),
+            "failures": CounterMetricFamily("backfill_day_failures", "Failures of days", labels=site),
         }
-        failures = CounterMetricFamily("backfill_day_failures", "Failures of days", labels=site)
         seconds = CounterMetricFamily("backfill_seconds", "Seconds by phase of stored days", labels=["site", "phase"])
-        last_ready = newest_ready(datetime.now(UTC), settings.raw_lag_hours)
+        sums = gateway.counters.sums()
         for name in self.sites:
-            events = gateway.events(name)
-            newest = {event.day: event for event in events if event.error is None}
-            failed = {event.day for event in events if event.error is not None} - newest.keys()
-            states: Counter[str] = Counter({"stored": 0, "thin": 0, "empty": 0, "failed": len(failed), "missing": 0})
-            for event in newest.values():
-                thin = event.about.get("thin") is True
-                states["empty" if not event.rows else "thin" if thin else "stored"] += 1
-            known = newest.keys() | failed
-            states["missing"] = sum(day not in known for day in days_between(settings.first_day, last_ready))
+            of_site = sums.get(name, {})
+            for key, counter in counters.items():
+                counter.add_metric([name], of_site.get(key, 0))
+            for phase, key in PHASES.items():
+                seconds.add_metric([name, phase], of_site.get(key, 0))
+        first, last_ready = settings.first_day, newest_ready(datetime.now(UTC), settings.raw_lag_hours)
+        try:
+            figures = gateway.figures.read(self.sites, first, last_ready)
+        except (StoreRefusedError, StoreBusyError) as error:
+            _LOG.warning("the metrics do not contain the stored days: %s", error)
+            figures = {}
+        readable.add_metric([], float(bool(figures) or not self.sites))
+        for name, found in figures.items():
+            failed = {day for day in gateway.counters.failed(name) if first <= day <= last_ready}
+            failed -= {day for day in failed if found.present[(day - first).days]}
+            states = {"stored": found.stored, "thin": found.thin, "empty": found.empty, "unread": found.unread}
+            states["failed"] = len(failed | found.damaged)
+            states["missing"] = len(found.present) - int(found.present.sum()) - states["failed"]
             for state, count in states.items():
                 days.add_metric([name, state], count)
-            rows.add_metric([name], sum(event.rows for event in newest.values()))
-            size.add_metric([name], sum(event.number("bytes") for event in newest.values()))
-            for key, counter in counters.items():
-                counter.add_metric([name], sum(event.number(key) for event in events))
-            failures.add_metric([name], sum(event.error is not None for event in events))
-            for phase, key in PHASES.items():
-                spent = (event.about.get(key, 0.0) for event in events)
-                seconds.add_metric([name, phase], sum(float(s) for s in spent if isinstance(s, int | float)))
-        yield from (days, rows, size, *counters.values(), failures, seconds)
+            rows.add_metric([name], found.rows)
+            size.add_metric([name], found.bytes)
+        yield from (days, rows, size, readable, *counters.values(), seconds)
         most = float(settings.requests_per_minute)
         yield GaugeMetricFamily("backfill_budget_limit", "Requests that may leave in a minute", value=most)
         used = self.used()
@@ -131,7 +137,6 @@ class _Figures(Collector):
         yield GaugeMetricFamily("backfill_api_down_seconds", about, value=silent)
         if not self.of_all:
             return  # the latest backfill would be read with all its sites
-        status = self.control.status(compare=False)
-        at_work = status.word == "in_progress"
-        yield GaugeMetricFamily("backfill_running", "1: a backfill runs", value=float(at_work))
-        yield GaugeMetricFamily("backfill_progress_percent", "Progress of the latest backfill", value=status.percent)
+        running, percent = self.control.progress()
+        yield GaugeMetricFamily("backfill_running", "1: a backfill runs", value=float(running))
+        yield GaugeMetricFamily("backfill_progress_percent", "Progress of the latest backfill", value=percent)

@@ -10,6 +10,7 @@ Put here: the actions and their conditions. Keep out: Dagster's API (`dagster_in
 (`backfill_state.py`), and texts for the command or the HTTP API alone.
 """
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, date, datetime
@@ -156,6 +157,19 @@ class Control:
         if backfill is None:
             return Status("not_started")
         return self._states.compared_status(backfill) if compare else self._states.status(backfill)
+
+    def progress(self) -> tuple[bool, float]:
+        """Return whether the latest backfill runs, and the share of its site-days that are stored, 0 to 100.
+
+        It counts new events alone, where `status` reads every event of the backfill's sites.
+        """
+        backfill = self.gateway.newest()
+        if backfill is None:
+            return False, 0.0
+        parts = sum(map(len, backfill.asked.values()))
+        left = sum(map(len, backfill.todo.values())) - self.gateway.counters.stored_of(backfill)
+        running = backfill.state is State.ASKED and left > 0
+        return running, math.floor((parts - left) / parts * 10_000) / 100
 
     def cancel(self, backfill_id: str | None = None) -> Cancelled:
         """Cancel a backfill: the running days complete, and stored days stay.

@@ -13,7 +13,14 @@ from backfill_pipeline.core.object_keys import object_key
 from backfill_pipeline.coverage.table import Damaged, Found
 from backfill_pipeline.errors import BackfillError, DamagedObjectError
 from backfill_pipeline.storage.comparison import list_days
-from backfill_pipeline.storage.day_index import current, describe_day, forget_days, read_indexes, record_days
+from backfill_pipeline.storage.day_index import (
+    IndexedDay,
+    current,
+    describe_day,
+    forget_days,
+    read_indexes,
+    record_days,
+)
 from backfill_pipeline.storage.days import day_end
 from backfill_pipeline.storage.parquet import Footer, findings, read_footer
 from backfill_pipeline.storage.store import Stat, Store
@@ -74,7 +81,9 @@ def read_figures(store: Store, sites: Sequence[str], days: Sequence[date]) -> Fo
     for site in sites:
         right, stale = current(site, days, indexes[site], listed)
         found |= {(site, day): row.footer(site) for day, row in right.items()}
-        found |= _indexed_now(store, site, stale, listed)
+        rows, damaged = index_days(store, site, stale, listed)
+        found |= {(site, day): row.footer(site) for day, row in rows.items()}
+        found |= {(site, day): one for day, one in damaged.items()}
     return found
 
 
@@ -123,23 +132,35 @@ def rebuild_index(
     return len(good)
 
 
-def _indexed_now(
-    store: Store, site: str, stale: Sequence[date], listed: Mapping[str, Stat]
-) -> dict[tuple[str, date], Footer | Damaged]:
-    """Read the footers of days, and add them to the index."""
-    found: dict[tuple[str, date], Footer | Damaged] = {}
-    for at in range(0, len(stale), _BATCH):
-        rows = []
-        for (_, day), footer in read_footers(store, [site], stale[at : at + _BATCH]).items():
+def index_days(
+    store: Store, site: str, days: Sequence[date], listed: Mapping[str, Stat]
+) -> tuple[dict[date, IndexedDay], dict[date, Damaged]]:
+    """Read the footers of days, and add them to the index; return the rows, and the days whose object is damaged.
+
+    A store that refuses the index costs only the next reader's time.
+
+    Args:
+        store: where the objects are.
+        site: the site.
+        days: UTC days.
+        listed: the objects of these days as a listing shows them, by key.
+
+    Raises:
+        StoreRefusedError, StoreBusyError: the store cannot be read.
+    """
+    rows: dict[date, IndexedDay] = {}
+    damaged: dict[date, Damaged] = {}
+    for at in range(0, len(days), _BATCH):
+        new = []
+        for (_, day), footer in read_footers(store, [site], days[at : at + _BATCH]).items():
             if isinstance(footer, Damaged):
-                found[site, day] = footer
+                damaged[day] = footer
                 continue
-            row = describe_day(day, footer.rows, footer.about, listed[object_key(site, day)])
-            rows.append(row)
-            found[site, day] = row.footer(site)
+            new.append(describe_day(day, footer.rows, footer.about, listed[object_key(site, day)]))
+        rows |= {row.day: row for row in new}
         with suppress(BackfillError):
-            record_days(store, site, rows)
-    return found
+            record_days(store, site, new)
+    return rows, damaged
 
 
 def _read(end: bytes, site: str, day: date) -> Footer | Damaged:

@@ -19,7 +19,17 @@ from backfill_pipeline.orchestration.dagster_internals import (
     SqlEventLogStorageTable,
 )
 from backfill_pipeline.orchestration.partitions import asset_key, site_of
-from backfill_pipeline.storage.comparison import LISTED_DAYS, Comparison, Recorded, SiteDay, compare_range
+from backfill_pipeline.storage.comparison import (
+    LISTED_DAYS,
+    Comparison,
+    Recorded,
+    SiteDay,
+    compare,
+    compare_range,
+    list_days,
+)
+from backfill_pipeline.storage.day_index import verified_days
+from backfill_pipeline.storage.index_cache import IndexCache
 from backfill_pipeline.storage.store import Store
 
 _BATCH = 500
@@ -102,6 +112,59 @@ def compare_records(
             if record != records[one]:
                 lost.forget(one)
         yield ComparedPart(part, records, lost)
+
+
+def stored_days(
+    instance: dg.DagsterInstance,
+    store: Store,
+    sites: Sequence[str],
+    days: Sequence[date],
+    cache: IndexCache | None = None,
+) -> tuple[dict[str, set[date]], Comparison]:
+    """Find the days that are recorded and in the store, by site, and the recorded days that are not in the store.
+
+    No event is read of a day whose row in the index a run wrote and whose object a listing shows unchanged. The others
+    are compared with their records.
+
+    Args:
+        instance: where the records are.
+        store: where the objects are.
+        sites: site names.
+        days: UTC days, ascending.
+        cache: copies of index objects.
+
+    Raises:
+        StoreRefusedError, StoreBusyError: the store cannot be read.
+    """
+    kept: dict[str, set[date]] = {site: set() for site in sites}
+    lost, wanted = Comparison(), set(days)
+    known = {site: recorded_days(instance, site) & wanted for site in sites}
+    many = max(1, min(LISTED_DAYS, _SITE_DAYS // max(1, len(sites))))
+    for at in range(0, len(days), many):
+        part = days[at : at + many]
+        if not any(known[site].intersection(part) for site in sites):
+            continue
+        listed = list_days(store, part[0], part[-1])
+        verified = verified_days(store, sites, part, listed, cache)
+        for site in sites:
+            kept[site] |= verified[site] & known[site]
+        others = [(site, day) for site in sites for day in sorted(known[site].intersection(part) - verified[site])]
+        records = read_records(instance, others)
+        differs = compare(store, records, listed.values())
+        for one, record in read_records(instance, list(differs)).items():
+            if record != records[one]:
+                differs.forget(one)  # recorded again meanwhile: its object was read back a moment ago
+        for site, day in records:
+            if (site, day) not in differs:
+                kept[site].add(day)
+        lost.missing |= differs.missing
+        lost.different |= differs.different
+    return kept, lost
+
+
+def recorded_days(instance: dg.DagsterInstance, site: str) -> set[date]:
+    """The days of a site that are recorded as stored: one query, no event is read."""
+    return {parse_day(key) for key in instance.get_materialized_partitions(asset_key(site))}
 
 
 def recorded(made: dg.AssetMaterialization, at: float) -> Recorded:

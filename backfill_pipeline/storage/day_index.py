@@ -17,9 +17,10 @@ from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from backfill_pipeline.core.object_keys import INDEX_ROOT, index_key, object_key
+from backfill_pipeline.core.object_keys import INDEX_ROOT, SUFFIX, day_prefix, file_name, index_key, object_key
 from backfill_pipeline.errors import BackfillError, DamagedObjectError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.index_cache import IndexCache
@@ -102,11 +103,6 @@ class IndexedDay:
         """Whether a listing shows the object that this row describes: same size and same ETag."""
         return self.bytes == listed.bytes and self.etag is not None and self.etag == listed.etag
 
-    @property
-    def is_verified(self) -> bool:
-        """Whether a run wrote this row after it had read its object back; otherwise it is made from a footer."""
-        return self.sha256 is not None and self.fetched_at is not None
-
     def footer(self, site: str) -> Footer:
         """The footer of the object as far as the index contains it: without the figures of each point."""
         about = {"site": site, "day": self.day.isoformat(), "state": self.state}
@@ -148,27 +144,41 @@ def settings_cache(settings: Settings, store: Store) -> IndexCache:
     return IndexCache(settings.private / "index_cache", store.url(""))
 
 
+def index_prefix(site: str) -> str:
+    """The prefix of the keys of a site's index objects, `index/<site>/`."""
+    return f"{INDEX_ROOT}/{file_name(site).removesuffix(SUFFIX)}/"
+
+
 def read_index_objects(
-    store: Store, sites: Sequence[str], years: Iterable[int], cache: IndexCache | None = None
+    store: Store,
+    sites: Sequence[str],
+    years: Iterable[int],
+    cache: IndexCache | None = None,
+    listed: Mapping[str, Stat] | None = None,
 ) -> Iterator[tuple[str, int, str | None, bytes | None]]:
     """Yield site, year, ETag and bytes of each index object; sites in their order, then years.
 
     Without `cache`, each is one request. With it, one listing of all index objects (a request for each 1,000) shows
     which copies are current, and only the other objects are requested. An object that does not exist has None.
 
+    Args:
+        store: where the index is.
+        sites: site names.
+        years: the years.
+        cache: copies on this machine.
+        listed: a listing of the index objects, by key; None: it is made here when it saves requests.
+
     Raises:
         StoreRefusedError, StoreBusyError: the store cannot be read.
     """
     wanted = [(site, year) for site in sites for year in sorted(set(years))]
-    if cache is None or len(wanted) < LISTED_FROM:
-        listed: dict[str, Stat] | None = None
-    else:
+    if listed is None and cache is not None and len(wanted) >= LISTED_FROM:
         listed = {stat.key: stat for stat in store.list(f"{INDEX_ROOT}/")}
 
     def read(one: tuple[str, int]) -> tuple[str | None, bytes | None]:
         key = index_key(*one)
         stat = listed.get(key) if listed is not None else None
-        if listed is not None and stat is None:
+        if stat is None and listed is not None:
             return None, None
         etag = stat.etag if stat else None
         if cache and etag and (kept := cache.get(key, etag)) is not None:
@@ -199,6 +209,41 @@ def read_indexes(
     found: dict[str, dict[date, IndexedDay]] = {site: {} for site in sites}
     for site, year, _, data in read_index_objects(store, sites, years, cache):
         found[site].update((row.day, row) for row in _readable(data, site, year))
+    return found
+
+
+def verified_days(
+    store: Store,
+    sites: Sequence[str],
+    days: Collection[date],
+    listed: Mapping[str, Stat],
+    cache: IndexCache | None = None,
+) -> dict[str, set[date]]:
+    """Return the days, by site, whose object a run has read back and a listing shows unchanged.
+
+    Args:
+        store: where the index is.
+        sites: site names.
+        days: the UTC days to compare.
+        listed: the objects of these days, by key.
+        cache: copies of index objects.
+
+    Raises:
+        StoreRefusedError, StoreBusyError: the store cannot be read.
+    """
+    found: dict[str, set[date]] = {site: set() for site in sites}
+    prefixes = {day: day_prefix(day) for day in days}
+    names = {site: file_name(site) for site in sites}
+    for site, year, _, data in read_index_objects(store, sites, {day.year for day in days}, cache):
+        table = readable_table(data, site, year)
+        if table is None or not {"sha256", "fetched_at", "etag"}.issubset(table.column_names):
+            continue
+        by_run = table.filter(pc.and_(pc.is_valid(table["sha256"]), pc.is_valid(table["fetched_at"])))
+        columns = (by_run[name].to_pylist() for name in ("day", "bytes", "etag"))
+        for day, size, etag in zip(*columns, strict=True):
+            stat = listed.get(f"{prefixes[day]}{names[site]}") if day in prefixes else None
+            if stat is not None and etag is not None and stat.etag == etag and stat.bytes == size:
+                found[site].add(day)
     return found
 
 

@@ -32,6 +32,7 @@ from backfill_pipeline.core.object_keys import object_key
 from backfill_pipeline.orchestration.build import JOB
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.day_index import IndexedDay, record_days
 
 TOP = Path(backfill_pipeline.__file__).parent.parent
 SITES = ("north", "a-b")
@@ -76,6 +77,25 @@ class Installation:
                     metadata={"dagster/row_count": rows, "bytes": 100, "requests": 2, "state": "stored", **about},
                 )
             )
+        shown = {name: about[name] for name in ("points_seen", "points_configured") if name in about}
+        record_days(
+            self.gateway.store,
+            site,
+            [
+                IndexedDay(
+                    day,
+                    "stored" if rows else "empty",
+                    rows,
+                    100,
+                    self.gateway.store.head(object_key(site, day)).etag,
+                    "0" * 64,
+                    fetched_at=datetime.now(UTC).replace(microsecond=0),
+                    longest_gap_min=999 if about.get("thin") else 1,
+                    **shown,
+                )
+                for day in days
+            ],
+        )
 
     def fail(self, site: str, *days: date, error: str = "it broke") -> None:
         for day in days:

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 from datetime import date
 
 import dagster as dg
@@ -12,7 +13,10 @@ from dagster._core.execution.backfill import BulkActionStatus
 from backfill_pipeline.control.cli import backfill
 from backfill_pipeline.control.progress import status_lines
 from backfill_pipeline.errors import AlreadyRunningError
+from backfill_pipeline.orchestration import stored_records
 from backfill_pipeline.orchestration.partitions import asset_key
+from backfill_pipeline.orchestration.stored_records import read_records, remove_records
+from backfill_pipeline.storage.day_index import forget_days, read_indexes, record_days
 from backfill_pipeline.storage.days import put_day
 from backfill_pipeline_tests.control.installation import SITES, Installation
 from backfill_pipeline_tests.orchestration.fakes import day_rows
@@ -206,3 +210,35 @@ def test_a_run_that_reported_its_own_error_did_not_lose_its_process(made):
     made.fail("north", *made.days(9, 10))
     assert made.control.status().lost == 0
     assert {one.day for one in made.control.errors()} == {date(2025, 1, 9), date(2025, 1, 10), None}
+
+
+def test_a_start_reads_no_record_of_a_day_that_the_index_and_a_listing_agree_on(made, monkeypatch):
+    """Rows that a run wrote decide; a row that was made from a footer, a stale one and a missing one do not."""
+    all_stored(made)
+    store, (first, second, third, *_) = made.gateway.store, made.days(1, 10)
+    read = []
+
+    def watched(instance, site_days):
+        wanted = list(site_days)
+        read.extend(wanted)
+        return read_records(instance, wanted)
+
+    monkeypatch.setattr(stored_records, "read_records", watched)
+    made.control.start(FIRST, LAST)
+    assert read == []
+    row = read_indexes(store, ["north"], [2025])["north"][first]
+    record_days(store, "north", [replace(row, sha256=None, fetched_at=None)])
+    forget_days(store, "north", [second])
+    made.object("north", third).write_bytes(bytes(99))
+    record_days(store, "a-b", [replace(row, day=date(2025, 1, 11))])  # neither recorded nor stored
+    started = made.control.start(FIRST, LAST)
+    assert (started.todo, started.lost) == (1, 1)
+    assert set(read) == {("north", day) for day in (first, second, third)}
+
+
+def test_a_start_fetches_a_day_that_is_indexed_and_not_recorded(made):
+    """Another installation's object and index row are not a record of this one: `backfill adopt` makes it."""
+    all_stored(made)
+    remove_records(made.instance, "north", made.days(4, 4))
+    started = made.control.start(FIRST, LAST)
+    assert made.gateway.backfill(started.backfill_id).todo == {"north": frozenset(made.days(4, 4))}

@@ -1,6 +1,6 @@
 """A day's figures: true for days full, thin and empty."""
 
-from datetime import date
+from datetime import date, timedelta
 from itertools import pairwise
 from statistics import median
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill_pipeline.core.day import DAY_MS
-from backfill_pipeline.core.quality import Quality, quality
+from backfill_pipeline.core.quality import Quality, is_thin, quality, thin_days, usual_rows
 from backfill_pipeline.core.rows import Chunk, Counts, DayRows
 
 
@@ -50,3 +50,26 @@ def test_figures_hold_for_any_day(rows, windows):
         min((ms for _, ms in rows), default=None),
         max((ms for _, ms in rows), default=None),
     )
+
+
+@given(
+    st.lists(
+        st.none()
+        | st.tuples(
+            st.integers(0, 12) | st.sampled_from([9_999, 20_000, 40_000]),
+            st.none() | st.integers(0, 240),
+            st.none() | st.floats(0, 1),
+        ),
+        max_size=40,
+    )
+)
+def test_many_days_are_thin_as_each_one_is(days):
+    """The arrays of a site's days have the result of `is_thin` for each; a day that is not stored is not thin."""
+    first = date(2024, 1, 1)
+    rows = {first + timedelta(days=at): day[0] for at, day in enumerate(days) if day is not None}
+    columns = np.array([day or (None, None, None) for day in days], float).reshape(-1, 3).T
+    expected = [
+        day is not None and is_thin(day[0], usual_rows(rows, first + timedelta(days=at)), day[1], day[2])
+        for at, day in enumerate(days)
+    ]
+    assert thin_days(*columns).tolist() == expected
