@@ -224,7 +224,7 @@ class FigureReader:
             row, day = differ.read[ordinal], ordinal - begin
             columns["rows"][day], columns["bytes"][day] = row.rows, row.bytes
             columns["gap"][day] = np.nan if row.longest_gap_min is None else row.longest_gap_min
-            columns["share"][day] = (row.points_seen or 0) / row.points_configured if row.points_configured else np.nan
+            columns["share"][day] = np.nan if row.share is None else row.share
         known = ~np.isnan(columns["rows"])
         empty = columns["rows"] == 0
         thin = thin_days(columns["rows"], columns["gap"], columns["share"]) & known & ~empty

@@ -5,8 +5,9 @@ queries of Dagster's storage, each indexed and bounded. Keep out: the decisions 
 `core/day_retries.py`).
 """
 
+import sys
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from statistics import median
@@ -30,6 +31,7 @@ from backfill_pipeline.orchestration.dagster_internals import (
 from backfill_pipeline.orchestration.failures import observed_error
 from backfill_pipeline.orchestration.partitions import OTHER_JOBS, asset_key
 from backfill_pipeline.orchestration.stored_records import removed_day
+from backfill_pipeline.storage.day_index import IndexedDay
 
 ATTEMPT_TAG = "backfill/attempt"
 """Tag of every run that a sensor launched: the attempt number, from 1."""
@@ -45,6 +47,7 @@ _PARTITIONS = 100
 _EVENTS_A_DAY = 20
 _MOST_EVENTS = 10_000
 _MOST_RUNS = 1000
+_COSTS = 20
 
 ByRun = dict[str, float]
 """When each attempt ended, in Unix seconds, by run id."""
@@ -139,55 +142,135 @@ def read_attempted(instance: dg.DagsterInstance, sites: Sequence[str], first: da
     return attempted
 
 
+def first_event_since(instance: dg.DagsterInstance, after: datetime) -> int:
+    """Return the number of the first event of a stored day since an instant; without one, more than any number.
+
+    Args:
+        instance: where events are.
+        after: aware.
+    """
+    filters = dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION, after_timestamp=after.timestamp())
+    found = list(instance.event_log_storage.get_event_records(filters, limit=1, ascending=True))
+    return found[0].storage_id if found else sys.maxsize
+
+
 def read_due(
-    instance: dg.DagsterInstance, site: str, launched: Launched, now: datetime
+    instance: dg.DagsterInstance,
+    site: str,
+    launched: Launched,
+    now: datetime,
+    *,
+    rows_of: Callable[[str, Collection[date]], Mapping[date, IndexedDay]] = lambda _site, _days: {},
+    since: int | None = None,
 ) -> tuple[list[tuple[datetime, Retry]], int]:
     """Read a site's days whose retry is due, each with the time since when; and the number of events read.
 
-    It reads the events of the latest month, and all events of the days that are empty, thin or failed in these events.
+    The days that were stored in the latest month are taken from the index where a listing confirms it, and from their
+    events otherwise. Then it reads all events of the days that are empty, thin or failed.
 
     Args:
         instance: where events are.
         site: the site.
         launched: the runs and backfills.
         now: the present time, aware.
+        rows_of: returns rows of the index whose object a listing shows unchanged.
+        since: the result of `first_event_since` for the latest month; None: it is read here.
     """
-    after, in_progress = (now - REMEMBERED).timestamp(), launched.in_progress.get(site, set())
-    filters = dg.AssetRecordsFilter(asset_key=asset_key(site), after_timestamp=after)
-    made = instance.fetch_materializations(filters, limit=_MOST_EVENTS).records
+    after, in_progress = now - REMEMBERED, launched.in_progress.get(site, set())
+    filters = dg.AssetRecordsFilter(asset_key=asset_key(site), after_timestamp=after.timestamp())
+    facts, newest = _stored_lately(
+        instance, site, first_event_since(instance, after) if since is None else since, rows_of
+    )
     seen = instance.fetch_observations(filters, limit=_MOST_EVENTS).records
-    newest = _newest(made)
-    rows = {day: _number(one, "dagster/row_count") or 0 for day, one in newest.items()}
-    thin = {day for day, one in newest.items() if _is_thin(one, usual_rows(rows, day))}
+    events = len(newest) + len(seen)
+    rows = {day: one.rows for day, one in facts.items()}
+    thin = {day for day, one in facts.items() if one.is_thin(usual_rows(rows, day))}
     ended: dict[date, ByRun] = {day: dict(runs) for day, runs in launched.ended.get(site, {}).items()}
     removed = {one[1] for record in seen if (one := removed_day(record.asset_observation)) is not None}
     for record in seen:
         failure = observed_error(record.asset_observation) if record.asset_observation else None
         if failure is not None:
             ended.setdefault(parse_day(failure.day), {})[record.run_id] = record.timestamp
-    gone = removed - set(newest)  # removed on purpose and not stored since: only an operator starts them again
-    open_days = sorted(({*ended, *thin} - (set(newest) - thin)) - in_progress - gone)
+    gone = removed - set(facts)  # removed on purpose and not stored since: only an operator starts them again
+    open_days = sorted(({*ended, *thin} - (set(facts) - thin)) - in_progress - gone)
     before = list(_materializations(instance, site, open_days))
     for record in before:
         day = _day(record)
         newest.setdefault(day, record.asset_materialization)
         ended.setdefault(day, {})[record.run_id] = record.timestamp
-    costs = [cost for one in newest.values() if (cost := _number(one, "requests"))]
-    usual_cost = round(median(costs)) if costs else UNKNOWN_REQUESTS
+    usual_cost = _usual_cost(instance, site, newest) if open_days else UNKNOWN_REQUESTS
     due = []
     for day in open_days:
-        stored, runs = newest.get(day), ended[day]
+        stored, runs = newest.get(day), ended.get(day)
+        if not runs:
+            continue  # it is in the index, and its events are removed
         attempts = Attempts(
             len(runs),
             datetime.fromtimestamp(max(runs.values()), UTC),
             stored is not None,
-            day in thin or (stored is not None and _is_thin(stored, None)),
+            day in thin or (stored is not None and _was_thin(stored)),
         )
         when = attempts.due()
         if when is not None and when <= now:
             cost = (_number(stored, "requests") if stored is not None else None) or usual_cost
             due.append((when, Retry(site, day, attempts.number + 1, cost)))
-    return due, len(made) + len(seen) + len(before)
+    return due, events + len(before)
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """The figures of a stored day that decide whether it is thin."""
+
+    rows: int
+    gap: int | None
+    share: float | None
+
+    def is_thin(self, usual: float | None) -> bool:
+        """Whether the day is empty or thin, by the median rows of the days around it."""
+        return not self.rows or is_thin(self.rows, usual, self.gap, self.share)
+
+
+def _stored_lately(
+    instance: dg.DagsterInstance,
+    site: str,
+    since: int,
+    rows_of: Callable[[str, Collection[date]], Mapping[date, IndexedDay]],
+) -> tuple[dict[date, _Facts], dict[date, Any]]:
+    """The figures of the days that were stored since an event, and the events that had to be read for them."""
+    if since == sys.maxsize:
+        return {}, {}
+    kind = dg.DagsterEventType.ASSET_MATERIALIZATION
+    latest = instance.event_log_storage.get_latest_storage_id_by_partition(asset_key(site), kind)
+    numbers = {parse_day(key): number for key, number in latest.items() if number >= since}
+    rows = rows_of(site, numbers)
+    facts = {day: _Facts(row.rows, row.longest_gap_min, row.share) for day, row in rows.items() if day in numbers}
+    others = sorted((number for day, number in numbers.items() if day not in facts), reverse=True)[:_MOST_EVENTS]
+    newest: dict[date, Any] = {}
+    for at in range(0, len(others), _PARTITIONS):
+        part = others[at : at + _PARTITIONS]
+        filters = dg.AssetRecordsFilter(asset_key=asset_key(site), storage_ids=part)
+        newest |= _newest(instance.fetch_materializations(filters, limit=len(part)).records)
+    return facts | {day: _facts(made) for day, made in newest.items()}, newest
+
+
+def _facts(made: dg.AssetMaterialization) -> _Facts:
+    rows = _number(made, "dagster/row_count") or 0
+    return _Facts(rows, _number(made, "longest_gap_min"), _number(made, "coverage"))
+
+
+def _was_thin(made: dg.AssetMaterialization) -> bool:
+    """Whether a day was empty or thin when it was stored."""
+    return not _number(made, "dagster/row_count") or _number(made, "thin") is True
+
+
+def _usual_cost(instance: dg.DagsterInstance, site: str, newest: Mapping[date, Any]) -> int:
+    """The usual number of requests of a day: of the events that are read, or of the latest ones."""
+    made = [*newest.values()]
+    if not made:
+        records = instance.fetch_materializations(asset_key(site), limit=_COSTS).records
+        made = [one.asset_materialization for one in records]
+    costs = [cost for one in made if one is not None and (cost := _number(one, "requests"))]
+    return round(median(costs)) if costs else UNKNOWN_REQUESTS
 
 
 def _materializations(instance: dg.DagsterInstance, site: str, days: Sequence[date]) -> Iterator[dg.EventLogRecord]:
@@ -214,19 +297,6 @@ def _day(record: dg.EventLogRecord) -> date:
 def _number(made: dg.AssetMaterialization, name: str) -> Any:
     kept = made.metadata.get(name)
     return kept.value if kept is not None else None
-
-
-def _is_thin(made: dg.AssetMaterialization, usual: float | None) -> bool:
-    """Whether a stored day is empty or thin: compared with the days before and after it, as in the report.
-
-    Without these days, the result recorded with the day is used: some of them may have been stored later.
-    """
-    if not _number(made, "dagster/row_count"):
-        return True
-    if usual is None:
-        return _number(made, "thin") is True
-    gap, share = _number(made, "longest_gap_min"), _number(made, "coverage")
-    return is_thin(_number(made, "dagster/row_count") or 0, usual, gap, share)
 
 
 def covered(run: dg.DagsterRun, keys: Mapping[dg.AssetKey, str]) -> Iterator[tuple[str, list[date]]]:

@@ -8,21 +8,34 @@ read (`history.py`).
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 
 import dagster as dg
 
 from backfill_pipeline.core.day import parse_day, partition_key
 from backfill_pipeline.core.day_retries import SHARE, Retry, most_at_once, pause, plan_retries
 from backfill_pipeline.core.new_days import NewDays, PlannedRun, newest_ready, plan_new_days
-from backfill_pipeline.errors import UsageError
+from backfill_pipeline.errors import BackfillError, UsageError
 from backfill_pipeline.orchestration.dagster_internals import ASSET_PARTITION_RANGE_END_TAG as RANGE_END_TAG
 from backfill_pipeline.orchestration.dagster_internals import ASSET_PARTITION_RANGE_START_TAG as RANGE_START_TAG
 from backfill_pipeline.orchestration.dagster_internals import PARTITION_NAME_TAG, PRIORITY_TAG
-from backfill_pipeline.orchestration.history import ATTEMPT_TAG, REMEMBERED, read_attempted, read_due, read_launched
+from backfill_pipeline.orchestration.history import (
+    ATTEMPT_TAG,
+    REMEMBERED,
+    first_event_since,
+    read_attempted,
+    read_due,
+    read_launched,
+)
 from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.current_rows import CurrentRows
+from backfill_pipeline.storage.day_index import settings_cache
+from backfill_pipeline.storage.days import settings_store
+from backfill_pipeline.storage.store import Store
 
 SENSOR = "new_days"
 HEALING = "healing"
@@ -31,6 +44,9 @@ EVERY_S = 300
 
 MOST_RUNS = 4
 """Runs of each sensor that may be queued or started at the same time."""
+
+TICK_S = 20.0
+"""Seconds after which a tick of `healing` leaves the other sites to the next tick; Dagster ends a tick after 60 s."""
 
 EVENTS_A_TICK = 4000
 """Events that a tick of `healing` reads before it leaves the other sites to the next tick: about two seconds."""
@@ -65,7 +81,12 @@ def new_days_sensor(
 
 
 def healing_sensor(
-    settings: Settings, sites: Sequence[str], job_name: str, *, now: Callable[[], datetime]
+    settings: Settings,
+    sites: Sequence[str],
+    job_name: str,
+    *,
+    now: Callable[[], datetime],
+    clock: Callable[[], float] = time.monotonic,
 ) -> dg.SensorDefinition:
     """Make the sensor that retries days; it is on by default unless `BACKFILL_NEW_DAYS` is 0.
 
@@ -74,7 +95,12 @@ def healing_sensor(
         sites: site names.
         job_name: the job that fetches days.
         now: returns the present time, aware.
+        clock: seconds that never go back.
     """
+
+    @cache
+    def store() -> Store:
+        return settings_store(settings)
 
     @dg.sensor(
         name=HEALING,
@@ -97,11 +123,17 @@ def healing_sensor(
         most, events, looked = most_at_once(per_minute), 0, 0
         due: list[tuple[datetime, Retry]] = []
         order = _from(sites, begin)
+
+        def unreadable(error: BackfillError) -> None:
+            context.log.warning(f"the index of stored days is not used, events are read instead: {error}")
+
+        index = CurrentRows(store, order, lambda opened: settings_cache(settings, opened), unreadable)
+        since, began = first_event_since(context.instance, at - REMEMBERED), clock()
         for site in order:
-            found, read = read_due(context.instance, site, launched, at)
+            found, read = read_due(context.instance, site, launched, at, rows_of=index.read, since=since)
             due += [one for one in found if one[1].day >= settings.first_day and settings.ready_at(one[1].day) <= at]
             events, looked = events + read, looked + 1
-            if events >= EVENTS_A_TICK or sum(one.requests for _, one in due) >= most:
+            if events >= EVENTS_A_TICK or clock() - began >= TICK_S or sum(one.requests for _, one in due) >= most:
                 break
         waiting = [one for _, one in sorted(due, key=lambda found: found[0])]
         plan, cost = plan_retries(

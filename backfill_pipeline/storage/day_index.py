@@ -103,6 +103,13 @@ class IndexedDay:
         """Whether a listing shows the object that this row describes: same size and same ETag."""
         return self.bytes == listed.bytes and self.etag is not None and self.etag == listed.etag
 
+    @property
+    def share(self) -> float | None:
+        """Points seen of points configured, from 0 to 1; None when it is not known."""
+        if self.points_seen is None or not self.points_configured:
+            return None
+        return self.points_seen / self.points_configured
+
     def footer(self, site: str) -> Footer:
         """The footer of the object as far as the index contains it: without the figures of each point."""
         about = {"site": site, "day": self.day.isoformat(), "state": self.state}

@@ -1,5 +1,6 @@
 """The sensors, tick by tick over a real instance: their runs are executed, and the clock moves on."""
 
+import json
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
@@ -10,10 +11,17 @@ from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.test_utils import freeze_time
 
 from backfill_pipeline.core.day_retries import AT_ONCE_MIN, FAILED_RETRY_H, SHARE, THIN_RETRY_H
-from backfill_pipeline.errors import ContractError
+from backfill_pipeline.core.object_keys import index_key
+from backfill_pipeline.errors import ContractError, StoreRefusedError
 from backfill_pipeline.orchestration.build import JOB
+from backfill_pipeline.orchestration.history import Launched, read_due
 from backfill_pipeline.orchestration.partitions import asset_key, day_partitions
-from backfill_pipeline.orchestration.sensors import HEALING, SENSOR
+from backfill_pipeline.orchestration.sensors import HEALING, SENSOR, healing_sensor
+from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.current_rows import CurrentRows
+from backfill_pipeline.storage.day_index import IndexedDay, record_days, settings_cache
+from backfill_pipeline.storage.days import settings_store
+from backfill_pipeline.storage.local import LocalStore
 from backfill_pipeline_tests.orchestration.fakes import FakeFetcher, Runs, day_rows
 
 BEGIN = datetime(2025, 6, 1, 13, tzinfo=UTC)
@@ -319,3 +327,124 @@ def test_they_are_on_unless_they_are_set_off(tmp_path):
         with Runs(tmp_path, FakeFetcher(), new_days=days) as runs:
             for name in (SENSOR, HEALING):
                 assert runs.defs.get_repository_def().get_sensor_def(name).default_status is status
+
+
+SICK = {ago(9): 0, ago(7): 1}
+"""Days that come back empty, and with few rows; `ago(5)` fails."""
+
+
+@pytest.fixture
+def lately(tmp_path):
+    """Two sites with a week of days, of which three need a retry."""
+    wrong = {(site, ago(5)): ContractError("the sums disagree") for site in ("north", "south")}
+
+    def rows(site, day):
+        return (
+            day_rows(site, day, points=0)
+            if SICK.get(day) == 0
+            else day_rows(site, day, every_s=60 * (1, 600)[day in SICK])
+        )
+
+    with Ticks(tmp_path, FakeFetcher(wrong, make=rows), new_days=1) as runs:
+        runs.backfilled(ago(12), ago(3))
+        runs.time += timedelta(hours=14)
+        yield runs
+
+
+def due(runs, rows_of=None):
+    """The days of all sites that are due, and the number of events that were read."""
+    found, events = [], 0
+    for site in runs.settings.sites:
+        more = {"rows_of": rows_of.read} if rows_of else {}
+        days, read = read_due(runs.instance, site, Launched(), runs.time, **more)
+        found += [(one.site, one.day, one.attempt) for _, one in days]
+        events += read
+    return found, events
+
+
+def rows_of(runs):
+    return CurrentRows(
+        lambda: settings_store(runs.settings),
+        runs.settings.sites,
+        lambda store: settings_cache(runs.settings, store),
+        pytest.fail,
+    )
+
+
+def test_healing_reads_the_index_instead_of_the_events_of_good_days(lately):
+    """The same days are due; of the good days no event is read."""
+    expected, all_events = due(lately)
+    assert {day for _, day, _ in expected} == {ago(9), ago(7), ago(5)}
+    found, events = due(lately, rows_of(lately))
+    assert found == expected
+    assert events == 2 * (1 + 2)  # the failure, and the two days that are read again for their attempts
+    assert all_events == 2 * (10 + 2)
+
+
+def no_index(store):
+    for year in (2024, 2025):
+        store.delete(index_key("north", year))
+
+
+def damaged(store):
+    store.put(index_key("north", 2025), b"PAR1 PAR1", "")
+
+
+def of_another_site(store):
+    store.put(index_key("north", 2025), store.get(index_key("south", 2025)), "")
+
+
+def claims_more_rows(store):
+    """Rows that call the empty and the thin day good, of other objects."""
+    for day in SICK:
+        record_days(store, "north", [IndexedDay(day, "stored", 10**6, 10**6, "other", longest_gap_min=1)])
+
+
+@pytest.mark.parametrize("spoil", [no_index, damaged, of_another_site, claims_more_rows])
+def test_healing_never_believes_a_wrong_index(lately, spoil):
+    """The same days are due as by the events alone."""
+    expected, _ = due(lately)
+    spoil(settings_store(lately.settings))
+    found, _ = due(lately, rows_of(lately))
+    assert found == expected
+
+
+def test_healing_goes_on_by_events_while_the_store_cannot_be_read(lately, monkeypatch):
+    """A tick does not fail because of the store, and asks it once."""
+    expected, events = due(lately)
+    calls = []
+
+    def refused(*_args, **_more):
+        calls.append(1)
+        raise StoreRefusedError("no access")
+
+    monkeypatch.setattr(LocalStore, "list", refused)
+    warned = []
+    rows = CurrentRows(
+        lambda: settings_store(lately.settings),
+        lately.settings.sites,
+        lambda _: None,
+        warned.append,
+    )
+    assert due(lately, rows) == (expected, events)
+    assert (len(calls), len(warned)) == (1, 1)
+
+
+def test_days_beyond_the_listed_ones_are_taken_from_their_events(lately, monkeypatch):
+    """A tick lists a bounded number of days, the latest first."""
+    monkeypatch.setattr("backfill_pipeline.storage.current_rows.MOST_LISTED", 4)
+    expected, all_events = due(lately)
+    found, events = due(lately, rows_of(lately))
+    assert found == expected
+    assert 6 < events < all_events
+
+
+def test_a_tick_ends_after_its_seconds_and_the_next_one_goes_on(tmp_path):
+    """Dagster ends a tick that takes a minute: the other sites have their turn in the next one."""
+    seconds = iter(range(0, 1000, 11))
+    settings = Settings(sites=("a", "b", "c"), store=str(tmp_path), home=tmp_path, first_day=ago(30))
+    sensor = healing_sensor(settings, settings.sites, JOB, now=lambda: BEGIN, clock=lambda: next(seconds))
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance)
+        data = sensor.evaluate_tick(context)
+        assert json.loads(data.cursor)["site"] == "c"
