@@ -117,7 +117,8 @@ class _Figures(Collector):
             failed -= {day for day in failed if found.present[(day - first).days]}
             states = {"stored": found.stored, "thin": found.thin, "empty": found.empty, "unread": found.unread}
             states["failed"] = len(failed | found.damaged)
-            states["missing"] = len(found.present) - int(found.present.sum()) - states["failed"]
+            if found.is_compared:  # before that, a day that the index lacks may be stored
+                states["missing"] = len(found.present) - int(found.present.sum()) - states["failed"]
             for state, count in states.items():
                 days.add_metric([name, state], count)
             rows.add_metric([name], found.rows)

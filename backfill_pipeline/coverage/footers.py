@@ -159,7 +159,7 @@ def index_days(
             new.append(describe_day(day, footer.rows, footer.about, listed[object_key(site, day)]))
         rows |= {row.day: row for row in new}
         with suppress(BackfillError):
-            record_days(store, site, new)
+            record_days(store, site, new, keep_verified=True)
     return rows, damaged
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from backfill_pipeline.core.object_keys import INDEX_ROOT, file_name, index_key
 from backfill_pipeline.core.quality import thin_days
 from backfill_pipeline.coverage.footers import index_days
+from backfill_pipeline.errors import BackfillError
 from backfill_pipeline.storage.comparison import list_days
 from backfill_pipeline.storage.day_index import IndexedDay, index_prefix, read_index_objects, readable_table
 from backfill_pipeline.storage.index_cache import IndexCache
@@ -28,7 +29,14 @@ COMPARED_S, COMPARED_TIMES = 5.0, 20.0
 MOST_FOOTERS = 1_000
 """Footers that one comparison reads of days that the index lacks: about two seconds from a bucket."""
 
+FIRST_WAIT_S, WAIT_S = 8.0, 1.0
+"""Seconds that figures wait for the first comparison of a site, and for a later one."""
+
 _FEW_SITES = 8
+
+_COMPARED = ("bytes", "etag")
+_COUNTED = ("rows", "bytes", "longest_gap_min", "points_seen", "points_configured")
+"""Columns of the index that are compared with a listing, and that figures are made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,7 @@ class SiteFigures:
         rows: rows of the days.
         bytes: bytes of the objects of these days.
         present: for each day of the range, whether there is an object that is not damaged.
+        is_compared: whether the index was compared with a listing of the days.
     """
 
     stored: int
@@ -54,6 +63,7 @@ class SiteFigures:
     rows: int
     bytes: int
     present: NDArray[np.bool_]
+    is_compared: bool
 
 
 @dataclass
@@ -74,42 +84,67 @@ class FigureReader:
         store: where the objects are.
         cache: copies of index objects; None: none.
         clock: seconds that never go back.
+        first_wait_s: seconds that figures wait for the first comparison of a site.
+        wait_s: seconds that they wait for a later one.
     """
 
     def __init__(
-        self, store: Store, cache: IndexCache | None = None, *, clock: Callable[[], float] = time.monotonic
+        self,
+        store: Store,
+        cache: IndexCache | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        first_wait_s: float = FIRST_WAIT_S,
+        wait_s: float = WAIT_S,
     ) -> None:
         self._store, self._cache, self._clock = store, cache, clock
-        self._lock = Lock()
+        self._first_wait_s, self._wait_s = first_wait_s, wait_s
+        self._lock, self._publishing = Lock(), Lock()
         self._differences: dict[str, _Differences] = {}
         self._kept: dict[str, tuple[object, SiteFigures]] = {}
+        self._comparison: Thread | None = None
+        self._error: BackfillError | None = None
 
     def read(self, sites: Sequence[str], first: date, last: date) -> dict[str, SiteFigures]:
         """Read the figures of sites from `first` to `last`: a listing of the index, and the index objects that changed.
 
-        When the last comparison of a site is too old, the days are listed too. Days that the index lacks or describes
+        When the last comparison of a site is too old, a thread lists the days. Days that the index lacks or describes
         wrongly are then read from their objects, `MOST_FOOTERS` at most, the latest first; the others are `unread`.
+        Figures do not wait longer than a bound for the thread: until it ends they are based on the last comparison.
 
         Raises:
             StoreRefusedError, StoreBusyError: the store cannot be read.
         """
         with self._lock:
-            now, known = self._clock(), self._differences
-            old = [site for site in sites if site not in known or known[site].until <= now]
+            self._compare_old(sites, first, last)
             years = range(first.year, last.year + 1)
             listed = self._listed_index(sites)
-            if old and first <= last:
-                self._compare(old, first, last, listed)
-                before, listed = listed, self._listed_index(sites)
-                self._forget_written(old, years, before, listed)
+            with self._publishing:
+                known = {site: self._differences[site] for site in sites if site in self._differences}
             marks: dict[str, object] = {}
             for site in sites:
                 etags = tuple(stat.etag if (stat := listed.get(index_key(site, year))) else None for year in years)
-                marks[site] = (first, last, etags, self._differences.get(site, _Differences()).until)
+                marks[site] = (first, last, etags, known[site].until if site in known else None)
             changed = [site for site in sites if self._kept.get(site, (None,))[0] != marks[site]]
             for site, tables in self._tables(changed, years, listed):
-                self._kept[site] = (marks[site], self._figures(site, tables, first, last))
+                self._kept[site] = (marks[site], _figures(known.get(site), tables, first, last))
             return {site: self._kept[site][1] for site in sites}
+
+    def _compare_old(self, sites: Sequence[str], first: date, last: date) -> None:
+        """Start the comparison of the sites whose last one is too old, and wait for it for a while."""
+        now, known = self._clock(), self._differences
+        if self._comparison is None:
+            old = [site for site in sites if site not in known or known[site].until <= now]
+            if old and first <= last:
+                self._comparison = Thread(target=self._compare, args=(old, first, last), daemon=True)
+                self._comparison.start()
+        if self._comparison is not None:
+            self._comparison.join(self._wait_s if all(site in known for site in sites) else self._first_wait_s)
+            if not self._comparison.is_alive():
+                self._comparison = None
+                error, self._error = self._error, None
+                if error is not None:
+                    raise error
 
     def _listed_index(self, sites: Sequence[str]) -> dict[str, Stat]:
         prefixes = [index_prefix(site) for site in sites] if len(sites) <= _FEW_SITES else [f"{INDEX_ROOT}/"]
@@ -121,43 +156,36 @@ class FigureReader:
         """The tables of each site's index."""
         tables: list[Any] = []
         for site, year, _, data in read_index_objects(self._store, sites, years, self._cache, listed):
-            table = readable_table(data, site, year)
+            table = readable_table(data, site, year, _COUNTED)
             tables += [] if table is None else [table]
             if year == years[-1]:
                 yield site, tables
                 tables = []
 
-    def _forget_written(
-        self, sites: Sequence[str], years: Sequence[int], before: Mapping[str, Stat], after: Mapping[str, Stat]
-    ) -> None:
-        """Forget the rows that were just read and written to the index: from now on the index has them."""
-        for site in sites:
-            read = self._differences[site].read
-            for year in {date.fromordinal(ordinal).year for ordinal in read}.intersection(years):
-                key = index_key(site, year)
-                if before.get(key) != after.get(key):
-                    for ordinal in [one for one in read if date.fromordinal(one).year == year]:
-                        del read[ordinal]
-
-    def _compare(self, sites: Sequence[str], first: date, last: date, index: Mapping[str, Stat]) -> None:
+    def _compare(self, sites: Sequence[str], first: date, last: date) -> None:
         """Compare the index of sites with a listing of the days, a year at a time so that memory is bounded."""
-        began = self._clock()
-        found = {site: _Differences() for site in sites}
-        left = MOST_FOOTERS
-        for year in range(last.year, first.year - 1, -1):
-            start, end = max(first, date(year, 1, 1)), min(last, date(year, 12, 31))
-            listed = list_days(self._store, start, end)
-            stale = self._compare_year(found, year, start, end, listed, index)
-            for site, days in stale.items():
-                some, others = days[max(0, len(days) - left) :], days[: max(0, len(days) - left)]
-                left -= len(some)
-                found[site].unread.update(day.toordinal() for day in others)
-                if some:
-                    self._read_days(site, some, listed, found[site])
-        ended = self._clock()
-        for one in found.values():
-            one.until = ended + max(COMPARED_S, COMPARED_TIMES * (ended - began))
-        self._differences |= found
+        try:
+            began, index = self._clock(), self._listed_index(sites)
+            found = {site: _Differences() for site in sites}
+            left = MOST_FOOTERS
+            for year in range(last.year, first.year - 1, -1):
+                start, end = max(first, date(year, 1, 1)), min(last, date(year, 12, 31))
+                listed = list_days(self._store, start, end)
+                for site, days in self._compare_year(found, year, start, end, listed, index).items():
+                    some, others = days[max(0, len(days) - left) :], days[: max(0, len(days) - left)]
+                    left -= len(some)
+                    found[site].unread.update(day.toordinal() for day in others)
+                    if some:
+                        self._read_days(site, some, listed, found[site])
+            if left < MOST_FOOTERS:
+                _forget_written(found, index, self._listed_index(sites))
+            ended = self._clock()
+            for one in found.values():
+                one.until = ended + max(COMPARED_S, COMPARED_TIMES * (ended - began))
+            with self._publishing:
+                self._differences |= found
+        except BackfillError as error:
+            self._error = error
 
     def _compare_year(
         self,
@@ -180,7 +208,7 @@ class FigureReader:
                 objects[names[name]][of_day[prefix]] = stat
         stale = {}
         for site, _, _, data in read_index_objects(self._store, list(found), [year], self._cache, index):
-            table, of_site = readable_table(data, site, year), objects[site]
+            table, of_site = readable_table(data, site, year, _COMPARED), objects[site]
             right = set()
             if table is not None:
                 columns = [table[name].to_pylist() for name in ("bytes", "etag")]
@@ -200,47 +228,56 @@ class FigureReader:
         found.damaged |= {day.toordinal() for day in damaged}
         found.gone |= {day.toordinal() for day in days if day not in rows and day not in damaged}  # deleted meanwhile
 
-    def _figures(self, site: str, tables: Sequence[Any], first: date, last: date) -> SiteFigures:
-        """The figures of a site: rows of the index without the days that differ, and the days that were read."""
-        differ = self._differences.get(site, _Differences())
-        begin, length = first.toordinal(), max(0, (last - first).days + 1)
-        columns = {name: np.full(length, np.nan) for name in ("rows", "bytes", "gap", "share")}
-        for table in tables:
-            ordinals = _ordinals(table)
-            wanted = (ordinals >= begin) & (ordinals < begin + length)
-            at = ordinals[wanted] - begin
-            rows, size, gap, seen, configured = (
-                _numbers(table, name)[wanted]
-                for name in ("rows", "bytes", "longest_gap_min", "points_seen", "points_configured")
-            )
-            with np.errstate(divide="ignore", invalid="ignore"):
-                share = np.where(configured > 0, seen / configured, np.nan)
-            for name, values in zip(columns, (rows, size, gap, share), strict=True):
-                columns[name][at] = values
-        for ordinal in _within((*differ.gone, *differ.unread, *differ.damaged), begin, length):
-            for values in columns.values():
-                values[ordinal - begin] = np.nan
-        for ordinal in _within(differ.read, begin, length):
-            row, day = differ.read[ordinal], ordinal - begin
-            columns["rows"][day], columns["bytes"][day] = row.rows, row.bytes
-            columns["gap"][day] = np.nan if row.longest_gap_min is None else row.longest_gap_min
-            columns["share"][day] = np.nan if row.share is None else row.share
-        known = ~np.isnan(columns["rows"])
-        empty = columns["rows"] == 0
-        thin = thin_days(columns["rows"], columns["gap"], columns["share"]) & known & ~empty
-        present = known.copy()
-        for ordinal in _within(differ.unread, begin, length):
-            present[ordinal - begin] = True
-        return SiteFigures(
-            stored=int((known & ~empty & ~thin).sum()),
-            thin=int(thin.sum()),
-            empty=int(empty.sum()),
-            damaged=frozenset(map(date.fromordinal, _within(differ.damaged, begin, length))),
-            unread=len(_within(differ.unread, begin, length)),
-            rows=int(np.nansum(columns["rows"])),
-            bytes=int(np.nansum(columns["bytes"])),
-            present=present,
-        )
+
+def _forget_written(found: Mapping[str, _Differences], before: Mapping[str, Stat], after: Mapping[str, Stat]) -> None:
+    """Forget the rows that were just read and written to the index: from now on the index has them."""
+    for site, one in found.items():
+        for year in {date.fromordinal(ordinal).year for ordinal in one.read}:
+            key = index_key(site, year)
+            if before.get(key) != after.get(key):
+                for ordinal in [ordinal for ordinal in one.read if date.fromordinal(ordinal).year == year]:
+                    del one.read[ordinal]
+
+
+def _figures(differ: _Differences | None, tables: Sequence[Any], first: date, last: date) -> SiteFigures:
+    """The figures of a site: rows of the index without the days that differ, and the days that were read."""
+    is_compared, differ = differ is not None, differ or _Differences()
+    begin, length = first.toordinal(), max(0, (last - first).days + 1)
+    columns = {name: np.full(length, np.nan) for name in ("rows", "bytes", "gap", "share")}
+    for table in tables:
+        ordinals = _ordinals(table)
+        wanted = (ordinals >= begin) & (ordinals < begin + length)
+        at = ordinals[wanted] - begin
+        rows, size, gap, seen, configured = (_numbers(table, name)[wanted] for name in _COUNTED)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.where(configured > 0, seen / configured, np.nan)
+        for name, values in zip(columns, (rows, size, gap, share), strict=True):
+            columns[name][at] = values
+    for ordinal in _within((*differ.gone, *differ.unread, *differ.damaged), begin, length):
+        for values in columns.values():
+            values[ordinal - begin] = np.nan
+    for ordinal in _within(differ.read, begin, length):
+        row, day = differ.read[ordinal], ordinal - begin
+        columns["rows"][day], columns["bytes"][day] = row.rows, row.bytes
+        columns["gap"][day] = np.nan if row.longest_gap_min is None else row.longest_gap_min
+        columns["share"][day] = np.nan if row.share is None else row.share
+    known = ~np.isnan(columns["rows"])
+    empty = columns["rows"] == 0
+    thin = thin_days(columns["rows"], columns["gap"], columns["share"]) & known & ~empty
+    present = known.copy()
+    for ordinal in _within(differ.unread, begin, length):
+        present[ordinal - begin] = True
+    return SiteFigures(
+        stored=int((known & ~empty & ~thin).sum()),
+        thin=int(thin.sum()),
+        empty=int(empty.sum()),
+        damaged=frozenset(map(date.fromordinal, _within(differ.damaged, begin, length))),
+        unread=len(_within(differ.unread, begin, length)),
+        rows=int(np.nansum(columns["rows"])),
+        bytes=int(np.nansum(columns["bytes"])),
+        present=present,
+        is_compared=is_compared,
+    )
 
 
 def _within(ordinals: Collection[int], begin: int, length: int) -> list[int]:

@@ -103,6 +103,10 @@ class IndexedDay:
         """Whether a listing shows the object that this row describes: same size and same ETag."""
         return self.bytes == listed.bytes and self.etag is not None and self.etag == listed.etag
 
+    def is_of(self, other: "IndexedDay") -> bool:
+        """Whether two rows describe the same object: same size and same ETag."""
+        return self.bytes == other.bytes and self.etag is not None and self.etag == other.etag
+
     @property
     def share(self) -> float | None:
         """Points seen of points configured, from 0 to 1; None when it is not known."""
@@ -242,7 +246,7 @@ def verified_days(
     prefixes = {day: day_prefix(day) for day in days}
     names = {site: file_name(site) for site in sites}
     for site, year, _, data in read_index_objects(store, sites, {day.year for day in days}, cache):
-        table = readable_table(data, site, year)
+        table = readable_table(data, site, year, ("bytes", "etag", "sha256", "fetched_at"))
         if table is None or not {"sha256", "fetched_at", "etag"}.issubset(table.column_names):
             continue
         by_run = table.filter(pc.and_(pc.is_valid(table["sha256"]), pc.is_valid(table["fetched_at"])))
@@ -282,14 +286,25 @@ def current(
     return right, stale
 
 
-def record_days(store: Store, site: str, rows: Iterable[IndexedDay]) -> None:
+def record_days(store: Store, site: str, rows: Iterable[IndexedDay], *, keep_verified: bool = False) -> None:
     """Write rows of verified days; a new row replaces the row that the day has.
+
+    Args:
+        store: where the index is.
+        site: the site.
+        rows: the rows.
+        keep_verified: keep a run's row of the same object: a row that is made from a footer lacks its hash.
 
     Raises:
         StoreRefusedError, StoreBusyError: the store cannot be written.
     """
     new = {row.day: row for row in rows}
-    _change(store, site, new, lambda known: known | new)
+
+    def changed(known: dict[date, IndexedDay]) -> dict[date, IndexedDay]:
+        kept = {day: row for day, row in known.items() if day in new and row.sha256 and row.is_of(new[day])}
+        return known | new | (kept if keep_verified else {})
+
+    _change(store, site, new, changed)
 
 
 def forget_days(store: Store, site: str, days: Collection[date]) -> None:
@@ -387,8 +402,8 @@ def decode(data: bytes, site: str, year: int) -> list[IndexedDay]:
         raise _damaged(str(error)) from error
 
 
-def decode_table(data: bytes, site: str, year: int) -> Any:
-    """Decode an index as an Arrow table of the columns of `SCHEMA` that it has.
+def decode_table(data: bytes, site: str, year: int, columns: Collection[str] = SCHEMA.names) -> Any:
+    """Decode columns of an index as an Arrow table; `day` is always one of them, and columns that it lacks are not.
 
     Raises:
         DamagedObjectError, NewerIndexError: as `decode`.
@@ -401,20 +416,24 @@ def decode_table(data: bytes, site: str, year: int) -> Any:
             raise NewerIndexError(f"the index has version {version[:20]}, this program reads up to {VERSION}")
         if about.get("site", site) != site or about.get("year", str(year)) != str(year):
             raise _damaged(f"it is the index of {about.get('site')} and {about.get('year')}")
-        table = file.read()
-        kept = [field for field in SCHEMA if field.name in table.column_names]
-        table = table.select([field.name for field in kept]).cast(pa.schema(kept))
+        there = file.schema_arrow.names
+        kept = pa.schema([one for one in SCHEMA if one.name in there and (one.name == "day" or one.name in columns)])
+        table = file.read(columns=kept.names, use_threads=False)  # threads take longer than so few rows
+        table = table.replace_schema_metadata(None)
+        table = table if table.schema.equals(kept) else table.select(kept.names).cast(kept)
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise _damaged(str(error)) from error
-    if table.num_rows and {one.year for one in table["day"].to_pylist()} != {year}:
-        raise _damaged("it has days of other years")
+    if table.num_rows:
+        ends = pc.min_max(table["day"]).as_py()
+        if ends["min"] is None or ends["min"].year != year or ends["max"].year != year:
+            raise _damaged("it has days of other years")
     return table
 
 
-def readable_table(data: bytes | None, site: str, year: int) -> Any:
+def readable_table(data: bytes | None, site: str, year: int, columns: Collection[str] = SCHEMA.names) -> Any:
     """As `decode_table`; None for an index that does not exist or cannot be used."""
     try:
-        return decode_table(data, site, year) if data else None
+        return decode_table(data, site, year, columns) if data else None
     except BackfillError:
         return None
 

@@ -1,14 +1,16 @@
 """Figures of many sites from the index: what is believed, what is compared, and what is read again."""
 
+import threading
 from datetime import date, timedelta
 
 import pytest
 
 from backfill_pipeline.core.object_keys import ROOT, index_key, object_key
 from backfill_pipeline.coverage import site_figures
-from backfill_pipeline.coverage.footers import rebuild_index
+from backfill_pipeline.coverage.footers import index_days, rebuild_index
 from backfill_pipeline.coverage.site_figures import COMPARED_S, FigureReader
 from backfill_pipeline.errors import StoreRefusedError
+from backfill_pipeline.storage.comparison import list_days
 from backfill_pipeline.storage.day_index import describe_day, forget_days, read_indexes, record_days
 from backfill_pipeline.storage.days import put_day
 from backfill_pipeline.storage.index_cache import IndexCache
@@ -54,7 +56,7 @@ class Made:
         self.store = Counted(folder / "data")
         self.now = 0.0
         self.cache = IndexCache(folder / "copies", self.store.url(""))
-        self.reader = FigureReader(self.store, self.cache, clock=lambda: self.now)
+        self.reader = FigureReader(self.store, self.cache, clock=lambda: self.now, first_wait_s=60, wait_s=60)
         for site in ("north", "south"):
             for day in DAYS[:4]:
                 self.put(site, day)
@@ -156,7 +158,7 @@ def test_a_wrong_index_is_never_believed_against_the_objects(made, tmp_path, spo
     for year in (2024, 2025):
         other.delete(index_key("north", year))
     rebuild_index(other, "north", DAYS)
-    right = FigureReader(other).read(["north"], FIRST, LAST)["north"]
+    right = FigureReader(other, first_wait_s=60).read(["north"], FIRST, LAST)["north"]
     assert found.present.tolist() == right.present.tolist()
     assert (found.stored, found.rows, found.bytes) == (right.stored, right.rows, right.bytes)
 
@@ -210,3 +212,50 @@ def test_empty_and_thin_days_are_counted_apart(made):
     made.put("north", DAYS[5], every_s=3600 * 4)
     north = made.read()["north"]
     assert (north.stored, north.thin, north.empty) == (4, 1, 1)
+
+
+def test_figures_do_not_wait_for_a_long_comparison(made):
+    """They come from the index until the comparison ends; then the next reading has what it found."""
+    listed, wait = made.store.list, threading.Event()
+
+    def slow(prefix, *, after=""):
+        if prefix.startswith(ROOT):
+            wait.wait(60)
+        return listed(prefix, after=after)
+
+    made.store.list = slow
+    (made.store.folder / object_key("north", DAYS[0])).unlink()
+    reader = FigureReader(made.store, made.cache, first_wait_s=0.01, wait_s=60)
+    north = reader.read(["north"], FIRST, LAST)["north"]
+    assert (north.stored, north.is_compared) == (4, False)
+    wait.set()
+    reader = FigureReader(made.store, made.cache, first_wait_s=60)
+    north = reader.read(["north"], FIRST, LAST)["north"]
+    assert (north.stored, north.is_compared) == (3, True)
+
+
+def test_an_error_of_the_comparison_is_raised_and_the_next_reading_tries_again(made):
+    """A store that refuses the listing of the days is reported, not hidden by the index."""
+    listed = made.store.list
+
+    def refused(prefix, *, after=""):
+        if prefix.startswith(ROOT):
+            raise StoreRefusedError("no access")
+        return listed(prefix, after=after)
+
+    made.store.list = refused
+    for _ in range(2):
+        with pytest.raises(StoreRefusedError):
+            made.read()
+    made.store.list = listed
+    assert made.read()["north"].stored == 4
+
+
+def test_a_row_that_is_made_from_a_footer_keeps_the_runs_row_of_the_same_object(made):
+    """The hash that a run recorded stays; a rebuild of everything replaces it."""
+    index_days(made.store, "north", DAYS[:4], list_days(made.store, FIRST, LAST))
+    rows = read_indexes(made.store, ["north"], [2024, 2025])["north"]
+    assert all(row.sha256 for row in rows.values())
+    rebuild_index(made.store, "north", DAYS)
+    rows = read_indexes(made.store, ["north"], [2024, 2025])["north"]
+    assert not any(row.sha256 for row in rows.values())
