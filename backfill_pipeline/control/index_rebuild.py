@@ -1,6 +1,6 @@
 """`backfill index rebuild`: the index of stored days, made from the objects.
 
-Put here: the sites one after the other, progress, and what the command prints. Keep out: how rows are made from footers
+Put here: progress, and what the command prints. Keep out: how rows are made from footers
 (`coverage/footers.py`), and the index itself (`storage/day_index.py`).
 """
 
@@ -10,10 +10,8 @@ from datetime import date
 from typing import Any
 
 from backfill_pipeline.control.output import echo
-from backfill_pipeline.core.object_keys import object_key
-from backfill_pipeline.coverage.footers import rebuild_index
+from backfill_pipeline.coverage.footers import rebuild_years
 from backfill_pipeline.settings import Settings
-from backfill_pipeline.storage.comparison import list_days
 from backfill_pipeline.storage.days import settings_store
 
 
@@ -44,18 +42,18 @@ class SiteIndex:
 def rebuilt_index(
     settings: Settings, sites: Sequence[str], days: Sequence[date], *, everything: bool
 ) -> Iterator[SiteIndex]:
-    """Rebuild the index of some sites, one site after the other; show progress on standard error.
+    """Rebuild the index of some sites, one year after the other; show progress on standard error.
 
     Raises:
         StoreRefusedError, StoreBusyError: the store cannot be read or written.
     """
-    store = settings_store(settings)
-    listed = list_days(store, min(days), max(days))
+    days_of, damaged = dict.fromkeys(sites, 0), dict.fromkeys(sites, 0)
+
+    def show(site: str, done: int, total: int) -> None:
+        echo(f"{site}: {done:,} of {total:,} objects read", err=True)
+
+    for one in rebuild_years(settings_store(settings), sites, days, everything=everything, progress=show):
+        days_of[one.site] += one.days
+        damaged[one.site] += one.damaged
     for site in sites:
-
-        def show(done: int, total: int, site: str = site) -> None:
-            echo(f"{site}: {done:,} of {total:,} objects read", err=True)
-
-        indexed = rebuild_index(store, site, days, everything=everything, progress=show)
-        stored = sum(object_key(site, day) in listed for day in days)
-        yield SiteIndex(site, indexed, max(0, stored - indexed))
+        yield SiteIndex(site, days_of[site], damaged[site])

@@ -4,10 +4,13 @@ Put here: how footers are read in parallel, and how the index is completed from 
 (`table.py`) and the index itself (`storage/day_index.py`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date
+from functools import partial
+from itertools import groupby
 
 from backfill_pipeline.core.object_keys import object_key
 from backfill_pipeline.coverage.table import Damaged, Found
@@ -94,6 +97,7 @@ def rebuild_index(
     *,
     everything: bool = True,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    listed: Mapping[str, Stat] | None = None,
 ) -> int:
     """Make the rows of a site's stored days from the objects alone; return the number of days that have a row.
 
@@ -105,13 +109,15 @@ def rebuild_index(
         days: the UTC days.
         everything: read each object; otherwise keep the rows whose object has the same size and ETag in a listing.
         progress: called with the number of days read so far and the number of days to read.
+        listed: the objects of these days, by key; None: they are listed here.
 
     Raises:
         StoreRefusedError, StoreBusyError: the store cannot be read or written.
     """
     if not days:
         return 0
-    listed = list_days(store, min(days), max(days))
+    if listed is None:
+        listed = list_days(store, min(days), max(days))
     stored = [day for day in days if object_key(site, day) in listed]
     good: list[date] = []
     if not everything:
@@ -130,6 +136,54 @@ def rebuild_index(
         progress(at + len(part), len(stored))
     forget_days(store, site, set(days).difference(good))
     return len(good)
+
+
+@dataclass(frozen=True, slots=True)
+class RebuiltYear:
+    """The index of a site and year after a rebuild.
+
+    Attributes:
+        site: the site.
+        year: the year.
+        days: stored days that have a row.
+        damaged: stored days without a row, because their object is damaged.
+    """
+
+    site: str
+    year: int
+    days: int
+    damaged: int
+
+
+def rebuild_years(
+    store: Store,
+    sites: Sequence[str],
+    days: Sequence[date],
+    *,
+    everything: bool = True,
+    progress: Callable[[str, int, int], None] = lambda _site, _done, _total: None,
+) -> Iterator[RebuiltYear]:
+    """Rebuild the index of many sites, a year after the other; each year is listed once for all sites.
+
+    Args:
+        store: where the objects are.
+        sites: site names.
+        days: the UTC days, ascending.
+        everything: as for `rebuild_index`.
+        progress: called with the site, and as for `rebuild_index`.
+
+    Raises:
+        StoreRefusedError, StoreBusyError: the store cannot be read or written.
+    """
+    for year, of_year in groupby(days, key=lambda day: day.year):
+        some = list(of_year)
+        listed = list_days(store, some[0], some[-1])
+        for site in sites:
+            indexed = rebuild_index(
+                store, site, some, everything=everything, progress=partial(progress, site), listed=listed
+            )
+            stored = sum(object_key(site, day) in listed for day in some)
+            yield RebuiltYear(site, year, indexed, max(0, stored - indexed))
 
 
 def index_days(

@@ -6,7 +6,7 @@ Put here: when the index is compared, and how rows become the figures of a site.
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from threading import Lock, Thread
 from typing import Any
@@ -76,6 +76,11 @@ class _Differences:
     damaged: set[int] = field(default_factory=set)
     read: dict[int, IndexedDay] = field(default_factory=dict)
 
+    @property
+    def mark(self) -> object:
+        """The differences without the time, to see whether they have changed."""
+        return frozenset(self.gone), frozenset(self.unread), frozenset(self.damaged), frozenset(self.read.items())
+
 
 class FigureReader:
     """Reads the figures of sites, and keeps them until an index object or the comparison changes.
@@ -110,41 +115,48 @@ class FigureReader:
 
         When the last comparison of a site is too old, a thread lists the days. Days that the index lacks or describes
         wrongly are then read from their objects, `MOST_FOOTERS` at most, the latest first; the others are `unread`.
-        Figures do not wait longer than a bound for the thread: until it ends they are based on the last comparison.
+        Figures wait for the thread for a bounded time: until it ends they are based on the last comparison.
 
         Raises:
             StoreRefusedError, StoreBusyError: the store cannot be read.
         """
         with self._lock:
-            self._compare_old(sites, first, last)
-            years = range(first.year, last.year + 1)
-            listed = self._listed_index(sites)
-            with self._publishing:
-                known = {site: self._differences[site] for site in sites if site in self._differences}
-            marks: dict[str, object] = {}
-            for site in sites:
-                etags = tuple(stat.etag if (stat := listed.get(index_key(site, year))) else None for year in years)
-                marks[site] = (first, last, etags, known[site].until if site in known else None)
-            changed = [site for site in sites if self._kept.get(site, (None,))[0] != marks[site]]
-            for site, tables in self._tables(changed, years, listed):
-                self._kept[site] = (marks[site], _figures(known.get(site), tables, first, last))
-            return {site: self._kept[site][1] for site in sites}
+            self._refresh(sites, first, last)
+            if self._compare_old(sites, first, last):
+                self._refresh(sites, first, last)
+            return {site: replace(self._kept[site][1], is_compared=site in self._differences) for site in sites}
 
-    def _compare_old(self, sites: Sequence[str], first: date, last: date) -> None:
-        """Start the comparison of the sites whose last one is too old, and wait for it for a while."""
+    def _refresh(self, sites: Sequence[str], first: date, last: date) -> None:
+        """Make the figures of the sites whose index objects or differences have changed."""
+        years = range(first.year, last.year + 1)
+        listed = self._listed_index(sites)
+        with self._publishing:
+            known = {site: self._differences.get(site, _Differences()) for site in sites}
+        marks: dict[str, object] = {}
+        for site in sites:
+            etags = tuple(stat.etag if (stat := listed.get(index_key(site, year))) else None for year in years)
+            marks[site] = (first, last, etags, known[site].mark)
+        changed = [site for site in sites if self._kept.get(site, (None,))[0] != marks[site]]
+        for site, tables in self._tables(changed, years, listed):
+            self._kept[site] = (marks[site], _figures(known[site], tables, first, last))
+
+    def _compare_old(self, sites: Sequence[str], first: date, last: date) -> bool:
+        """Start the comparison of the sites whose last one is too old, wait a while; return whether one has ended."""
         now, known = self._clock(), self._differences
         if self._comparison is None:
             old = [site for site in sites if site not in known or known[site].until <= now]
-            if old and first <= last:
-                self._comparison = Thread(target=self._compare, args=(old, first, last), daemon=True)
-                self._comparison.start()
-        if self._comparison is not None:
-            self._comparison.join(self._wait_s if all(site in known for site in sites) else self._first_wait_s)
-            if not self._comparison.is_alive():
-                self._comparison = None
-                error, self._error = self._error, None
-                if error is not None:
-                    raise error
+            if not old or first > last:
+                return False
+            self._comparison = Thread(target=self._compare, args=(old, first, last), daemon=True)
+            self._comparison.start()
+        self._comparison.join(self._wait_s if all(site in known for site in sites) else self._first_wait_s)
+        if self._comparison.is_alive():
+            return False
+        self._comparison = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return True
 
     def _listed_index(self, sites: Sequence[str]) -> dict[str, Stat]:
         prefixes = [index_prefix(site) for site in sites] if len(sites) <= _FEW_SITES else [f"{INDEX_ROOT}/"]
@@ -239,9 +251,8 @@ def _forget_written(found: Mapping[str, _Differences], before: Mapping[str, Stat
                     del one.read[ordinal]
 
 
-def _figures(differ: _Differences | None, tables: Sequence[Any], first: date, last: date) -> SiteFigures:
+def _figures(differ: _Differences, tables: Sequence[Any], first: date, last: date) -> SiteFigures:
     """The figures of a site: rows of the index without the days that differ, and the days that were read."""
-    is_compared, differ = differ is not None, differ or _Differences()
     begin, length = first.toordinal(), max(0, (last - first).days + 1)
     columns = {name: np.full(length, np.nan) for name in ("rows", "bytes", "gap", "share")}
     for table in tables:
@@ -276,7 +287,7 @@ def _figures(differ: _Differences | None, tables: Sequence[Any], first: date, la
         rows=int(np.nansum(columns["rows"])),
         bytes=int(np.nansum(columns["bytes"])),
         present=present,
-        is_compared=is_compared,
+        is_compared=False,
     )
 
 

@@ -19,9 +19,10 @@ from backfill_pipeline.orchestration.alerts import failed_run_sensor
 from backfill_pipeline.orchestration.assets import OBJECTS, source_assets, timeseries_assets
 from backfill_pipeline.orchestration.coverage import coverage_asset
 from backfill_pipeline.orchestration.coverage_refresh import coverage_sensor
+from backfill_pipeline.orchestration.index import index_asset
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.json_logs import log_as_set
-from backfill_pipeline.orchestration.partitions import COVERAGE_JOB, ROLLUP_JOB, SNAPSHOTS_JOB
+from backfill_pipeline.orchestration.partitions import COVERAGE_JOB, INDEX_JOB, ROLLUP_JOB, SNAPSHOTS_JOB
 from backfill_pipeline.orchestration.point_catalogues import point_catalogue_assets
 from backfill_pipeline.orchestration.resources import AceResource
 from backfill_pipeline.orchestration.rollup import rollup_assets, rollup_sensor
@@ -61,6 +62,7 @@ def build_defs(
     sites = sites_of(settings)
     assets = timeseries_assets(settings, sites, now=now)
     rollups = rollup_assets(settings, sites)
+    index = index_asset(settings, sites)
     shown = coverage_asset(settings, sites, now=now)
     snapshots = [snapshot_assets(settings, sites, now=now)] if settings.snapshots_from else []
     tables = [tables_asset(settings, sites)] if settings.table_catalog else []
@@ -72,6 +74,7 @@ def build_defs(
             assets,
             point_catalogue_assets(settings, sites, now=now),
             rollups,
+            index,
             shown,
             *snapshots,
             *tables,
@@ -91,6 +94,11 @@ def build_defs(
                 ROLLUP_JOB,
                 selection=dg.AssetSelection.assets(rollups),
                 description="Compute hourly values of months from stored days. It sends no request to the API.",
+            ),
+            dg.define_asset_job(
+                INDEX_JOB,
+                selection=dg.AssetSelection.assets(index),
+                description="Make the index of stored days from the objects. It sends no request to the API.",
             ),
             *(
                 dg.define_asset_job(

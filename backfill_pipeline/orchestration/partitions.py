@@ -30,7 +30,10 @@ COVERAGE = "coverage"
 COVERAGE_JOB = "coverage_job"
 """The job of that asset."""
 
-OTHER_JOBS = (SNAPSHOTS_JOB, ROLLUP_JOB)
+INDEX_JOB = "index_job"
+"""The job that rebuilds the index of stored days."""
+
+OTHER_JOBS = (SNAPSHOTS_JOB, ROLLUP_JOB, INDEX_JOB)
 """Jobs whose partitions are not days of the sites."""
 
 API_DOWN_TAG = "backfill/api_down_since"
