@@ -211,7 +211,7 @@ def main() -> None:
             raise SystemExit("the figures are wrong")
         timed("  the same again", store, lambda: reader.read(sites, store.first, NEWEST))
 
-        def compared() -> None:
+        def compared(reader: FigureReader = reader) -> None:
             while not all(one.is_compared for one in reader.read(sites, store.first, NEWEST).values()):
                 time.sleep(0.5)
 
@@ -226,6 +226,7 @@ def main() -> None:
         )
         again = FigureReader(store, cache)
         timed("  another process, with the copies on disk", store, lambda: again.read(sites, store.first, NEWEST))
+        compared(again)
         some, year = sites[:100], store.days[-365:]
         found = timed("coverage of a year of 100 sites: reading", store, lambda: read_figures(store, some, year))
         ready = lambda day: datetime(day.year, day.month, day.day, tzinfo=UTC)  # noqa: E731

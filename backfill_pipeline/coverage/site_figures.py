@@ -29,8 +29,8 @@ COMPARED_S, COMPARED_TIMES = 5.0, 20.0
 MOST_FOOTERS = 1_000
 """Footers that one comparison reads of days that the index lacks: about two seconds from a bucket."""
 
-FIRST_WAIT_S, WAIT_S = 8.0, 1.0
-"""Seconds that figures wait for the first comparison of a site, and for a later one."""
+FIRST_WAIT_S, WAIT_S = 4.0, 1.0
+"""Seconds that figures wait for the first comparison of a site when it starts, and for any other one."""
 
 _FEW_SITES = 8
 
@@ -89,8 +89,8 @@ class FigureReader:
         store: where the objects are.
         cache: copies of index objects; None: none.
         clock: seconds that never go back.
-        first_wait_s: seconds that figures wait for the first comparison of a site.
-        wait_s: seconds that they wait for a later one.
+        first_wait_s: seconds that figures wait for the first comparison of a site when it starts.
+        wait_s: seconds that they wait for any other one.
     """
 
     def __init__(
@@ -143,13 +143,14 @@ class FigureReader:
     def _compare_old(self, sites: Sequence[str], first: date, last: date) -> bool:
         """Start the comparison of the sites whose last one is too old, wait a while; return whether one has ended."""
         now, known = self._clock(), self._differences
+        is_first = self._comparison is None and not all(site in known for site in sites)
         if self._comparison is None:
             old = [site for site in sites if site not in known or known[site].until <= now]
             if not old or first > last:
                 return False
             self._comparison = Thread(target=self._compare, args=(old, first, last), daemon=True)
             self._comparison.start()
-        self._comparison.join(self._wait_s if all(site in known for site in sites) else self._first_wait_s)
+        self._comparison.join(self._first_wait_s if is_first else self._wait_s)
         if self._comparison.is_alive():
             return False
         self._comparison = None
