@@ -3,6 +3,8 @@
 Events are made inside Postgres, as many as fit into a few minutes: each site-day has its materialisation, the newest
 `--checked` days also their four checks. Printed: bytes an event, and the time of what looks at them.
 
+What the store's index of days saves is measured by `benchmarks.index`.
+
     python -m benchmarks.scale                     # 1,000 sites x 1 year, its own Postgres server
     python -m benchmarks.scale --years 10          # 3.65 million site-days: ten minutes, 6 GB of disk
     python -m benchmarks.scale --database URL      # measured again in a database that was filled before
@@ -209,7 +211,7 @@ def ask_commands(settings: Settings, sites: Sequence[str], some: int) -> None:
     gateway.launch(sites[:some], days)
     control = Control(gateway, few, all_sites=lambda: sites[:some])
     told(f"backfill status and all figures: {some} sites, first time", control.status)
-    told(f"/metrics: {some} sites, after it", lambda: metrics_text(control))
+    told(f"/metrics: {some} sites, after it", lambda: metrics_text(control, lambda: None))
     events = some * len(days)
     print(f"memory for them: {(me.memory_info().rss - before) / events:,.0f} bytes an event, {events:,} events")
 

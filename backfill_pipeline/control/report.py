@@ -24,6 +24,7 @@ from backfill_pipeline.coverage.table import Damaged, Found, SiteDay, coverage, 
 from backfill_pipeline.dataset.point_catalogue import read_catalogue
 from backfill_pipeline.errors import DamagedObjectError, UsageError, quoted
 from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.day_index import settings_cache
 from backfill_pipeline.storage.days import settings_store
 from backfill_pipeline.storage.parquet import Footer
 
@@ -86,7 +87,7 @@ def arrived(
     kept: dict[tuple[str, date], Footer | Damaged] = {}
     replaced: list[Replaced] = []
     without_points = [] if with_points is None else [site for site in wanted if site not in with_points]
-    figures = read_figures(store, without_points, days_around)
+    figures = read_figures(store, without_points, days_around, settings_cache(settings, store))
     for site in wanted:
         if site in without_points:
             found: Found = {(site, day): figures[site, day] for day in days_around if (site, day) in figures}

@@ -25,6 +25,7 @@ from backfill_pipeline.storage.day_index import (
     record_days,
 )
 from backfill_pipeline.storage.days import day_end
+from backfill_pipeline.storage.index_cache import IndexCache
 from backfill_pipeline.storage.parquet import Footer, findings, read_footer
 from backfill_pipeline.storage.store import Stat, Store
 
@@ -67,7 +68,7 @@ def read_footers(store: Store, sites: Sequence[str], days: Sequence[date]) -> Fo
     return found
 
 
-def read_figures(store: Store, sites: Sequence[str], days: Sequence[date]) -> Found:
+def read_figures(store: Store, sites: Sequence[str], days: Sequence[date], cache: IndexCache | None = None) -> Found:
     """Read what the store contains of `sites` x `days`, without the figures of each point.
 
     Costs one listing of the days, one request for each site and year, and the footers of the days whose object differs
@@ -80,7 +81,7 @@ def read_figures(store: Store, sites: Sequence[str], days: Sequence[date]) -> Fo
     if not sites or not days:
         return found
     listed = list_days(store, min(days), max(days))
-    indexes = read_indexes(store, sites, {day.year for day in days})
+    indexes = read_indexes(store, sites, {day.year for day in days}, cache)
     for site in sites:
         right, stale = current(site, days, indexes[site], listed)
         found |= {(site, day): row.footer(site) for day, row in right.items()}

@@ -28,6 +28,7 @@ from backfill_pipeline.orchestration.failures import observed_error
 from backfill_pipeline.orchestration.partitions import COVERAGE, asset_key
 from backfill_pipeline.orchestration.ui_links import site_url
 from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.day_index import settings_cache
 from backfill_pipeline.storage.days import settings_store
 
 KINDS = ("html", "parquet")
@@ -88,7 +89,8 @@ def _report(instance: dg.DagsterInstance, settings: Settings, sites: Sequence[st
     """The coverage of all sites from the first day that is stored or failed."""
     newest = newest_ready(made, settings.raw_lag_hours)
     days = list(days_between(settings.first_day, max(settings.first_day, newest)))
-    found = read_figures(settings_store(settings), sites, days)
+    store = settings_store(settings)
+    found = read_figures(store, sites, days, settings_cache(settings, store))
     missing = {site: [day for day in days if (site, day) not in found] for site in sites}
     failures = recorded_failures(instance, missing)
     first = min((day for _, day in (*found, *failures)), default=days[-1])
