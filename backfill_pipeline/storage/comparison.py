@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from itertools import islice
+from itertools import islice, takewhile, zip_longest
 
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.core.object_keys import ROOT, day_prefix, object_key, range_prefix
@@ -109,13 +109,30 @@ def list_days(
         for one in begun:
             stats, left = one.result()
             found.update((stat.key, stat) for stat in stats)
-            more += [pool.submit(lambda span: list(_listed(store, *span, root)), span) for span in left]
+            more += [pool.submit(_part, store, part, root) for part in left]
         for rest in more:
             found.update((stat.key, stat) for stat in rest.result())
     return found
 
 
-def _begin(store: Store, span: tuple[date, date], root: str) -> tuple[list[Stat], list[tuple[date, date]]]:
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Days of a long listing: up to `until`, the first day of the next part; the last part ends with `last`."""
+
+    first: date
+    last: date
+    until: date | None
+
+
+def _part(store: Store, part: _Part, root: str) -> list[Stat]:
+    """List a part, with unexpected keys between its last day and the next part."""
+    if part.until is None:
+        return list(_listed(store, part.first, part.last, root))
+    end = day_prefix(part.until, root)
+    return list(takewhile(lambda stat: stat.key < end, _listed(store, part.first, part.until, root)))
+
+
+def _begin(store: Store, span: tuple[date, date], root: str) -> tuple[list[Stat], list[_Part]]:
     """List the first 1,000 objects of some days; and the parts of the other days, each of a few thousand objects."""
     first, last = span
     rest = _listed(store, first, last, root)
@@ -130,7 +147,8 @@ def _begin(store: Store, span: tuple[date, date], root: str) -> tuple[list[Stat]
     whole = [stat for stat in stats if stat.key < day_prefix(day, root)]  # the objects of `day` may be incomplete
     each = max(1, round(_PART * ((day - first).days + 1) / _PAGE))
     days = list(days_between(day, last))
-    return whole, [(days[at], days[min(at + each, len(days)) - 1]) for at in range(0, len(days), each)]
+    starts = days[::each]
+    return whole, [_Part(at, last, until) for at, until in zip_longest(starts, starts[1:])]
 
 
 def compare_range(store: Store, recorded: Mapping[SiteDay, Recorded]) -> Comparison:
