@@ -1,1 +1,4 @@
-"""Derived data beside the days: it can be rebuilt, and is never believed against them. Knows no API and no Dagster."""
+"""Data derived from the days. It can be rebuilt; where it differs from the days, the days are right.
+
+This package imports neither the API client nor Dagster.
+"""

@@ -79,11 +79,11 @@ def learn_states(store: Store, site: str, states: Mapping[str, States], day: dat
 def rebuild_catalogue(
     store: Store, site: str, listed_on: Iterable[tuple[date, Collection[str]]]
 ) -> list[PointSpan] | None:
-    """Add to a site's catalogue what its stored days say: which points were configured, from which day to which.
+    """Add to a site's catalogue which points were configured on its stored days, and from when to when.
 
-    For points that the catalogue does not have, a row with a name and a span alone; for the others the day on which
-    they were first listed. Such a row ends with the last day that lists the point. It stays open when the newest day
-    lists the point and no list of the API was ever merged: the next list then says what the point is, from its start.
+    A point that the catalogue does not have gets a row with its name and span only; the other points get the day on
+    which they were first listed. A new row ends with the last day that lists the point. It has no end if the latest day
+    lists the point and no list of the API was merged yet: the next list then describes the point from its start.
 
     Args:
         store: where the days are.

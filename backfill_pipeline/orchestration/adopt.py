@@ -1,7 +1,7 @@
-"""Adopting: days that the store holds and Dagster knows nothing of become materialisations, without fetching them.
+"""Adopting: Dagster gets materialisations of days that are in the store and not in its storage; nothing is fetched.
 
-For a Dagster storage that was lost, or a bucket that another installation filled. Put here: what an object has to show
-before it is believed, and what is recorded of it. Keep out: the command around it (`control/`).
+For a Dagster storage that was lost, or a bucket that another installation filled. Put here: the checks of an object
+before it is recorded, and what is recorded. Keep out: the command around it (`control/`).
 """
 
 import json
@@ -35,13 +35,13 @@ _AT_ONCE_DEEP = 2
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """What became of one site-day.
+    """The result for one site and day.
 
     Attributes:
         site: its site.
         day: its day.
         result: `adopted`: verified and recorded now; `known`: recorded before, and the object is the recorded one;
-            `missing`: no object; `damaged`: an object that is not believed, or not the recorded one.
+            `missing`: no object; `damaged`: the object fails its checks, or differs from the recorded one.
         wrong: what was found, a line each.
         recorded: whether Dagster had a record of the day before. Such a day is not recorded again.
         rows: rows of an adopted one; None of the others.

@@ -41,7 +41,7 @@ OBJECTS = "objects"
 _NOT_NULL = dg.TableColumnConstraints(nullable=False)
 
 POOL = "backfill_runs"
-"""Concurrency pool of the op: `dagster.yaml` and the UI set how many runs may be at work at once."""
+"""Concurrency pool of the op: `dagster.yaml` and the UI set how many runs may be started at the same time."""
 
 
 def timeseries_assets(

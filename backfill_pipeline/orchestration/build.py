@@ -48,15 +48,15 @@ def build_defs(
     resources: Mapping[str, Any] | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> dg.Definitions:
-    """All definitions. Touches the network only when `ACE_SITES` is not set.
+    """Build all definitions. It requests the sites from the API only when `ACE_SITES` is not set.
 
     Args:
         settings: the settings.
         resources: in place of our own, by key (`ace`, `objects`): for tests and for extensions.
-        now: the instant, aware; decides which days are ready.
+        now: returns the present time, aware; it decides which days are ready.
 
     Raises:
-        SettingError: the sites are not set and cannot be asked for.
+        SettingError: the sites are not set and the API does not list them.
     """
     log_as_set(settings)
     sites = sites_of(settings)

@@ -31,11 +31,13 @@ from backfill_pipeline.storage.store import Store
 
 
 class DayIOManager(dg.ConfigurableIOManager):
-    """Days as objects of the store that the settings name.
+    """Stores days as objects, and loads them for downstream assets.
 
-    A run of several days puts each of them as soon as it is whole (`put`): Dagster itself hands an output over once, at
-    the run's end, when a crash would cost all of its days. Downstream assets load a day or a range of days as
-    `pyarrow.Table`, `pandas.DataFrame`, `polars.DataFrame` or `polars.LazyFrame`, by the type that they ask for.
+    A run of several days stores each of them as soon as it is complete (`put`). Dagster itself passes an output
+    once, at the end of the run, so that a crash would lose all of its days.
+
+    Downstream assets load a day or a range of days as
+    `pyarrow.Table`, `pandas.DataFrame`, `polars.DataFrame` or `polars.LazyFrame`, by the type of their parameter.
     """
 
     settings: dg.ResourceDependency[Settings]

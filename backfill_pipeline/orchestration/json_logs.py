@@ -30,13 +30,14 @@ _WHEN = re.compile(rf"(\d{{4}}-\d\d-\d\d)(?: ({_TIME}-{_TIME})|T({_TIME})Z to [\
 
 
 class JsonLines(logging.Formatter):
-    """Each record as one JSON object on one line.
+    """Format each record as one JSON object on one line.
 
-    Always `time` (UTC, ISO 8601), `level`, `logger` and `message`; where they are known `run`, `job`, `step`, `event`,
-    `site`, `day`, `window` and what else a record is `about`; with an error `error`, its traceback included.
+    Every line has `time` (UTC, ISO 8601), `level`, `logger` and `message`. Where they are known, it has `run`, `job`,
+    `step`, `event`, `site`, `day`, `window` and the fields of the record's `about`. An error is in `error`, with its
+    traceback.
 
     Args:
-        secrets: texts that no line may hold, whoever wrote it.
+        secrets: texts that are removed from every line.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -104,20 +105,20 @@ def about(line: str, sites: Sequence[str]) -> dict[str, str]:
 
 
 def _error_of(event: DagsterEvent | None) -> str | None:
-    """What Dagster keeps of an event's error, its stack included."""
-    told = getattr(event, "event_specific_data", None)
-    error = getattr(told, "error", None)
-    return str(getattr(told, "error_display_string", None) or error.to_string()) if error else None
+    """Return the error of an event as Dagster keeps it, with its stack."""
+    data = getattr(event, "event_specific_data", None)
+    error = getattr(data, "error", None)
+    return str(getattr(data, "error_display_string", None) or error.to_string()) if error else None
 
 
 def _subject(event: DagsterEvent | None) -> dict[str, Any]:
-    """Site and day of an event that is about one."""
+    """Return the site and day of an event, if it has them."""
     key = event.asset_key if event else None
     if event is None or key is None or key.path[0] != PREFIX:
         return {}
     try:
         return {"site": site_of(key.path[-1]), "day": event.partition}
-    except UsageError:  # an asset of somebody else
+    except UsageError:  # an asset of another definition
         return {}
 
 

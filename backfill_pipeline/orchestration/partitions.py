@@ -44,12 +44,12 @@ _ESCAPED = re.compile(r"__([0-9a-f]+)_")
 
 
 def day_partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
-    """Every UTC day from the first one on, up to the last that may be ready.
+    """Define the partitions: every UTC day from the first one to the last one that may be ready.
 
-    Dagster can only leave out whole days at the end, while a day becomes ready at any hour: so a day that is not ready
-    yet is a partition for less than a day, and materialising it fails with the instant at which it will be. Leaving it
-    out altogether would keep ready days from being asked for; shifting the partitions by the lag would give downstream
-    assets windows that are no UTC days.
+    Dagster can only leave out whole days at the end, and a day becomes ready at any hour. So a day that is not ready
+    yet is a partition for less than a day, and its materialisation fails with the time at which it will be ready.
+    Without this partition, ready days could not be fetched. Partitions that are shifted by the lag would give
+    downstream assets windows that are not UTC days.
     """
     return dg.DailyPartitionsDefinition(
         start_date=settings.first_day.isoformat(), timezone="UTC", end_offset=-int(settings.raw_lag_hours // 24)

@@ -39,7 +39,7 @@ class StoredDay:
 
     Attributes:
         key: its object key.
-        url: where a person finds it.
+        url: its path or URL.
         rows: rows in the object.
         bytes: its size.
         sha256: of its bytes.
@@ -99,8 +99,8 @@ def put_day(
 
     Raises:
         StoreRefusedError: the store cannot take it.
-        StoreBusyError: the store did not manage, or another run stored the same day at the same moment.
-        DamagedObjectError: what came back is not what was put.
+        StoreBusyError: the store failed, or another run stored the same day at the same time.
+        DamagedObjectError: the object that was read back does not match what was written.
     """
     key = object_key(day.site, day.day)
     encoded = encode(day, facts=facts, encoding=encoding)
@@ -256,21 +256,21 @@ def _exists(store: Store, key: str) -> bool:
 
 
 def day_footer(store: Store, site: str, day: date) -> Footer:
-    """What a stored day says of itself, from the end of its object alone.
+    """Read the footer of a stored day, from the end of its object alone.
 
     Raises:
         FileNotFoundError: the day is not stored.
-        DamagedObjectError: its object is no Parquet file, or a cut one.
+        DamagedObjectError: its object is not a Parquet file, or is cut.
     """
     return read_footer(day_end(store, site, day))
 
 
 def day_end(store: Store, site: str, day: date) -> bytes:
-    """The end of a stored day's object, with its whole footer.
+    """Read the end of a stored day's object, with its whole footer.
 
     Raises:
         FileNotFoundError: the day is not stored.
-        DamagedObjectError: its object is no Parquet file.
+        DamagedObjectError: its object is not a Parquet file.
     """
     return object_end(store, object_key(site, day))
 

@@ -1,6 +1,6 @@
-"""Parquet: a day's rows -> a file, and a file held against what it should be.
+"""Parquet: writing a day's rows as a file, and checking a file against its day.
 
-Put here: encodings, row groups, the metadata in the footer, and the checks of an object. Keep out: where files lie
+Put here: encodings, row groups, the metadata in the footer, and the checks of an object. Keep out: where files are
 (`storage/store.py`).
 """
 
@@ -161,7 +161,7 @@ def footer_bytes(end: bytes) -> int:
         end: the file's last bytes, 8 or more.
 
     Raises:
-        DamagedObjectError: it is no Parquet file, or a cut one.
+        DamagedObjectError: it is not a Parquet file, or is cut.
     """
     if len(end) < _END or end[-4:] != b"PAR1":
         raise DamagedObjectError("not a complete Parquet file (it does not end with `PAR1`)")
@@ -176,7 +176,7 @@ def read_footer(end: bytes, schema: pa.Schema = SCHEMA) -> Footer:
         schema: the columns that it should have.
 
     Raises:
-        DamagedObjectError: it is no Parquet file, or a cut one.
+        DamagedObjectError: it is not a Parquet file, or is cut.
     """
     size = footer_bytes(end)
     try:
@@ -197,7 +197,7 @@ def decode(data: bytes, schema: pa.Schema = SCHEMA) -> Any:
     """The rows of a file as an Arrow table with the columns of `schema`; each page's checksum is verified.
 
     Raises:
-        DamagedObjectError: it is no Parquet file of a day, or a damaged one.
+        DamagedObjectError: it is not a Parquet file of a day, or is damaged.
     """
     try:
         return pq.read_table(pa.BufferReader(data), schema=schema, page_checksum_verification=True)
@@ -211,7 +211,7 @@ def decode_samples(data: bytes) -> Any:
     Names are a dictionary, as the file has them: to make strings of them takes thirty times as long.
 
     Raises:
-        DamagedObjectError: it is no Parquet file of a day, or a damaged one.
+        DamagedObjectError: it is not a Parquet file of a day, or is damaged.
     """
     try:
         with pq.ParquetFile(
@@ -279,7 +279,7 @@ def row_findings(table: Any, footer: Footer, site: str, day: date) -> list[str]:
 
 
 class DataHash:
-    """A hash of the rows themselves, whatever the windows they came in, the row groups and the codec.
+    """A hash of the rows themselves: it does not depend on the windows, the row groups and the codec.
 
     SHA-256 over: SHA-256 of all timestamps (int64, little-endian), SHA-256 of all values (float64, little-endian), then
     for each run of rows of one point `NAME NUL COUNT LF`, the count in decimal. Of a text, its length in bytes (int64,
@@ -325,7 +325,7 @@ def _bytes_of(column: Any) -> Iterator[bytes]:
 
 
 def _figures(day: DayRows, points: PointSummary) -> dict[str, str]:
-    """What coverage is told from, so that nobody has to read the rows again."""
+    """Compute the figures for coverage, so that it does not have to read the rows."""
     seen, each = quality(day), points.result()
     return {
         "points_seen": str(np.count_nonzero(each.rows)),

@@ -31,13 +31,14 @@ def update(
     Args:
         store: where it is.
         key: its object key.
-        change: makes the new bytes of the present ones (None: there is no object). It may be called several times, and
-            has to keep what is there. Returns None, or the same bytes, to leave the object as it is.
+        change: makes the new bytes from the present ones (None: there is no object). It may be called several
+            times, and has to keep the present contents. It returns None, or the same bytes, to leave the object
+            unchanged.
         sleep: waits.
         uniform: numbers in [0, 1), so that writers that collided do not collide again.
 
     Returns:
-        What the object holds now; None when there is none.
+        The contents of the object now; None when there is no object.
 
     Raises:
         StoreBusyError: other writers were faster each time.

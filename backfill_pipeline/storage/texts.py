@@ -1,4 +1,4 @@
-"""Texts of a day: values such as "active" or "On", as a Parquet object of their own beside the day's numbers.
+"""Texts of a day: values such as "active" or "On", in a separate Parquet object beside the day's numbers.
 
 Put here: how texts become a file, and what is wrong with such an object. Keep out: the order in which a day's objects
 are stored (`days.py`) and which rows they contain (`core/clean.py`).
