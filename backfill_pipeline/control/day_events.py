@@ -4,7 +4,7 @@ Put here: which events are read, and what is kept of each. Keep out: what they m
 (`backfill_state.py`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 
 import dagster as dg
@@ -19,10 +19,33 @@ from backfill_pipeline.orchestration.stored_records import removed_day
 
 _BATCH = 1000
 
-
 LATE_EVENTS = 200
 """Events that are read a second time. A database numbers events before readers see them, so an event may become visible
 after another one with a larger number."""
+
+
+class ReadEvents:
+    """The numbers of the latest events that were read, so that each event is returned once."""
+
+    def __init__(self) -> None:
+        self._newest = 0
+        self._late: set[int] = set()
+
+    def after(self) -> int:
+        """The number after which events are read: some of them a second time."""
+        return max(0, self._newest - LATE_EVENTS)
+
+    def unread(self, records: Iterable[dg.EventLogRecord]) -> Iterator[dg.EventLogRecord]:
+        """Yield the events that were not returned yet."""
+        for record in records:
+            if record.storage_id not in self._late:
+                self._late.add(record.storage_id)
+                self._newest = max(self._newest, record.storage_id)
+                yield record
+
+    def forget_old(self) -> None:
+        """Forget the numbers that are not read a second time."""
+        self._late = {number for number in self._late if number > self._newest - LATE_EVENTS}
 
 
 _KEPT = (
@@ -79,21 +102,16 @@ class _Feed:
     """Events of one kind and site, each returned once."""
 
     def __init__(self) -> None:
-        self._newest = 0
-        self._late: set[int] = set()
+        self._read = ReadEvents()
 
     def new(self, fetch: Callable[..., dg.EventRecordsResult], site: str) -> Iterator[dg.EventLogRecord]:
         """Yield the events that were not returned yet; reads them in batches."""
-        after = max(0, self._newest - LATE_EVENTS)
+        after = self._read.after()
         while True:
             filters = dg.AssetRecordsFilter(asset_key=asset_key(site), after_storage_id=after)
             records = fetch(filters, limit=_BATCH, ascending=True).records
-            for record in records:
-                after = record.storage_id
-                if after not in self._late:
-                    self._late.add(after)
-                    self._newest = max(self._newest, after)
-                    yield record
+            yield from self._read.unread(records)
             if len(records) < _BATCH:
                 break
-        self._late = {number for number in self._late if number > self._newest - LATE_EVENTS}
+            after = records[-1].storage_id
+        self._read.forget_old()

@@ -12,7 +12,7 @@ from threading import Lock
 import dagster as dg
 
 from backfill_pipeline.control.backfill_records import Backfill
-from backfill_pipeline.control.day_events import LATE_EVENTS
+from backfill_pipeline.control.day_events import ReadEvents
 from backfill_pipeline.core.day import parse_day, partition_key
 from backfill_pipeline.orchestration.failures import observed_error
 from backfill_pipeline.orchestration.partitions import PREFIX, asset_key, site_of
@@ -118,8 +118,7 @@ class _NewEvents:
 
     def __init__(self, kind: dg.DagsterEventType) -> None:
         self._kind = kind
-        self._newest = 0
-        self._late: set[int] = set()
+        self._read = ReadEvents()
         self._oldest: int | None = None
 
     def read(self, instance: dg.DagsterInstance) -> Iterator[tuple[str, dg.EventLogRecord]]:
@@ -128,24 +127,20 @@ class _NewEvents:
         if self._oldest is None:
             latest = list(log.get_event_records(dg.EventRecordsFilter(self._kind), limit=FIRST_EVENTS))
             self._oldest = latest[-1].storage_id if len(latest) == FIRST_EVENTS else 0
-            yield from self._unknown(reversed(latest))
+            yield from self._of_sites(reversed(latest))
             return
-        after = max(0, self._oldest - 1, self._newest - LATE_EVENTS)
+        after = max(self._oldest - 1, self._read.after())
         while True:
             filters = dg.EventRecordsFilter(self._kind, after_cursor=after)
             records = list(log.get_event_records(filters, limit=_BATCH, ascending=True))
-            yield from self._unknown(records)
+            yield from self._of_sites(records)
             if len(records) < _BATCH:
                 break
             after = records[-1].storage_id
-        self._late = {number for number in self._late if number > self._newest - LATE_EVENTS}
+        self._read.forget_old()
 
-    def _unknown(self, records: Iterable[dg.EventLogRecord]) -> Iterator[tuple[str, dg.EventLogRecord]]:
-        for record in records:
-            if record.storage_id in self._late:
-                continue
-            self._late.add(record.storage_id)
-            self._newest = max(self._newest, record.storage_id)
+    def _of_sites(self, records: Iterable[dg.EventLogRecord]) -> Iterator[tuple[str, dg.EventLogRecord]]:
+        for record in self._read.unread(records):
             key = record.asset_key
             if key is not None and key.path[0] == PREFIX:
                 yield site_of(key.path[-1]), record

@@ -133,7 +133,7 @@ def is_thin(rows: int, usual: float | None, longest_gap_min: int | None, points_
         return True
     if usual is None:
         return points_share is not None and points_share < MIN_COVERAGE
-    return round(rows / usual, _DIGITS) < MIN_ROWS_SHARE
+    return rows / usual < _LEAST_SHARE
 
 
 def thin_days(

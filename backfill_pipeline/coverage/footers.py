@@ -124,17 +124,12 @@ def rebuild_index(
     if not everything:
         kept, stored = current(site, days, read_indexes(store, [site], {day.year for day in days})[site], listed)
         good += kept
-    for at in range(0, len(stored), _BATCH):
-        part = stored[at : at + _BATCH]
-        footers = read_footers(store, [site], part)
-        rows = [
-            describe_day(day, footer.rows, footer.about, listed[object_key(site, day)])
-            for (_, day), footer in footers.items()
-            if isinstance(footer, Footer)
-        ]
+    done = 0
+    for part, rows, _ in _described(store, site, stored, listed):
         record_days(store, site, rows)
         good += [row.day for row in rows]
-        progress(at + len(part), len(stored))
+        done += len(part)
+        progress(done, len(stored))
     forget_days(store, site, set(days).difference(good))
     return len(good)
 
@@ -205,17 +200,28 @@ def index_days(
     """
     rows: dict[date, IndexedDay] = {}
     damaged: dict[date, Damaged] = {}
-    for at in range(0, len(days), _BATCH):
-        new = []
-        for (_, day), footer in read_footers(store, [site], days[at : at + _BATCH]).items():
-            if isinstance(footer, Damaged):
-                damaged[day] = footer
-                continue
-            new.append(describe_day(day, footer.rows, footer.about, listed[object_key(site, day)]))
+    for _, new, bad in _described(store, site, days, listed):
+        damaged |= bad
         rows |= {row.day: row for row in new}
         with suppress(BackfillError):
             record_days(store, site, new, keep_verified=True)
     return rows, damaged
+
+
+def _described(
+    store: Store, site: str, days: Sequence[date], listed: Mapping[str, Stat]
+) -> Iterator[tuple[Sequence[date], list[IndexedDay], dict[date, Damaged]]]:
+    """Read the footers of days in batches: the days of each batch, their rows, and the days with a damaged object."""
+    for at in range(0, len(days), _BATCH):
+        part = days[at : at + _BATCH]
+        rows: list[IndexedDay] = []
+        damaged: dict[date, Damaged] = {}
+        for (_, day), footer in read_footers(store, [site], part).items():
+            if isinstance(footer, Damaged):
+                damaged[day] = footer
+            else:
+                rows.append(describe_day(day, footer.rows, footer.about, listed[object_key(site, day)]))
+        yield part, rows, damaged
 
 
 def _read(end: bytes, site: str, day: date) -> Footer | Damaged:

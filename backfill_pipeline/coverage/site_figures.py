@@ -19,7 +19,13 @@ from backfill_pipeline.core.quality import thin_days
 from backfill_pipeline.coverage.footers import index_days
 from backfill_pipeline.errors import BackfillError
 from backfill_pipeline.storage.comparison import list_days
-from backfill_pipeline.storage.day_index import IndexedDay, index_prefix, read_index_objects, readable_table
+from backfill_pipeline.storage.day_index import (
+    IndexedDay,
+    index_prefix,
+    read_index_objects,
+    readable_table,
+    same_object,
+)
 from backfill_pipeline.storage.index_cache import IndexCache
 from backfill_pipeline.storage.store import Stat, Store
 
@@ -229,7 +235,7 @@ class FigureReader:
                     object_ = of_site.get(ordinal)
                     if object_ is None:
                         found[site].gone.add(ordinal)
-                    elif etag is not None and object_.etag == etag and object_.bytes == size:
+                    elif same_object(size, etag, object_):
                         right.add(ordinal)
             lacking = [date.fromordinal(day) for day in sorted(of_site.keys() - right) if day]
             stale[site] = [day for day in lacking if start <= day <= end]

@@ -103,15 +103,24 @@ def compare_records(
     Raises:
         StoreRefusedError, StoreBusyError: the store cannot be read.
     """
-    many = max(1, min(LISTED_DAYS, _SITE_DAYS // max(1, len(sites))))
-    for at in range(0, len(days), many):
-        part = days[at : at + many]
+    for part in _parts(sites, days):
         records = read_records(instance, [(site, day) for site in sites for day in part])
         lost = compare_range(store, records)
-        for one, record in read_records(instance, list(lost)).items():
-            if record != records[one]:
-                lost.forget(one)
+        _forget_recorded_again(instance, records, lost)
         yield ComparedPart(part, records, lost)
+
+
+def _parts(sites: Sequence[str], days: Sequence[date]) -> Iterator[Sequence[date]]:
+    """Days of a range at a time, so that the records of all sites fit into memory."""
+    many = max(1, min(LISTED_DAYS, _SITE_DAYS // max(1, len(sites))))
+    return (days[at : at + many] for at in range(0, len(days), many))
+
+
+def _forget_recorded_again(instance: dg.DagsterInstance, records: Mapping[SiteDay, Recorded], lost: Comparison) -> None:
+    """Forget the lost days that were recorded again meanwhile: their object was read back a moment ago."""
+    for one, record in read_records(instance, list(lost)).items():
+        if record != records[one]:
+            lost.forget(one)
 
 
 def stored_days(
@@ -139,9 +148,7 @@ def stored_days(
     kept: dict[str, set[date]] = {site: set() for site in sites}
     lost, wanted = Comparison(), set(days)
     known = {site: recorded_days(instance, site) & wanted for site in sites}
-    many = max(1, min(LISTED_DAYS, _SITE_DAYS // max(1, len(sites))))
-    for at in range(0, len(days), many):
-        part = days[at : at + many]
+    for part in _parts(sites, days):
         if not any(known[site].intersection(part) for site in sites):
             continue
         listed = list_days(store, part[0], part[-1])
@@ -151,9 +158,7 @@ def stored_days(
         others = [(site, day) for site in sites for day in sorted(known[site].intersection(part) - verified[site])]
         records = read_records(instance, others)
         differs = compare(store, records, listed.values())
-        for one, record in read_records(instance, list(differs)).items():
-            if record != records[one]:
-                differs.forget(one)  # recorded again meanwhile: its object was read back a moment ago
+        _forget_recorded_again(instance, records, differs)
         for site, day in records:
             if (site, day) not in differs:
                 kept[site].add(day)

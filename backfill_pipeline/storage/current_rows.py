@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from backfill_pipeline.core.object_keys import INDEX_ROOT, object_key
 from backfill_pipeline.errors import BackfillError
 from backfill_pipeline.storage.comparison import list_days
-from backfill_pipeline.storage.day_index import IndexedDay, current, read_index_objects, readable_table
+from backfill_pipeline.storage.day_index import IndexedDay, current, read_index_objects, readable_table, rows_of
 from backfill_pipeline.storage.index_cache import IndexCache
 from backfill_pipeline.storage.store import Stat, Store
 
@@ -96,4 +96,4 @@ def _rows(table: Any, days: Sequence[date]) -> dict[date, IndexedDay]:
     if table is None:
         return {}
     wanted = table.filter(pc.is_in(table["day"], pa.array(days, pa.date32())))
-    return {row["day"]: IndexedDay(**row) for row in wanted.to_pylist()}
+    return {row.day: row for row in rows_of(wanted)}

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import groupby
 from typing import Any
@@ -63,6 +63,11 @@ SCHEMA = pa.schema(
 _FIGURES = ("fetched", "points_seen", "points_configured", "longest_gap_min")
 
 
+def same_object(size: int, etag: str | None, other: "Stat | IndexedDay") -> bool:
+    """Whether a size and an ETag are those of another description of the object; an unknown ETag is never the same."""
+    return etag is not None and etag == other.etag and size == other.bytes
+
+
 class NewerIndexError(BackfillError):
     """A later version of this program wrote the index."""
 
@@ -99,13 +104,9 @@ class IndexedDay:
     interval_s: float | None = None
     fetched_at: datetime | None = None
 
-    def matches(self, listed: Stat) -> bool:
-        """Whether a listing shows the object that this row describes: same size and same ETag."""
-        return self.bytes == listed.bytes and self.etag is not None and self.etag == listed.etag
-
-    def is_of(self, other: "IndexedDay") -> bool:
-        """Whether two rows describe the same object: same size and same ETag."""
-        return self.bytes == other.bytes and self.etag is not None and self.etag == other.etag
+    def matches(self, other: "Stat | IndexedDay") -> bool:
+        """Whether a listing, or another row, describes the object of this row."""
+        return same_object(self.bytes, self.etag, other)
 
     @property
     def share(self) -> float | None:
@@ -253,7 +254,7 @@ def verified_days(
         columns = (by_run[name].to_pylist() for name in ("day", "bytes", "etag"))
         for day, size, etag in zip(*columns, strict=True):
             stat = listed.get(f"{prefixes[day]}{names[site]}") if day in prefixes else None
-            if stat is not None and etag is not None and stat.etag == etag and stat.bytes == size:
+            if stat is not None and same_object(size, etag, stat):
                 found[site].add(day)
     return found
 
@@ -301,7 +302,7 @@ def record_days(store: Store, site: str, rows: Iterable[IndexedDay], *, keep_ver
     new = {row.day: row for row in rows}
 
     def changed(known: dict[date, IndexedDay]) -> dict[date, IndexedDay]:
-        kept = {day: row for day, row in known.items() if day in new and row.sha256 and row.is_of(new[day])}
+        kept = {day: row for day, row in known.items() if day in new and row.sha256 and row.matches(new[day])}
         return known | new | (kept if keep_verified else {})
 
     _change(store, site, new, changed)
@@ -394,12 +395,15 @@ def decode(data: bytes, site: str, year: int) -> list[IndexedDay]:
         DamagedObjectError: the bytes are not the index of this site and year.
         NewerIndexError: a later version wrote the index.
     """
-    table = decode_table(data, site, year)
     try:
-        known = [column.name for column in fields(IndexedDay) if column.name in table.column_names]
-        return [IndexedDay(**row) for row in table.select(known).to_pylist()]
+        return rows_of(decode_table(data, site, year))
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise _damaged(str(error)) from error
+
+
+def rows_of(table: Any) -> list[IndexedDay]:
+    """The rows of a decoded table."""
+    return [IndexedDay(**row) for row in table.to_pylist()]
 
 
 def decode_table(data: bytes, site: str, year: int, columns: Collection[str] = SCHEMA.names) -> Any:

@@ -34,7 +34,7 @@ from backfill_pipeline.control.http import CLIENT_GONE, build_app, run_server
 from backfill_pipeline.control.openapi import openapi
 from backfill_pipeline.core.new_days import newest_ready
 from backfill_pipeline.errors import SettingError
-from backfill_pipeline_tests.control.installation import SITES, TOP, Installation
+from backfill_pipeline_tests.control.installation import SITES, TOP
 from backfill_pipeline_tests.control.serving import served
 from backfill_pipeline_tests.services import HANGS_S, until
 
@@ -42,13 +42,6 @@ PROMISED = [not_a_server_error, status_code_conformance, content_type_conformanc
 """What a fuzzer looks for. Days depend on the clock: a good body may be a 400 all the same."""
 
 RANGE = {"start_date": "2025-01-01", "end_date": "2025-01-10"}
-
-
-@pytest.fixture
-def made(tmp_path, monkeypatch):
-    installation = Installation(tmp_path / "home", monkeypatch)
-    yield installation
-    installation.instance.dispose()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import date
 
 import dagster as dg
-import pytest
 from click.testing import CliRunner
 from dagster._core.execution.backfill import BulkActionStatus
 
@@ -18,17 +17,10 @@ from backfill_pipeline.orchestration.partitions import asset_key
 from backfill_pipeline.orchestration.stored_records import read_records, remove_records
 from backfill_pipeline.storage.day_index import forget_days, read_indexes, record_days
 from backfill_pipeline.storage.days import put_day
-from backfill_pipeline_tests.control.installation import SITES, Installation
+from backfill_pipeline_tests.control.installation import SITES
 from backfill_pipeline_tests.orchestration.fakes import day_rows
 
 FIRST, LAST = date(2025, 1, 1), date(2025, 1, 10)
-
-
-@pytest.fixture
-def made(tmp_path, monkeypatch):
-    installation = Installation(tmp_path / "home", monkeypatch)
-    yield installation
-    installation.instance.dispose()
 
 
 def all_stored(made):

@@ -18,17 +18,9 @@ from backfill_pipeline.orchestration.partitions import API_DOWN_TAG
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World
-from backfill_pipeline_tests.control.installation import Installation
 
 SINCE = 1_741_000_000.0
 TEXT = "The API has not answered since 2025-03-03 11:06:40 UTC"
-
-
-@pytest.fixture
-def made(tmp_path, monkeypatch):
-    installation = Installation(tmp_path / "home", monkeypatch)
-    yield installation
-    installation.instance.dispose()
 
 
 def note(made, run_id: str, since: float | None) -> None:

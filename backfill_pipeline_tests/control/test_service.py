@@ -28,13 +28,6 @@ from backfill_pipeline_tests.services import postgres_server
 FIRST, LAST = date(2025, 1, 1), date(2025, 1, 10)
 
 
-@pytest.fixture
-def made(tmp_path, monkeypatch):
-    installation = Installation(tmp_path / "home", monkeypatch)
-    yield installation
-    installation.instance.dispose()
-
-
 def test_a_start_asks_for_the_days_that_are_not_stored(made):
     """Days that a site has are left out for that site alone; forced, nothing is."""
     made.store("north", *made.days(1, 4))

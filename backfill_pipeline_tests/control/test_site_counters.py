@@ -2,22 +2,12 @@
 
 from datetime import date
 
-import pytest
-
 from backfill_pipeline.control import site_counters
 from backfill_pipeline.control.metrics import metrics_text
 from backfill_pipeline.control.site_counters import SiteCounters
 from backfill_pipeline.errors import StoreRefusedError
-from backfill_pipeline_tests.control.installation import Installation
 
 FIRST, LAST = date(2025, 1, 1), date(2025, 1, 10)
-
-
-@pytest.fixture
-def made(tmp_path, monkeypatch):
-    installation = Installation(tmp_path / "home", monkeypatch)
-    yield installation
-    installation.instance.dispose()
 
 
 def test_each_event_counts_once(made):
