@@ -462,7 +462,8 @@ class Settings(BaseModel):
             if not (home / "dagster.yaml").is_file():
                 raise SettingError(
                     f"DAGSTER_HOME is {str(home)!r}, a folder without dagster.yaml",
-                    hint="set DAGSTER_HOME to the folder of this project's dagster.yaml",
+                    hint="set DAGSTER_HOME to the folder of this project's dagster.yaml, or make such a folder: "
+                    "backfill init FOLDER",
                 )
             self.private.mkdir(mode=0o700, parents=True, exist_ok=True)
             denied = next(

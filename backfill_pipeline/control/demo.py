@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from backfill_pipeline.control import new_home
 from backfill_pipeline.control.output import show
 from backfill_pipeline.control.processes import Child, end, interrupts
 from backfill_pipeline.control.up import HOST, LOOK_S, require_free_port, require_running, server_answers
@@ -42,7 +43,6 @@ run_coordinator: {module: dagster._core.run_coordinator, class: DefaultRunCoordi
 telemetry: {enabled: false}
 """
 _ENV_TITLE = "# Written by `backfill demo`: the settings of its sites."
-_WORKSPACE = "load_from:\n  - python_module: backfill_pipeline.definitions\n"
 
 
 def run_demo(folder: Path | None, *, days: int, points: int, ui_port: int | None = None) -> int:
@@ -87,7 +87,7 @@ def _write_home(home: Path, url: str) -> None:
                 f"--folder {home} contains a .env file that is not of the demo", hint="name an empty or new folder"
             )
         (home / "dagster.yaml").write_text(_INSTANCE, encoding="utf-8")
-        (home / "workspace.yaml").write_text(_WORKSPACE, encoding="utf-8")
+        (home / "workspace.yaml").write_text(new_home.text_of("workspace.yaml"), encoding="utf-8")
         env.touch(mode=0o600)
         lines = [f"{name}={value}" for name, value in {**_settings(url), "BACKFILL_STORE": "./data"}.items()]
         env.write_text("\n".join([_ENV_TITLE, *lines, ""]), encoding="utf-8")

@@ -6,7 +6,7 @@
     stored_days.py    verify, report, adopt, remove, index rebuild
     points.py         points
     tables.py         table sync
-    installation.py   demo, check, probe-api, up, serve, explore, worker, move
+    installation.py   demo, init, check, probe-api, up, serve, explore, worker, move
     options.py        options and types that several commands share
 
 Put here: the list of commands, and how a failure becomes one line and an exit code. Keep out: commands.
@@ -18,7 +18,7 @@ import click
 
 from backfill_pipeline import __version__
 from backfill_pipeline.control.cli.backfills import cancel, errors, plan, start, status
-from backfill_pipeline.control.cli.installation import check, demo, explore, move, probe_api, serve, up, worker
+from backfill_pipeline.control.cli.installation import check, demo, explore, init, move, probe_api, serve, up, worker
 from backfill_pipeline.control.cli.points import points
 from backfill_pipeline.control.cli.stored_days import adopt, index, remove, report, verify
 from backfill_pipeline.control.cli.tables import table
@@ -52,7 +52,7 @@ def backfill() -> None:
 for _command in (
     *(plan, start, status, cancel, errors),
     *(verify, report, adopt, remove, index, points, table),
-    *(demo, check, probe_api, up, serve, explore, worker, move, simulate),
+    *(demo, init, check, probe_api, up, serve, explore, worker, move, simulate),
 ):
     backfill.add_command(_command)
 

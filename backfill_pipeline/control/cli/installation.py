@@ -1,6 +1,7 @@
 """Commands about the installation: its settings, its processes and its Dagster storage.
 
-Put here: `demo`, `check`, `probe-api`, `up`, `serve`, `explore`, `worker`, `move`. Keep out: what they do (`control/`).
+Put here: `demo`, `init`, `check`, `probe-api`, `up`, `serve`, `explore`, `worker`, `move`. Keep out: what they do
+(`control/`).
 
 Heavy imports stay inside the commands, so that `--help` answers at once.
 """
@@ -35,6 +36,25 @@ def demo(folder: Path | None, days: int, points: int, *, ui: bool, port: int) ->
     from backfill_pipeline.control.demo import run_demo  # noqa: PLC0415 - see the module's docstring
 
     sys.exit(run_demo(folder, days=days, points=points, ui_port=port if ui else None))
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
+def init(folder: Path) -> None:
+    """Make FOLDER (this one by default) a home of the pipeline: `dagster.yaml`, `workspace.yaml` and `.env`.
+
+    Files that are there stay as they are. The clone of the project is such a folder already.
+
+    Example: backfill init my_buildings
+    """
+    from backfill_pipeline.control.new_home import write_home  # noqa: PLC0415 - see the module's docstring
+
+    written = write_home(folder)
+    for path in written:
+        echo(f"{path} written")
+    if not written:
+        echo(f"{folder.absolute()} has all files already")
+    echo(f"next: put your ACE API key into {folder / '.env'}, then run in that folder: backfill check, backfill up")
 
 
 @click.command()
