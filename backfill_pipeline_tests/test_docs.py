@@ -5,6 +5,7 @@ import re
 import pytest
 import yaml
 
+from backfill_pipeline import __version__
 from backfill_pipeline.control.cli import backfill
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.settings_page import settings_page
@@ -89,3 +90,15 @@ def test_every_guard_has_a_test_that_exists():
     assert {name for names in named for name in names} <= tests
     numbered = [int(number) for number in re.findall(r"^\| (\d+) \|", GUARDS, re.MULTILINE)]
     assert numbered == list(range(1, 28))
+
+
+def test_each_line_of_the_changelog_is_one_sentence():
+    """A version has a date; each change is a sentence that ends with a full stop."""
+    text = (TOP / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert versions[0] == "Unreleased"
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", one) for one in versions[1:])
+    assert __version__ in {one.split(" - ")[0] for one in versions[1:]}
+    changes = [" ".join(one.split()) for one in re.findall(r"^- (.+(?:\n  .+)*)", text, re.MULTILINE)]
+    wrong = [one for one in changes if not one.endswith(".") or re.search(r"\. [A-Z`]", one)]
+    assert wrong == []
