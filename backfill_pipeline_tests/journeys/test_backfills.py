@@ -254,6 +254,10 @@ def test_settings_that_change_in_mid_backfill_are_named(tmp_path, monkeypatch):
         made.until(lambda: made.done("a-b"))
         made.kill()
         monkeypatch.setenv("ACE_SITES", "north")
+        instance = made.home / "dagster.yaml"  # a run that was killed while it started is not waited for three minutes
+        instance.write_text(
+            instance.read_text("utf-8").replace("start_timeout_seconds: 180", "start_timeout_seconds: 20")
+        )
         made.start()
         assert made.until_over(backfill) == "FAILED"
         made.control = Control(made.gateway, Settings.load(folder=made.home), all_sites=lambda: ("north",))
