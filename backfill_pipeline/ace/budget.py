@@ -9,6 +9,7 @@ Put here: when a request may leave. Keep out: where that is written down (`ace/b
 there are.
 """
 
+import logging
 import math
 import threading
 import time
@@ -19,6 +20,8 @@ from typing import Protocol
 from backfill_pipeline.ace.budget_storage import Ledger, PostgresLedger, RedisLedger, SqliteLedger
 from backfill_pipeline.core.backoff import bounded
 from backfill_pipeline.errors import SettingError, StoppedError, WaitTooLongError
+
+_LOG = logging.getLogger(__name__)
 
 SPAN_S = 60.0
 """The sliding span that the budget is counted over, in seconds."""
@@ -52,7 +55,6 @@ class SharedBudget:
         ledger: where slots are written down.
         stop: once set, waits end.
         clock: seconds, monotonic; only differences count, the ledger has a clock of its own.
-        log: takes a line before each long wait: for what, and how long.
         longest_s: raise `WaitTooLongError` instead of a wait that is longer than this, in seconds.
     """
 
@@ -62,13 +64,11 @@ class SharedBudget:
         *,
         stop: threading.Event | None = None,
         clock: Callable[[], float] = time.monotonic,
-        log: Callable[[str], None] = lambda _line: None,
         longest_s: float = math.inf,
     ) -> None:
         self._ledger = ledger
         self._stop = stop or threading.Event()
         self._clock = clock
-        self._log = log
         self._longest_s = longest_s
         self._reported = -math.inf  # the end of the wait that was reported last
         self._turn = threading.Lock()
@@ -117,7 +117,7 @@ class SharedBudget:
             raise WaitTooLongError(f"a request would wait {wait:.0f} s now: {self._reason()}", seconds=wait)
         if wait >= REPORTED_S and due > self._reported + REPORTED_S:
             self._reported = due
-            self._log(f"waiting {wait:.0f} s before the next request: {self._reason()}")
+            _LOG.warning(f"waiting {wait:.0f} s before the next request: {self._reason()}")
         while (wait := due - self._clock()) > 0:
             if self._stop.wait(min(wait, 1.0)):
                 self._ledger.release(slot)
@@ -141,7 +141,6 @@ def open_budget(
     per_minute: int,
     stop: threading.Event | None = None,
     span_s: float = SPAN_S + MARGIN_S,
-    log: Callable[[str], None] = lambda _line: None,
     longest_s: float = math.inf,
 ) -> SharedBudget:
     """The budget that a URL names.
@@ -152,7 +151,6 @@ def open_budget(
         per_minute: requests in any minute.
         stop: once set, waits end with `StoppedError`.
         span_s: seconds that a slot counts for.
-        log: takes a line before each long wait.
         longest_s: a longer wait raises `WaitTooLongError`, in seconds.
 
     Raises:
@@ -170,4 +168,4 @@ def open_budget(
         raise SettingError(
             f"BACKFILL_LIMITER contains a {scheme}:// URL", hint="set it to a sqlite, postgresql or redis URL"
         )
-    return SharedBudget(ledger, stop=stop, log=log, longest_s=longest_s)
+    return SharedBudget(ledger, stop=stop, longest_s=longest_s)

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import math
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +34,6 @@ from backfill_pipeline.core.backoff import Backoff, retry_after_s
 from backfill_pipeline.core.day import DAY_S, Window, iso
 from backfill_pipeline.core.point_catalogue import PointSpan, described, packed, unpacked
 from backfill_pipeline.core.rows import Page
-from backfill_pipeline.core.text import printable
 from backfill_pipeline.core.transport_faults import SETTINGS_FAULTS, FaultKind, TransportFault, classify, status_fault
 from backfill_pipeline.errors import (
     ContractError,
@@ -507,17 +505,10 @@ class AceClient:
         return session
 
 
-def to_stderr(line: str) -> None:
-    """Write a line to standard error, at once; standard output is for facts."""
-    sys.stderr.write(f"{printable(line)}\n")
-    sys.stderr.flush()
-
-
 def open_client(
     settings: Settings,
     *,
     stop: threading.Event | None = None,
-    log: Callable[[str], None] = to_stderr,
     backoff: Backoff | None = None,
     longest_s: float = math.inf,
     outage_minutes: float = 0.0,
@@ -529,7 +520,6 @@ def open_client(
     Args:
         settings: the settings; their key is required.
         stop: once set, waits end with `StoppedError`.
-        log: takes a line before each wait: for a retry, or for the budget.
         backoff: how often lists are tried; the usual way when None.
         longest_s: a longer wait for the budget raises `WaitTooLongError`, in seconds.
         outage_minutes: how long requests wait while the API is down; 0: they fail at once.
@@ -544,7 +534,6 @@ def open_client(
         key_id=key_id(key),
         per_minute=settings.requests_per_minute,
         stop=stop,
-        log=log,
         longest_s=longest_s,
     )
     before = AnsweredBefore(settings.private, settings.api_url)
@@ -553,10 +542,9 @@ def open_client(
         answered=has_answered or bool(before),
         remember=before.keep,
         stop=stop,
-        log=log,
         report=report,
     )
-    retries = Retries(backoff or Backoff(), stop, log=log)
+    retries = Retries(backoff or Backoff(), stop)
     return AceClient(settings.api_url, key, budget, retries=retries, outage=outage)
 
 

@@ -11,12 +11,13 @@ encodes the day before. Put here: threads and their order. Keep out: what to ask
 answer means (`ace/client.py`).
 """
 
+import logging
 import math
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
@@ -31,6 +32,7 @@ from backfill_pipeline.ace.malloc import give_back_large_buffers
 from backfill_pipeline.ace.spool import DaySpool, Kept, sweep
 from backfill_pipeline.core.clean import counts_of, kept, merged
 from backfill_pipeline.core.day import Window, day_window
+from backfill_pipeline.core.log_fields import fields
 from backfill_pipeline.core.page_identity import (
     Part,
     SiteNames,
@@ -59,6 +61,8 @@ from backfill_pipeline.errors import (
     UnreachableError,
 )
 from backfill_pipeline.settings import PAGE_SIZES
+
+_LOG = logging.getLogger(__name__)
 
 AHEAD = 2
 """Days of a site under way at once: the one to be given out next, and the one after it."""
@@ -125,7 +129,6 @@ class Fetcher:
         max_windows: windows of a site that may be asked for at once.
         requests_per_minute: the budget; no more is asked for at once than keeps it used.
         accept_marks: whether data whose times all lie on five-minute marks is believed to be raw.
-        log: takes a line for each window and each failure.
         now: Unix seconds.
         clock: seconds, monotonic.
         cpu: CPU seconds of this process.
@@ -140,7 +143,6 @@ class Fetcher:
         max_windows: int = 8,
         requests_per_minute: float = math.inf,
         accept_marks: bool = False,
-        log: Callable[[str], None] = lambda _line: None,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
         cpu: Callable[[], float] = time.process_time,
@@ -151,7 +153,6 @@ class Fetcher:
         self.sizes = [size for size in PAGE_SIZES if size <= max_page_size]
         self.max_windows = max_windows
         self.accept_marks = accept_marks
-        self.log = log
         self.now = now
         self.clock = clock
         self.cpu = cpu
@@ -382,7 +383,10 @@ class _SiteRun:
         work = _DayWork(day, plan, spool, owner.clock())
         work.kept = done
         if done:
-            owner.log(f"{points.site} {day}: {len(done)} windows of an earlier attempt are used again")
+            _LOG.info(
+                f"{points.site} {day}: {len(done)} windows of an earlier attempt are used again",
+                extra=fields(site=points.site, day=day),
+            )
         return work
 
     def _fetch(self, work: _DayWork, window: Window) -> None:
@@ -421,9 +425,10 @@ class _SiteRun:
             work.walks.discard(walk)
             work.more_at_end += walk.more_at_end
         if walk.more_at_end:
-            self.owner.log(
+            _LOG.warning(
                 f"{self.points.site} {work.day} {walk.window}: the API sent {BELIEVED} empty pages with `has_more` "
-                "true and no cursor; the window ends there"
+                "true and no cursor; the window ends there",
+                extra=self._fields(work, walk.window),
             )
         return walk
 
@@ -469,8 +474,13 @@ class _SiteRun:
         work.spool.put(done)
         with self.lock:
             work.kept.append(done)
-        self.owner.log(f"{self.points.site} {work.day} {window}: {counts.fetched:,} samples")
+        _LOG.info(
+            f"{self.points.site} {work.day} {window}: {counts.fetched:,} samples", extra=self._fields(work, window)
+        )
         return rest
+
+    def _fields(self, work: _DayWork, window: Window) -> Mapping[str, str]:
+        return fields(site=self.points.site, day=work.day, window=window)
 
     def _page(self, work: _DayWork, walk: Walk, part: Part, place: _Place) -> Page:
         """The walk's next page, whole and accepted.
@@ -484,7 +494,9 @@ class _SiteRun:
                 place.listed = True
                 self._list_all(place.lists)
             found = self.owner.client.retries.run(
-                what, lambda failures: self._attempt(work, walk, part, place, failures)
+                what,
+                lambda failures: self._attempt(work, walk, part, place, failures),
+                about=self._fields(work, walk.window),
             )
         return found
 
@@ -587,9 +599,10 @@ class _SiteRun:
             try:
                 self.names.learn(self.owner.client.known_points(self.points.site))
             except (RequestRefusedError, SiteRefusedError, ContractError, PageFailedError) as error:
-                self.owner.log(
+                _LOG.warning(
                     f"{self.points.site}: the names of rows are not checked, since the list of all points "
-                    f"is not available: {error}"
+                    f"is not available: {error}",
+                    extra=fields(site=self.points.site),
                 )
                 self.names.forget()
 

@@ -12,6 +12,7 @@ probes, how long is waited. Keep out: the requests themselves (`ace/client.py`),
 
 import contextlib
 import hashlib
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from pathlib import Path
 
 from backfill_pipeline.core.transport_faults import SETTINGS_FAULTS, FaultKind
 from backfill_pipeline.errors import ApiDownError, StoppedError, TransientError
+
+_LOG = logging.getLogger(__name__)
 
 FIRST_PROBE_S, LONGEST_PROBE_S = 5.0, 60.0
 """Seconds between two probes: at first, and at most; each is twice as long as the one before."""
@@ -55,7 +58,6 @@ class OutageGate:
         answered: whether the API at this URL has answered before, in an earlier process.
         remember: keeps that it has, for later processes.
         stop: once set, waits end with `StoppedError`.
-        log: takes a line when an outage begins, at each probe that fails, and when it ends.
         report: called when an outage begins and when it ends; it raises nothing.
         now: Unix seconds.
         clock: seconds, monotonic.
@@ -68,7 +70,6 @@ class OutageGate:
         answered: bool = False,
         remember: Callable[[], None] = lambda: None,
         stop: threading.Event | None = None,
-        log: Callable[[str], None] = lambda _line: None,
         report: Report = lambda _since: None,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
@@ -77,7 +78,6 @@ class OutageGate:
         self._answered = answered
         self._remember = remember
         self._stop = stop or threading.Event()
-        self._log = log
         self._report = report
         self._now = now
         self._clock = clock
@@ -170,7 +170,7 @@ class OutageGate:
         self._report(at)
         deadline = self._clock() + 60 * self.minutes
         pause = max(FIRST_PROBE_S, min(error.retry_after or 0.0, LONGEST_PROBE_S))
-        self._log(
+        _LOG.warning(
             f"the API has not answered since {at:%Y-%m-%d %H:%M:%S} UTC ({error.message}): all requests wait for it, "
             f"for {self.minutes:g} minutes at most (ACE_OUTAGE_MINUTES)"
         )
@@ -192,10 +192,10 @@ class OutageGate:
                 except TransientError as failed:
                     if failed.is_outage:
                         error = failed
-                        self._log(f"the API does not answer yet ({error.message}); next probe in {pause:.0f} s")
+                        _LOG.warning(f"the API does not answer yet ({error.message}); next probe in {pause:.0f} s")
                         continue
                 break
-            self._log(f"the API answers again, after {(self._now() - since) / 60:.1f} minutes")
+            _LOG.warning(f"the API answers again, after {(self._now() - since) / 60:.1f} minutes")
         finally:
             self._over += 1
             self._report(None)

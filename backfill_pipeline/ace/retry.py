@@ -1,12 +1,13 @@
-"""The one owner of retries towards the ACE API.
+"""The one owner of retries towards the ACE API. Each failure that is tried again is a warning in the log.
 
 Put here: the loop that tries again. Keep out: how long to wait (`core/backoff.py`) and what counts as transient
 (`errors.py`). Nothing above or below it retries a request: layers of retries multiply.
 """
 
+import logging
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -14,6 +15,8 @@ from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.errors import StoppedError, TransientError
 
 T = TypeVar("T")
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +27,19 @@ class Retries:
         backoff: how often and after how long.
         stop: once set, a wait ends at once with `StoppedError`.
         uniform: numbers in [0, 1) for jitter.
-        log: takes one line for each failure that is tried again.
     """
 
     backoff: Backoff = field(default_factory=Backoff)
     stop: threading.Event = field(default_factory=threading.Event)
     uniform: Callable[[], float] = random.random
-    log: Callable[[str], None] = lambda _line: None
 
-    def run(self, what: str, attempt: Callable[[int], T]) -> T:
+    def run(self, what: str, attempt: Callable[[int], T], *, about: Mapping[str, str] | None = None) -> T:
         """Call `attempt` until it succeeds, fails permanently, or has failed too often.
 
         Args:
             what: what is tried, for messages.
             attempt: called with the number of failures in a row so far.
+            about: the log fields of what is tried (`core/log_fields.py`).
 
         Raises:
             TransientError: the last failure, when there were too many.
@@ -53,6 +55,8 @@ class Retries:
                 if delay is None:
                     error.add_note(f"gave up after {failures} tries")
                     raise
-                self.log(f"{what}: {error}; try {failures + 1} of {self.backoff.tries} in {delay:.0f} s")
+                _LOG.warning(
+                    f"{what}: {error}; try {failures + 1} of {self.backoff.tries} in {delay:.0f} s", extra=about
+                )
                 if self.stop.wait(delay):
                     raise StoppedError(f"{what}: stopped while waiting to try again") from error

@@ -167,7 +167,7 @@ def _api(settings: Settings, now: Callable[[], float]) -> Iterator[Finding]:
     """Check the API key, the clock and each site."""
     try:
         backoff = Backoff(tries=2, first_s=1, longest_s=LONGEST_S)
-        client = open_client(settings, log=lambda _line: None, backoff=backoff, longest_s=LONGEST_S)
+        client = open_client(settings, backoff=backoff, longest_s=LONGEST_S)
     except BackfillError as error:
         refusal = error
 

@@ -19,7 +19,6 @@ from backfill_pipeline.ace.client import AceClient, open_client
 from backfill_pipeline.ace.fetch import AHEAD
 from backfill_pipeline.control.day_ranges import checked_days, checked_sites
 from backfill_pipeline.control.forecast import PRICE, Forecast, SiteForecast
-from backfill_pipeline.control.output import show
 from backfill_pipeline.control.sample_figures import Meter, Probe, Span, Survey
 from backfill_pipeline.control.site_sampling import surveyed
 from backfill_pipeline.core.object_keys import object_key
@@ -142,7 +141,7 @@ def run_plan(
     """
     days = checked_days(settings, first, last, datetime.now(UTC))
     told = Console(stderr=True, highlight=False)
-    client = open_client(settings, log=lambda line: show(told, line))
+    client = open_client(settings)
     wanted = checked_sites(sites, settings.sites or [site.name for site in client.sites()])
     with told.status("sending requests to the API"):
         from backfill_pipeline.control.dagster_instance import Gateway  # noqa: PLC0415 - Dagster takes long to import

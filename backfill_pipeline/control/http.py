@@ -315,7 +315,7 @@ class _Logged:
             "status": status,
             "seconds": round(time.monotonic() - began, 3),
         }
-        _LOG.info("%(method)s %(path)r %(status)d %(seconds).3f s", about, extra={"about": about})
+        _LOG.info("%(method)s %(path)r %(status)d %(seconds).3f s", about, extra=about)
 
 
 def _log_to_stderr(settings: Settings) -> None:

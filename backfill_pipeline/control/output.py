@@ -3,6 +3,7 @@
 Put here: how text is written to the terminal. Keep out: which text.
 """
 
+import logging
 import sys
 from collections.abc import Iterable
 from shutil import get_terminal_size
@@ -17,6 +18,17 @@ def echo(*lines: str, err: bool = False) -> None:
     """Write lines to standard output, or to standard error."""
     for line in lines:
         click.echo(printable(line), err=err)
+
+
+class WarningsToStderr(logging.Handler):
+    """Shows warnings of this project as lines on standard error; standard output is for facts."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record's text."""
+        echo(record.getMessage(), err=True)
 
 
 def document(text: str) -> None:

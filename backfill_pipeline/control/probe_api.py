@@ -19,7 +19,7 @@ from typing import Literal
 import requests
 
 from backfill_pipeline.ace.budget import open_budget
-from backfill_pipeline.ace.client import key_id, open_client, to_stderr
+from backfill_pipeline.ace.client import key_id, open_client
 from backfill_pipeline.control.output import echo
 from backfill_pipeline.control.probe_requests import Answer, Ask, asker, iso_time, naive_time
 from backfill_pipeline.core.backoff import Backoff
@@ -334,9 +334,7 @@ def run_probe(settings: Settings, site: str | None, day: date | None, *, out: Pa
         )
     day = day or (now - timedelta(hours=settings.raw_lag_hours + 24)).date()
     key = settings.require_key()
-    budget = open_budget(
-        settings.limiter_url, key_id=key_id(key), per_minute=settings.requests_per_minute, log=to_stderr
-    )
+    budget = open_budget(settings.limiter_url, key_id=key_id(key), per_minute=settings.requests_per_minute)
     found: list[Fact] = []
     for fact in facts(asker(settings.api_url, key, chosen, budget), day, now):
         found.append(fact)

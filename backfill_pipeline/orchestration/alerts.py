@@ -6,6 +6,7 @@ about a site's coverage are alerts (`coverage/findings.py`), and the services of
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -45,13 +46,11 @@ class Alerts:
 
     Args:
         settings: they name the URL and the private folder.
-        log: takes a line when an alert cannot be sent.
+        log: gets a warning when an alert cannot be sent.
         clock: Unix seconds.
     """
 
-    def __init__(
-        self, settings: Settings, log: Callable[[str], None], *, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, settings: Settings, log: logging.Logger, *, clock: Callable[[], float] = time.time) -> None:
         self.settings = settings
         self._url = settings.alert_url.get_secret_value() if settings.alert_url else None
         self._file: Path = settings.private / "alerts.json"
@@ -77,7 +76,7 @@ class Alerts:
         text = printable(" ".join(text.split()))[:_LINE]
         why_not = self._deliver(kind, text, facts or {})
         if why_not is not None:
-            self._log(f"the alert could not be sent to BACKFILL_ALERT_URL: {why_not}: {text}")
+            self._log.warning(f"the alert could not be sent to BACKFILL_ALERT_URL: {why_not}: {text}")
             return False
         kept = {key: at for key, at in sent.items() if now - at < KEPT_S} | {name: now}
         part = self._file.with_suffix(".part")
@@ -187,7 +186,7 @@ def failed_run_sensor(settings: Settings) -> dg.SensorDefinition:
         "once.",
     )
     def alerts(context: dg.RunFailureSensorContext) -> None:
-        sender, run = Alerts(settings, context.log.warning), context.dagster_run
+        sender, run = Alerts(settings, context.log), context.dagster_run
         messages = [context.failure_event.message or ""]
         failed: list[DayError] = []
         command = ""

@@ -66,7 +66,7 @@ def coverage_asset(settings: Settings, sites: Sequence[str], *, now: Callable[[]
         folder.mkdir(parents=True, exist_ok=True)
         for kind in KINDS:
             (folder / f"coverage.{kind}").write_bytes(rendered(report, kind))
-        alerts = Alerts(settings, context.log.warning)
+        alerts = Alerts(settings, context.log)
         for one in (one for site_days in report.by_site().values() for one in findings(site_days)):
             # A silence is reported once, not each day: `since` names it.
             link = site_url(settings, one.site)

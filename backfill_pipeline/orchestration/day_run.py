@@ -14,6 +14,7 @@ import dagster as dg
 
 from backfill_pipeline.ace.client import PointList
 from backfill_pipeline.core.day import days_between, partition_key
+from backfill_pipeline.core.log_fields import fields
 from backfill_pipeline.core.point_states import States
 from backfill_pipeline.core.quality import DAYS_AROUND, no_rows
 from backfill_pipeline.core.text import printable
@@ -23,7 +24,6 @@ from backfill_pipeline.orchestration.dagster_internals import BACKFILL_ID_TAG, R
 from backfill_pipeline.orchestration.day_materialization import materialization
 from backfill_pipeline.orchestration.failures import Failures
 from backfill_pipeline.orchestration.io_manager import DayIOManager
-from backfill_pipeline.orchestration.json_logs import about
 from backfill_pipeline.orchestration.partitions import (
     API_DOWN_TAG,
     asset_key,
@@ -107,7 +107,7 @@ class DayRun:
                     self.objects.put,
                     self.sites,
                     self.days,
-                    log=self._log,
+                    log=self.context.log,
                     left=self._record_late,
                     skip=self.skip,
                     describe=self._describe,
@@ -169,9 +169,6 @@ class DayRun:
 
     def _not_indexed(self, site: str, error: Exception) -> None:
         self.context.log.warning(printable(f"{site}: the index of stored days is not updated: {error}"))
-
-    def _log(self, line: str) -> None:
-        self.context.log.info(printable(line), extra={"about": about(line, self.sites)})
 
     def _worked(self, work: Work) -> Iterator[object]:
         judges = {site: Judge(self.before[site]) for site in self.sites}
@@ -241,7 +238,7 @@ class DayRun:
             f"{printable(fetched.site)} {fetched.day} {stored.state}: {stored.rows:,} rows{replaced}, {texts}"
             f"{stored.bytes:,} bytes, {fetched.requests} request{'s' * (fetched.requests != 1)}, "
             f"{fetched.seconds:.1f} s; {self._progress()}",
-            extra={"about": {"site": fetched.site, "day": str(fetched.day)}},
+            extra=fields(site=fetched.site, day=fetched.day),
         )
         yield self._materialization(result, verdict)
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from backfill_pipeline.core.command_lines import start_command
+from backfill_pipeline.core.log_fields import fields
 from backfill_pipeline.core.text import printable
 from backfill_pipeline.errors import BackfillError, with_notes
 from backfill_pipeline.orchestration.dagster_internals import BACKFILL_ID_TAG, BulkActionStatus, SerializableErrorInfo
@@ -73,7 +74,7 @@ class Failures:
         self._context.log.error(
             f"{_short(failed.site)} {days} failed ({type(error).__name__}): {message}",
             exc_info=surprise,
-            extra={"about": {"site": failed.site, "day": str(failed.days[0]), "days": len(failed.days)}},
+            extra={**fields(site=failed.site, day=failed.days[0]), "days": len(failed.days)},
         )
         if isinstance(error, STOPS_ALL):
             self._stopped_by = self._stopped_by or error

@@ -6,15 +6,17 @@ a process's standard error leads to.
 
 import json
 import logging
-import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
 from dagster import DagsterEvent
 
+from backfill_pipeline.core.log_fields import PACKAGE, fields_of
+from backfill_pipeline.core.text import printable
 from backfill_pipeline.errors import UsageError
 from backfill_pipeline.orchestration.partitions import PREFIX, site_of
 from backfill_pipeline.settings import Settings
@@ -24,16 +26,12 @@ HIDDEN = "(hidden)"
 
 _LOG = logging.getLogger(__name__)
 
-_TIME = r"\d\d:\d\d:\d\d"
-_WHEN = re.compile(rf"(\d{{4}}-\d\d-\d\d)(?: ({_TIME}-{_TIME})|T({_TIME})Z to [\d-]+T({_TIME})Z)?")
-"""A day, and a window of it if one is named: as `str(Window)` has it, or as the API is asked for it."""
-
 
 class JsonLines(logging.Formatter):
     """Format each record as one JSON object on one line.
 
     Every line has `time` (UTC, ISO 8601), `level`, `logger` and `message`. Where they are known, it has `run`, `job`,
-    `step`, `event`, `site`, `day`, `window` and the fields of the record's `about`. An error is in `error`, with its
+    `step`, `event` and the record's fields, such as `site`, `day` and `window`. An error is in `error`, with its
     traceback.
 
     Args:
@@ -59,7 +57,7 @@ class JsonLines(logging.Formatter):
             "step": meta.get("step_key"),
             "event": event.event_type_value if event else None,
             **_subject(event),
-            **getattr(record, "about", {}),
+            **fields_of(record),
             "error": error,
         }
         return json.dumps({name: self._shown(value) for name, value in line.items() if value is not None}, default=str)
@@ -72,36 +70,66 @@ class JsonLines(logging.Formatter):
 
 
 def log_as_set(settings: Settings) -> None:
-    """With `BACKFILL_LOG=json`, let every handler of this process that writes to a stream write JSON lines.
+    """With `BACKFILL_LOG=json`, give the handlers of this process that write to a stream the format of JSON lines.
 
-    Dagster makes its console handlers itself, in several places and for each run anew, and takes no formatter for
-    those of a run; so it is what all such handlers have in common that is set.
+    Dagster makes the console handlers of a run itself, for each run anew, and takes no formatter for them. So loggers
+    that are made from now on give it to each handler that is added to them.
     """
     if settings.log != "json":
         return
     lines = JsonLines(settings.secrets)
-    logging.StreamHandler.format = lambda _handler, record: lines.format(record)  # type: ignore[method-assign, assignment]
+
+    class JsonLogger(logging.getLoggerClass()):  # type: ignore[misc]  # the class is found at run time
+        def addHandler(self, hdlr: logging.Handler) -> None:  # noqa: N802 - the name in `logging`
+            super().addHandler(_formatted(hdlr, lines))
+
+    logging.setLoggerClass(JsonLogger)
+    known = (logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger))
+    for logger in (logging.root, *known):
+        for handler in logger.handlers:
+            _formatted(handler, lines)
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(lines)
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
 
 
-def about(line: str, sites: Sequence[str]) -> dict[str, str]:
-    """What a line of the fetching is about: `site`, `day` and `window`, as far as it begins with them.
+def _formatted(handler: logging.Handler, lines: JsonLines) -> logging.Handler:
+    if isinstance(handler, logging.StreamHandler):
+        handler.setFormatter(lines)
+    return handler
+
+
+class _ToRunLog(logging.Handler):
+    """Passes records on to the log of a Dagster run, with their level and their fields."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        super().__init__(logging.INFO)
+        self._log_of_run = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log the record again."""
+        self._log_of_run.log(record.levelno, printable(record.getMessage()), extra=fields_of(record))
+
+
+@contextmanager
+def logged_to(log: logging.Logger) -> Iterator[None]:
+    """While the block runs, pass what this project logs, in any thread, on to the log of a Dagster run.
 
     Args:
-        line: `SITE DAY WINDOW: ...`, `site 'SITE', DAY WINDOW: ...` or `samples of site 'SITE', FROM to TO: ...`.
-        sites: those that it may be about.
+        log: `context.log` of an op.
     """
-    for site in sorted(sites, key=len, reverse=True):  # one may begin with another, and a space
-        for lead in (f"{site} ", f"{site}: ", f"site {site!r}, ", f"samples of site {site!r}, "):
-            if line.startswith(lead):
-                found = _WHEN.match(line, len(lead))
-                if found is None:
-                    return {"site": site}
-                day, window, start, end = found.groups()
-                window = window or (f"{start}-{'24:00:00' if end == '00:00:00' else end}" if start else None)
-                return {"site": site, "day": day} | ({"window": window} if window else {})
-    return {}
+    ours = logging.getLogger(PACKAGE)
+    handler, level, propagate = _ToRunLog(log), ours.level, ours.propagate
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    ours.propagate = False  # the run's log writes to the console itself
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(level)
+        ours.propagate = propagate
 
 
 def _error_of(event: DagsterEvent | None) -> str | None:

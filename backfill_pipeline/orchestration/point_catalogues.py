@@ -5,6 +5,7 @@ rebuilds what stored days say of earlier points. Put here: the assets and what i
 catalogue contains (`core/point_catalogue.py`) and where it is stored (`dataset/point_catalogue.py`).
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
 from itertools import islice
@@ -13,6 +14,7 @@ from typing import Any
 import dagster as dg
 
 from backfill_pipeline.core.day import days_between
+from backfill_pipeline.core.log_fields import fields
 from backfill_pipeline.core.object_keys import points_key
 from backfill_pipeline.core.point_catalogue import SCHEMA, PointSpan
 from backfill_pipeline.core.text import printable
@@ -62,7 +64,7 @@ def point_catalogue_assets(
         failed: list[str] = []
         for site in sorted(site_of(key.path[-1]) for key in context.selected_asset_keys):
             try:
-                spans = _rebuilt(objects, site, days, context.log.info)
+                spans = _rebuilt(objects, site, days, context.log)
             except BackfillError as error:
                 failed.append(f"{site}: {error}")
                 continue
@@ -100,9 +102,9 @@ def _spec(site: str, settings: Settings) -> dg.AssetSpec:
     )
 
 
-def _rebuilt(objects: DayIOManager, site: str, days: Sequence[date], log: Callable[[str], None]) -> list[PointSpan]:
+def _rebuilt(objects: DayIOManager, site: str, days: Sequence[date], log: logging.Logger) -> list[PointSpan]:
     def progress(read: int, of: int) -> None:
-        log(printable(f"{site}: {read:,} of {of:,} days read"))
+        log.info(printable(f"{site}: {read:,} of {of:,} days read"), extra=fields(site=site))
 
     spans = rebuild_catalogue(objects.store, site, configured_names(objects.store, site, days, progress=progress))
     return read_catalogue(objects.store, site) if spans is None else spans

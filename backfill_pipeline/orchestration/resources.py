@@ -5,8 +5,10 @@ configuration of the resource: it stays in the settings, which each process read
 the run storage ever holds it.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import date
 
 import dagster as dg
@@ -18,6 +20,7 @@ from backfill_pipeline.ace.outage import Report
 from backfill_pipeline.core.backoff import Backoff
 from backfill_pipeline.core.point_states import States
 from backfill_pipeline.core.rows import DayRows
+from backfill_pipeline.orchestration.json_logs import logged_to
 from backfill_pipeline.orchestration.site_runner import Failed, Fetches, Stored, Work
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import StoredDay
@@ -32,12 +35,12 @@ class AceResource(dg.ConfigurableResource[None]):
 
     settings: dg.ResourceDependency[Settings]
     _begun: list[tuple[Work, Callable[[Stored | Failed], None]]] = PrivateAttr(default_factory=list)
+    _logged: ExitStack = PrivateAttr(default_factory=ExitStack)
 
     def fetcher(
         self,
         *,
         stop: threading.Event,
-        log: Callable[[str], None],
         outage: Report = lambda _since: None,
         has_answered: bool = False,
     ) -> Fetches:
@@ -45,7 +48,6 @@ class AceResource(dg.ConfigurableResource[None]):
 
         Args:
             stop: once set, no further request leaves and waits end.
-            log: takes a line for each window, and for each failure that is tried again.
             outage: told since when the API has not answered, and (None) when it answers again.
             has_answered: whether the API is known to have answered before, on whatever host.
 
@@ -57,7 +59,6 @@ class AceResource(dg.ConfigurableResource[None]):
             open_client(
                 settings,
                 stop=stop,
-                log=log,
                 outage_minutes=settings.outage_minutes,
                 report=outage,
                 has_answered=has_answered,
@@ -67,19 +68,15 @@ class AceResource(dg.ConfigurableResource[None]):
             max_windows=settings.max_windows,
             requests_per_minute=settings.requests_per_minute,
             accept_marks=settings.accept_marks,
-            log=log,
         )
 
-    def client(self, *, log: Callable[[str], None]) -> AceClient:
+    def client(self) -> AceClient:
         """The ACE API for a few requests; each is retried once, and fails at once while the API is down.
-
-        Args:
-            log: takes a line for each wait and for each failure that is retried.
 
         Raises:
             SettingError: no key is set, or the budget cannot be opened.
         """
-        return open_client(self.settings, log=log, backoff=Backoff(tries=2))
+        return open_client(self.settings, backoff=Backoff(tries=2))
 
     def work(
         self,
@@ -87,7 +84,7 @@ class AceResource(dg.ConfigurableResource[None]):
         sites: Sequence[str],
         days: Sequence[date],
         *,
-        log: Callable[[str], None],
+        log: logging.Logger,
         left: Callable[[Stored | Failed], None],
         skip: Mapping[str, Collection[date]] | None = None,
         describe: Callable[[PointList], None] = lambda _points: None,
@@ -103,7 +100,7 @@ class AceResource(dg.ConfigurableResource[None]):
             put: stores a day and verifies it; called from several threads.
             sites: site names.
             days: UTC days, oldest first.
-            log: takes a line for each window, and for each failure that is tried again.
+            log: the run's log: until the run ends, it takes what the project logs while it fetches.
             left: takes each result that nobody has taken when the run ends.
             skip: by site, days to leave out.
             describe: takes the list of points of each site of which a day was stored.
@@ -117,7 +114,8 @@ class AceResource(dg.ConfigurableResource[None]):
             SettingError: no key is set, or the budget cannot be opened.
         """
         stop = threading.Event()
-        fetcher = self.fetcher(stop=stop, log=log, outage=outage, has_answered=has_answered)
+        self._logged.enter_context(logged_to(log))
+        fetcher = self.fetcher(stop=stop, outage=outage, has_answered=has_answered)
         work = Work(
             fetcher,
             put,
@@ -141,3 +139,4 @@ class AceResource(dg.ConfigurableResource[None]):
             for result in work.results():
                 left(result)
             work.close()
+        self._logged.close()

@@ -28,6 +28,7 @@ from backfill_pipeline.errors import (
 )
 from backfill_pipeline.orchestration.dagster_internals import IN_PROGRESS_RUN_STATUSES, PARTITION_NAME_TAG, PRIORITY_TAG
 from backfill_pipeline.orchestration.io_manager import DayIOManager
+from backfill_pipeline.orchestration.json_logs import logged_to
 from backfill_pipeline.orchestration.partitions import SNAPSHOTS_JOB, days_of
 from backfill_pipeline.orchestration.resources import AceResource
 from backfill_pipeline.settings import Settings
@@ -90,7 +91,7 @@ def snapshot_assets(settings: Settings, sites: Sequence[str], *, now: Callable[[
     ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]  # Dagster knows only the bare one
         try:
             day = _today(days_of(context.op_execution_context), now())
-            source = SnapshotSource(ace.client(log=lambda line: context.log.info(printable(line))), sites)
+            source = SnapshotSource(ace.client(), sites)
         except BackfillError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         run = _Run(source, objects.store, day, now)
@@ -98,7 +99,8 @@ def snapshot_assets(settings: Settings, sites: Sequence[str], *, now: Callable[[
         for key, kind in kinds.items():
             if key not in context.selected_asset_keys:
                 continue
-            found, errors = run.stored(kind)
+            with logged_to(context.log):
+                found, errors = run.stored(kind)
             for line in errors:
                 context.log.warning(line)
             failed += errors

@@ -223,13 +223,12 @@ def test_a_slot_behind_an_old_pause_moves_with_it(tmp_path):
     assert ledger.reserve()[1] <= 2
 
 
-def test_a_long_wait_is_reported_before_it_begins(url, key):
+def test_a_long_wait_is_reported_before_it_begins(url, key, caplog):
     """For what and how long, once for a wait, and again when a longer pause comes."""
-    lines: list[str] = []
     stop = threading.Event()
-    own = budget(url, key, most=1, span=30.0, stop=stop, log=lines.append)
+    own = budget(url, key, most=1, span=30.0, stop=stop)
     own.acquire()
-    assert not lines
+    assert not caplog.messages
 
     def wait() -> None:
         with pytest.raises(StoppedError):
@@ -238,14 +237,14 @@ def test_a_long_wait_is_reported_before_it_begins(url, key):
     waits = [threading.Thread(target=wait) for _ in range(3)]
     for one in waits:
         one.start()
-    until(lambda: lines)
+    until(lambda: caplog.messages)
     stop.set()
     for one in waits:
         one.join()
-    assert len(lines) == 1
-    assert "ACE_REQUESTS_PER_MINUTE" in lines[0]
-    assert "waiting 30 s" in lines[0] or "waiting 29 s" in lines[0]
-    paused = budget(url, f"{key}-2", log=lines.append, stop=stop)
+    (line,) = caplog.messages
+    assert "ACE_REQUESTS_PER_MINUTE" in line
+    assert "waiting 30 s" in line or "waiting 29 s" in line
+    paused = budget(url, f"{key}-2", stop=stop)
     paused.pause(60)
     with pytest.raises(StoppedError):
         paused.acquire()
@@ -253,7 +252,7 @@ def test_a_long_wait_is_reported_before_it_begins(url, key):
     threading.Timer(0.3, stop.set).start()
     with pytest.raises(StoppedError):
         paused.acquire()
-    assert "pause" in lines[1]
+    assert "pause" in caplog.messages[1]
 
 
 def test_a_caller_that_does_not_wait_is_refused_at_once(url, key):

@@ -244,11 +244,11 @@ def test_an_answer_that_is_empty_by_mistake_is_found_out(tmp_path):
 
 @pytest.mark.parametrize("size", [3, 50, 500, 100_000])
 @pytest.mark.parametrize("every_s", [7_200, None])
-def test_an_end_that_promises_more_costs_few_requests_and_is_recorded(tmp_path, size, every_s):
+def test_an_end_that_promises_more_costs_few_requests_and_is_recorded(tmp_path, caplog, size, every_s):
     """With `has_more` true and no cursor on each last page, the day is whole, or empty, and its rows are the same."""
     client = FakeClient(sweeps(30, every_s) if every_s else [], rows_a_day=100)
     (plain,) = fetch(client, tmp_path / "plain", max_page_size=size)
-    honest, lines = client.page, []
+    honest = client.page
 
     def page(*sent):
         found = honest(*sent)
@@ -256,12 +256,14 @@ def test_an_end_that_promises_more_costs_few_requests_and_is_recorded(tmp_path, 
 
     client.page = page
     client.asked.clear()
-    (day,) = fetch(client, tmp_path / "more", max_page_size=size, log=lines.append)
+    (day,) = fetch(client, tmp_path / "more", max_page_size=size)
     assert rows_of(day) == truth(client.rows)
     assert (day.facts, day.rows.is_empty) == (plain.facts, plain.rows.is_empty)
     assert max(Counter(client.asked).values()) <= 3
     assert (plain.more_at_end, day.more_at_end >= 1) == (0, True)
-    assert sum("empty pages with `has_more` true" in line for line in lines) == day.more_at_end
+    lines = [record for record in caplog.records if "empty pages with `has_more` true" in record.getMessage()]
+    assert len(lines) == day.more_at_end
+    assert {(line.levelname, line.site, line.day) for line in lines} == {("WARNING", day.site, str(day.day))}
 
 
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])

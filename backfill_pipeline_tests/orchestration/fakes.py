@@ -66,7 +66,7 @@ class FakeAce(AceResource):
 
     source: dg.ResourceDependency[FakeFetcher]
 
-    def fetcher(self, *, stop, log, outage=None, has_answered=False):
+    def fetcher(self, *, stop, outage=None, has_answered=False):
         return self.source
 
 

@@ -81,8 +81,8 @@ def hook():
         yield found
 
 
-def alerts_of(tmp_path, url, log=print, clock=lambda: 0.0):
-    return Alerts(Settings(home=tmp_path, alert_url=url), log, clock=clock)
+def alerts_of(tmp_path, url, clock=lambda: 0.0):
+    return Alerts(Settings(home=tmp_path, alert_url=url), logging.getLogger(__name__), clock=clock)
 
 
 def test_an_alert_leaves_once(hook, tmp_path):
@@ -96,29 +96,30 @@ def test_an_alert_leaves_once(hook, tmp_path):
     assert [one["text"] for one in got] == ["line one", "x", "again"]
 
 
-def test_what_could_not_be_sent_is_sent_later_and_told_without_the_url(hook, tmp_path):
+def test_what_could_not_be_sent_is_sent_later_and_told_without_the_url(hook, tmp_path, caplog):
     """A webhook that refuses, one that is not there: a line in the log, and no exception."""
     url, _, status = hook
-    lines = []
     status[0] = 500
-    assert not alerts_of(tmp_path, url, lines.append).send("fell", "x", about="s")
+    assert not alerts_of(tmp_path, url).send("fell", "x", about="s")
     status[0] = 200
-    assert alerts_of(tmp_path, url, lines.append).send("fell", "x", about="s")
-    assert not alerts_of(tmp_path, "http://127.0.0.1:9/hook-secret", lines.append).send("fell", "y", about="t")
+    assert alerts_of(tmp_path, url).send("fell", "x", about="s")
+    assert not alerts_of(tmp_path, "http://127.0.0.1:9/hook-secret").send("fell", "y", about="t")
+    lines = caplog.messages
     assert len(lines) == 2
     assert "HTTP 500" in lines[0]
     assert "hook-secret" not in "".join(lines)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_not_followed_and_counts_as_not_sent(hook, tmp_path, status):
+def test_a_redirect_is_not_followed_and_counts_as_not_sent(hook, tmp_path, caplog, status):
     """It could lead the message anywhere; the log names the status, and neither URL."""
     url, got, answers = hook
-    answers[0], lines = status, []
-    assert not alerts_of(tmp_path, url, lines.append).send("fell", "x", about="s")
+    answers[0] = status
+    assert not alerts_of(tmp_path, url).send("fell", "x", about="s")
     assert got == [{"text": "x", "kind": "fell"}]
-    assert f"HTTP {status}" in lines[0]
-    assert "secret" not in lines[0]
+    (line,) = caplog.messages
+    assert f"HTTP {status}" in line
+    assert "secret" not in line
 
 
 def test_no_password_of_another_file_is_sent_along(tmp_path, monkeypatch):
@@ -134,20 +135,20 @@ def test_no_password_of_another_file_is_sent_along(tmp_path, monkeypatch):
 
 def test_without_a_url_nothing_is_sent_and_nothing_kept(tmp_path):
     """Quiet unless it is asked for."""
-    assert not Alerts(Settings(home=tmp_path), print).send("fell", "x", about="s")
+    assert not Alerts(Settings(home=tmp_path), logging.getLogger(__name__)).send("fell", "x", about="s")
     assert not (tmp_path / ".dagster").exists()
 
 
 def test_an_alert_may_be_a_mail(tmp_path, caplog):
     """A URL of apprise sends the alert once, with its fields; one that cannot be delivered is sent later."""
     caplog.set_level(logging.DEBUG)
-    lines, facts = [], {"site": "n\u00f6rd\nX: y", "days": ["a", "b"]}
+    facts = {"site": "n\u00f6rd\nX: y", "days": ["a", "b"]}
     url = "mailto://127.0.0.1:{}?from=b@example.org&to=o@example.org&mode=insecure"
     with mail_server() as (port, got):
-        lost = alerts_of(tmp_path, url.format(1) + "&user=me&pass=hush", lines.append)
+        lost = alerts_of(tmp_path, url.format(1) + "&user=me&pass=hush")
         assert not lost.send("silent", "site 'n\u00f6rd' is silent", about="n", facts=facts)
         for _ in range(2):
-            found = alerts_of(tmp_path, url.format(port), lines.append)
+            found = alerts_of(tmp_path, url.format(port))
             found.send("silent", "site 'n\u00f6rd' is silent", about="n", facts=facts)
     (mail,) = got
     assert (mail["To"], mail["Subject"]) == ("o@example.org", "backfill: silent")
@@ -155,8 +156,8 @@ def test_an_alert_may_be_a_mail(tmp_path, caplog):
     assert "site 'n\u00f6rd' is silent" in body
     assert "days: a, b" in body
     assert "\nX: y" not in body
-    assert len(lines) == 1
-    assert lines[0].startswith("the alert could not be sent to BACKFILL_ALERT_URL: mailto did not accept it")
+    (line,) = [one.getMessage() for one in caplog.records if one.name == __name__]
+    assert line.startswith("the alert could not be sent to BACKFILL_ALERT_URL: mailto did not accept it")
     assert "hush" not in caplog.text
 
 

@@ -9,7 +9,11 @@ from datetime import date, datetime
 
 import pytest
 
-from backfill_pipeline.orchestration.json_logs import JsonLines, about
+from backfill_pipeline.ace.retry import Retries
+from backfill_pipeline.core.backoff import Backoff
+from backfill_pipeline.core.log_fields import fields
+from backfill_pipeline.errors import PageFailedError
+from backfill_pipeline.orchestration.json_logs import JsonLines, logged_to
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.simulator.app import Simulator
 from backfill_pipeline.simulator.world import SiteSpec, World
@@ -94,20 +98,53 @@ def test_a_line_stays_one_and_holds_no_secret():
     assert told["error"].endswith("ValueError: refused\nBearer (hidden)")
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("a b 2025-01-01 06:00:00-24:00:00: 9 samples", ("a b", "2025-01-01", "06:00:00-24:00:00")),
-        ("site 'a', 2025-01-01 06:00:00-07:00:00: odd", ("a", "2025-01-01", "06:00:00-07:00:00")),
-        (
-            "samples of site 'a', 2025-01-01T06:00:00Z to 2025-01-02T00:00:00Z, 50 a page: HTTP 500",
-            ("a", "2025-01-01", "06:00:00-24:00:00"),
-        ),
-        ("a: pages are not held against the list of all points: x", ("a", None, None)),
-        ("sites of the key: HTTP 500", (None, None, None)),
-    ],
-)
-def test_what_a_line_is_about(line, expected):
-    """Site, day and window are those that the line begins with, of the run's own sites; nothing is guessed."""
-    found = about(line, ["a", "a b"])
-    assert (found.get("site"), found.get("day"), found.get("window")) == expected
+class Stubborn:
+    """Fails once, as a page does that is cut off."""
+
+    def __init__(self):
+        self.failures = 0
+
+    def __call__(self, failures):
+        if not failures:
+            raise PageFailedError("cut off")
+        return "whole"
+
+
+def test_what_is_logged_while_a_run_fetches_is_in_its_log_with_level_and_fields():
+    """A failure that is tried again is a warning of the run, with site, day and window, while it fetches."""
+    log = logging.getLogger("of a run")
+    kept = []
+    handler = logging.Handler()
+    handler.emit = kept.append
+    log.addHandler(handler)
+    about = fields(site="a b", day=DAY, window="06:00:00-24:00:00")
+    retries = Retries(Backoff(first_s=0, most_s=0))
+    with logged_to(log):
+        assert retries.run("page", Stubborn(), about=about) == "whole"
+    retries.run("page", Stubborn(), about=about)
+    (record,) = kept
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith("page: cut off; try 2 of ")
+    told = json.loads(JsonLines().format(record))
+    assert (told["site"], told["day"], told["window"]) == ("a b", str(DAY), "06:00:00-24:00:00")
+
+
+def test_json_lines_are_the_format_of_handlers_and_not_of_their_class():
+    """A handler that other code made for a file of its own, without a logger, writes as before."""
+    code = """
+import logging, sys
+from backfill_pipeline.orchestration.json_logs import log_as_set
+from backfill_pipeline.settings import Settings
+log_as_set(Settings(log="json"))
+made = logging.getLogger("made")
+made.addHandler(logging.StreamHandler(sys.stdout))
+made.warning("one")
+alone = logging.StreamHandler(sys.stdout)
+alone.handle(logging.LogRecord("x", 30, "x.py", 1, "two", (), None))
+logging.getLogger("without a handler").warning("three")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    one, two = done.stdout.splitlines()
+    assert json.loads(one)["message"] == "one"
+    assert two == "two"
+    assert json.loads(done.stderr)["message"] == "three"

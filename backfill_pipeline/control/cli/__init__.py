@@ -12,6 +12,7 @@
 Put here: the list of commands, and how a failure becomes one line and an exit code. Keep out: commands.
 """
 
+import logging
 import sys
 
 import click
@@ -22,7 +23,8 @@ from backfill_pipeline.control.cli.installation import check, demo, explore, ini
 from backfill_pipeline.control.cli.points import points
 from backfill_pipeline.control.cli.stored_days import adopt, index, remove, report, verify
 from backfill_pipeline.control.cli.tables import table
-from backfill_pipeline.control.output import echo
+from backfill_pipeline.control.output import WarningsToStderr, echo
+from backfill_pipeline.core.log_fields import PACKAGE
 from backfill_pipeline.errors import BackfillError, StoppedError, UsageError
 from backfill_pipeline.simulator.command import simulate
 
@@ -59,6 +61,8 @@ for _command in (
 
 def main() -> None:
     """Run the command; a failure is one line on standard error and an exit code, never a traceback."""
+    ours = logging.getLogger(PACKAGE)
+    ours.handlers, ours.propagate = [WarningsToStderr()], False
     try:
         backfill.main(standalone_mode=False)
     except (click.Abort, KeyboardInterrupt, StoppedError):
