@@ -63,7 +63,14 @@ CANCEL_SETTLES_S = 2.0
 """Seconds for which a cancelled backfill has to stay cancelled while the daemon runs."""
 
 
-ASKED_TAG, FORECAST_TAG = "backfill/asked", "backfill/forecast"
+FROM_TAG, TO_TAG, SITES_TAG = "backfill/from", "backfill/to", "backfill/sites"
+"""Tags of a backfill and its runs: the requested days and sites, with those that were stored already."""
+
+OLD_ASKED_TAG, OLD_FORECAST_TAG = "backfill/asked", "backfill/forecast"
+"""Tags of earlier versions, as JSON: they are read, and not written any more."""
+
+_FORECAST_KEY = "backfill/forecast/{}"
+"""The key under which Dagster's run storage keeps the forecast of a backfill."""
 
 
 _DELETED_AT_ONCE = 16
@@ -189,16 +196,15 @@ class Gateway:
             backfill_id=backfill_id,
             status=BulkActionStatus.COMPLETED_SUCCESS if target.is_empty else BulkActionStatus.REQUESTED,
             from_failure=False,
-            tags={
-                **({} if is_repair else {ASKED_TAG: _asked(sites, days)}),
-                **({FORECAST_TAG: forecast} if forecast else {}),
-            },
+            tags={} if is_repair else {FROM_TAG: f"{days[0]}", TO_TAG: f"{days[-1]}", SITES_TAG: ",".join(sites)},
             backfill_timestamp=now,
             asset_selection=[asset_key(site) for site in sites],
             asset_backfill_data=AssetBackfillData.empty(target, now, self.instance),
             title=_title(f"{days[0]} to {days[-1]} of {named}"),
             backfill_end_timestamp=now if target.is_empty else None,
         )
+        if forecast:
+            self.instance.run_storage.set_cursor_values({_FORECAST_KEY.format(backfill_id): forecast})
         try:
             self.instance.add_backfill(backfill)
         except IntegrityError:
@@ -378,11 +384,11 @@ class Gateway:
             days = frozenset(map(parse_day, found.partition_names))
             todo = dict.fromkeys(self.settings.sites or self.sites(), days)
         tags, asked = found.tags, todo
-        if ASKED_TAG in tags:  # launched here
-            about = json.loads(tags[ASKED_TAG])
-            asked = dict.fromkeys(
-                about["sites"], frozenset(days_between(parse_day(about["first"]), parse_day(about["last"])))
-            )
+        if SITES_TAG in tags:  # launched here
+            asked = _asked(tags[SITES_TAG].split(","), tags[FROM_TAG], tags[TO_TAG])
+        elif OLD_ASKED_TAG in tags:
+            about = json.loads(tags[OLD_ASKED_TAG])
+            asked = _asked(about["sites"], about["first"], about["last"])
         if not any(asked.values()):
             return None
         days_asked = {day for days in asked.values() for day in days}
@@ -399,8 +405,13 @@ class Gateway:
             found.backfill_timestamp,
             ended,
             _line(found.error.message) if found.error else None,
-            tags.get(FORECAST_TAG),
+            self._forecast(found),
         )
+
+    def _forecast(self, found: PartitionBackfill) -> str | None:
+        key = _FORECAST_KEY.format(found.backfill_id)
+        kept = self.instance.run_storage.get_cursor_values({key})
+        return kept.get(key, found.tags.get(OLD_FORECAST_TAG))
 
     def _by_runs(self, found: PartitionBackfill) -> tuple[State, float | None]:
         """Return the state and the end of a backfill that Dagster calls complete once its runs are launched."""
@@ -432,8 +443,8 @@ def _id_after(text: str) -> str:
     return "".join(letters)
 
 
-def _asked(sites: Sequence[str], days: Sequence[date]) -> str:
-    return json.dumps({"first": str(days[0]), "last": str(days[-1]), "sites": list(sites)})
+def _asked(sites: Iterable[str], first: str, last: str) -> dict[str, frozenset[date]]:
+    return dict.fromkeys(sites, frozenset(days_between(parse_day(first), parse_day(last))))
 
 
 def _title(text: str) -> str:

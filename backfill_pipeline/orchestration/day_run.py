@@ -26,6 +26,7 @@ from backfill_pipeline.orchestration.failures import Failures
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.partitions import (
     API_DOWN_TAG,
+    DAYS_TAG,
     asset_key,
     site_of,
 )
@@ -97,6 +98,8 @@ class DayRun:
             dagster.Failure: at the end, naming each site-day that failed; at once when nothing can go on.
             dagster.DagsterExecutionInterruptedError: cancelled; days at work were given their grace.
         """
+        if named := [*self.days, *self.early]:
+            self._tag(DAYS_TAG, f"{min(named)}" if len(named) == 1 else f"{min(named)} to {max(named)}")
         for site, day in ((site, day) for site in self.sites for day in self.early):
             ready = f"{self.settings.ready_at(day):%Y-%m-%d %H:%M}"
             error = UsageError(f"not ready before {ready} UTC (ACE_RAW_LAG_HOURS)", hint="fetch the day after that")
@@ -129,13 +132,13 @@ class DayRun:
 
     def _outage(self, since: datetime | None) -> None:
         """Show on the run since when the API has not answered: status, metrics and the UI read its tag."""
+        self._tag(API_DOWN_TAG, "" if since is None else since.isoformat(timespec="seconds"))
+
+    def _tag(self, name: str, text: str) -> None:
         try:
-            text = "" if since is None else since.isoformat(timespec="seconds")
-            self.context.instance.add_run_tags(self.context.run_id, {API_DOWN_TAG: text})
-            if since is not None:
-                self.context.log.warning(f"the API has not answered since {since:%Y-%m-%d %H:%M:%S} UTC; the run waits")
-        except Exception as error:  # noqa: BLE001 - a tag that cannot be written must not end the wait
-            self.context.log.warning(f"the outage of the API cannot be shown as a tag of the run: {error}")
+            self.context.instance.add_run_tags(self.context.run_id, {name: text})
+        except Exception as error:  # noqa: BLE001 - a tag that cannot be written must not end the run
+            self.context.log.warning(f"the run has no tag {name}: {error}")
 
     def _describe(self, points: PointList) -> None:
         """Update the points' catalogue; derived data, so that a store that refuses it costs no day."""

@@ -36,6 +36,9 @@ INDEX_JOB = "index_job"
 OTHER_JOBS = (SNAPSHOTS_JOB, ROLLUP_JOB, INDEX_JOB)
 """Jobs whose partitions are not days of the sites."""
 
+DAYS_TAG = "backfill/days"
+"""Tag of a run: the days that it fetches."""
+
 API_DOWN_TAG = "backfill/api_down_since"
 """Tag of a run that waits for the API: since when it has not answered, in UTC; empty once it answers again."""
 

@@ -1,5 +1,6 @@
 """Start, status, cancel, errors: what they mean, over a real Dagster instance."""
 
+import json
 import threading
 import time
 from datetime import UTC, date, datetime, timedelta
@@ -7,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import pytest
 import sqlalchemy as sa
-from dagster._core.execution.backfill import BulkActionStatus
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._daemon.types import DaemonHeartbeat
 from dagster_shared.error import SerializableErrorInfo
 
@@ -423,3 +424,25 @@ def test_a_backfill_of_days_that_are_no_longer_partitions_names_the_setting(made
         assert (
             "ACE_SITES no longer contains 'a-b' and BACKFILL_FIRST_DAY is now 2025-01-03, later than 2025-01-01" in text
         )
+
+
+def test_the_tags_of_a_backfill_are_plain_and_those_of_earlier_versions_are_read(made):
+    """Days and sites are a tag each, the forecast is none; a backfill of an earlier version has both as JSON."""
+    sites, days = ["north", "a-b"], made.days(1, 3)
+    new = made.gateway.launch(sites, days, forecast='{"requests": 7}')
+    found = made.instance.get_backfill(new)
+    assert found.tags == {"backfill/from": str(days[0]), "backfill/to": str(days[-1]), "backfill/sites": "north,a-b"}
+    asked = json.dumps({"first": str(days[0]), "last": str(days[-1]), "sites": sites})
+    old = PartitionBackfill(
+        backfill_id="old",
+        status=found.status,
+        from_failure=False,
+        tags={"backfill/asked": asked, "backfill/forecast": '{"requests": 7}'},
+        backfill_timestamp=found.backfill_timestamp,
+        asset_selection=found.asset_selection,
+        asset_backfill_data=found.asset_backfill_data,
+    )
+    made.instance.add_backfill(old)
+    for backfill in map(made.gateway.backfill, (new, "old")):
+        assert backfill.asked == {site: frozenset(days) for site in sites}
+        assert backfill.forecast == '{"requests": 7}'
