@@ -19,10 +19,11 @@ from backfill_pipeline.orchestration.alerts import failed_run_sensor
 from backfill_pipeline.orchestration.assets import OBJECTS, source_assets, timeseries_assets
 from backfill_pipeline.orchestration.coverage import coverage_asset
 from backfill_pipeline.orchestration.coverage_refresh import coverage_sensor
+from backfill_pipeline.orchestration.freshness import freshness_check, freshness_sensor
 from backfill_pipeline.orchestration.index import index_asset
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.json_logs import log_as_set
-from backfill_pipeline.orchestration.partitions import COVERAGE_JOB, INDEX_JOB, ROLLUP_JOB, SNAPSHOTS_JOB
+from backfill_pipeline.orchestration.partitions import COVERAGE_JOB, FRESHNESS_JOB, INDEX_JOB, ROLLUP_JOB, SNAPSHOTS_JOB
 from backfill_pipeline.orchestration.point_catalogues import point_catalogue_assets
 from backfill_pipeline.orchestration.resources import AceResource
 from backfill_pipeline.orchestration.rollup import rollup_assets, rollup_sensor
@@ -63,6 +64,7 @@ def build_defs(
     assets = timeseries_assets(settings, sites, now=now)
     rollups = rollup_assets(settings, sites)
     index = index_asset(settings, sites)
+    fresh = freshness_check(settings, sites, now=now)
     shown = coverage_asset(settings, sites, now=now)
     snapshots = [snapshot_assets(settings, sites, now=now)] if settings.snapshots_from else []
     tables = [tables_asset(settings, sites)] if settings.table_catalog else []
@@ -79,10 +81,11 @@ def build_defs(
             *snapshots,
             *tables,
         ],
+        asset_checks=[fresh],
         jobs=[
             dg.define_asset_job(
                 JOB,
-                selection=dg.AssetSelection.assets(assets),
+                selection=dg.AssetSelection.assets(assets) - dg.AssetSelection.checks(fresh),
                 description="Fetch days of all sites and store them. A range of days may be one run.",
             ),
             dg.define_asset_job(
@@ -99,6 +102,11 @@ def build_defs(
                 INDEX_JOB,
                 selection=dg.AssetSelection.assets(index),
                 description="Make the index of stored days from the objects. It sends no request to the API.",
+            ),
+            dg.define_asset_job(
+                FRESHNESS_JOB,
+                selection=dg.AssetSelection.checks(fresh),
+                description="Evaluate the check `fresh` of all sites. It sends no request to the API.",
             ),
             *(
                 dg.define_asset_job(
@@ -122,6 +130,7 @@ def build_defs(
             healing_sensor(settings, sites, JOB, now=now),
             coverage_sensor(sites, now=now),
             rollup_sensor(settings, sites, now=now),
+            freshness_sensor(settings, sites, now=now),
             failed_run_sensor(settings),
             *(snapshots_sensor(settings, now=now) for _ in snapshots),
             *(tables_sensor(sites, now=now) for _ in tables),

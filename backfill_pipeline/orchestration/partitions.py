@@ -33,7 +33,10 @@ COVERAGE_JOB = "coverage_job"
 INDEX_JOB = "index_job"
 """The job that rebuilds the index of stored days."""
 
-OTHER_JOBS = (SNAPSHOTS_JOB, ROLLUP_JOB, INDEX_JOB)
+FRESHNESS_JOB = "freshness_job"
+"""The job that evaluates the check `fresh`."""
+
+OTHER_JOBS = (SNAPSHOTS_JOB, ROLLUP_JOB, INDEX_JOB, FRESHNESS_JOB)
 """Jobs whose partitions are not days of the sites."""
 
 DAYS_TAG = "backfill/days"
