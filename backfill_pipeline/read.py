@@ -33,7 +33,7 @@ from backfill_pipeline.core.point_summaries import PointDays
 from backfill_pipeline.dataset.chart import FIGURES, Chart, Figures, Series, Source, column_span, columns
 from backfill_pipeline.dataset.point_catalogue import read_catalogue
 from backfill_pipeline.dataset.rollup import current_days, read_hours, rollup_sources
-from backfill_pipeline.errors import DamagedObjectError, SettingError, StoreRefusedError, UsageError
+from backfill_pipeline.errors import DamagedObjectError, SettingError, StoreRefusedError, UsageError, quoted
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.comparison import list_days
 from backfill_pipeline.storage.day_index import current as current_rows
@@ -63,6 +63,9 @@ _FOOTERS = 32
 
 How = Literal["mean", "min", "max", "last"]
 _MEAN: tuple[How, ...] = ("mean",)
+
+SITE_ZONE = "site"
+"""The `tz` that stands for the time zone of the site."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +245,8 @@ def samples(
         start: first instant, aware, of any time zone.
         end: the instant after the last, aware.
         points: a point's name, or several; None: all points.
-        tz: the IANA name of the time zone of the timestamps and of `resampled`, such as `Europe/Berlin`; None: UTC.
+        tz: the IANA name of the time zone of the timestamps and of `resampled`, such as `Europe/Berlin`; `site`: the
+            site's own, as `BACKFILL_TIME_ZONES` says; None: UTC.
         settings: they name the store; the environment's and `.env`'s when None.
 
     Raises:
@@ -251,8 +255,8 @@ def samples(
         DamagedObjectError: the object of a day is cut, or of another site or day; the error names both.
         SettingError, StoreRefusedError, StoreBusyError: the store cannot be read.
     """
-    names, zone = _asked(start, end, points), _zone(tz)
-    return _samples(settings_store(settings or Settings.load()), site, start, end, names, zone)
+    names, settings = _asked(start, end, points), settings or Settings.load()
+    return _samples(settings_store(settings), site, start, end, names, _zone(tz, site, settings))
 
 
 def _samples(
@@ -289,7 +293,7 @@ def chart(
         start: first instant, aware, of any time zone.
         end: the instant after the last, aware.
         width: columns, 1 or more.
-        tz: the IANA name of the time zone of the timestamps, such as `Europe/Berlin`; None: UTC.
+        tz: the time zone of the timestamps, as of `samples`.
         settings: they name the store; the environment's and `.env`'s when None.
 
     Raises:
@@ -298,8 +302,8 @@ def chart(
     """
     if isinstance(width, bool) or not isinstance(width, int) or width < 1:
         raise UsageError(f"width {width!r} is not a number of columns", hint="write a whole number, 1 or more")
-    zone = _zone(tz)
     settings = settings or Settings.load()
+    zone = _zone(tz, site, settings)
     names = tuple(dict.fromkeys(_asked(start, end, points) or ()))
     first, last = _first_ms(start), _first_ms(end)
     column_ms = column_span(first, last, width)
@@ -388,14 +392,23 @@ def _by_point(rows: Any, names: Sequence[str]) -> dict[str, Any]:
     return {name: rows.filter(pc.equal(rows["point_name"], name)) for name in names}
 
 
-def _zone(tz: str | None) -> str:
+def _zone(tz: str | None, site: str, settings: Settings) -> str:
     """The name of a time zone; UTC for None.
 
     Raises:
-        UsageError: there is no such time zone.
+        UsageError: there is no such time zone, or the site's own is not set.
     """
     if tz is None:
         return "UTC"
+    if tz == SITE_ZONE:
+        zone = settings.time_zone_of(site)
+        if zone is None:
+            raise UsageError(
+                f"the time zone of site {quoted(site)} is not set",
+                hint="set BACKFILL_TIME_ZONES, for example to Europe/Berlin, or write an IANA name",
+                site=site,
+            )
+        return zone
     try:
         return ZoneInfo(tz).key
     except (KeyError, ValueError, OSError, TypeError):

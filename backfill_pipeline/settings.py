@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
+from zoneinfo import ZoneInfo
 
 from dotenv.parser import parse_stream
 from pydantic import (
@@ -158,6 +159,22 @@ def _site_names(value: object) -> object:
         names = [name.strip() for name in value.split(",")]
         return tuple(dict.fromkeys(name for name in names if name))
     return value
+
+
+def _time_zones(value: object) -> object:
+    """Split `ZONE` or `SITE=ZONE, ...` into pairs; a zone without a site is that of all other sites."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.strip().rpartition("=") for part in value.split(",") if part.strip()]
+    found = {site.strip(): zone.strip() for site, _, zone in pairs}
+    if len(found) < len(pairs):
+        raise ValueError("a site has two time zones")
+    for zone in found.values():
+        try:
+            ZoneInfo(zone)
+        except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
+            raise ValueError("an IANA name") from None
+    return tuple(found.items())
 
 
 def _known_day(value: date) -> date:
@@ -353,6 +370,12 @@ class Settings(BaseModel):
         alias="BACKFILL_OWNERS",
         description="comma-separated owners of the assets, as Dagster shows them: e-mail addresses, or team:NAME",
     )
+    time_zones: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_time_zones)] = Field(
+        (),
+        alias="BACKFILL_TIME_ZONES",
+        description="time zones of the sites, for reading and charts: one IANA name for all sites, such as "
+        "Europe/Berlin, or SITE=NAME for some, separated by commas",
+    )
     explore_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         None,
         alias="BACKFILL_EXPLORE_URL",
@@ -480,6 +503,11 @@ class Settings(BaseModel):
                 hint="let this user read dagster.yaml there and write to .dagster, or name another folder",
             )
         return home
+
+    def time_zone_of(self, site: str) -> str | None:
+        """Return the IANA name of a site's time zone; None when `BACKFILL_TIME_ZONES` has none for it."""
+        zones = dict(self.time_zones)
+        return zones.get(site, zones.get(""))
 
     def ready_at(self, day: date) -> datetime:
         """Return the time from which `day` may be fetched: its end plus the lag, aware, UTC."""

@@ -27,12 +27,13 @@ from backfill_pipeline import read
 from backfill_pipeline.core.day import days_between
 from backfill_pipeline.core.point_catalogue import at_instant, matches
 from backfill_pipeline.core.text import printable
-from backfill_pipeline.coverage.footers import read_footers
+from backfill_pipeline.coverage.footers import read_figures
 from backfill_pipeline.coverage.table import coverage
 from backfill_pipeline.dataset.point_catalogue import read_catalogue
 from backfill_pipeline.errors import BackfillError, UsageError, quoted
 from backfill_pipeline.explore.figure import MOST_POINTS, chart_figures, chart_item, day_spans
 from backfill_pipeline.settings import Settings
+from backfill_pipeline.storage.day_index import settings_cache
 from backfill_pipeline.storage.days import settings_store
 
 MOST_DAYS = 1100
@@ -67,7 +68,9 @@ def build_app(settings: Settings, sites: Callable[[], list[str]], coverage_page:
     """
 
     def listed(_params: QueryParams) -> Response:
-        return JSONResponse({"sites": sites()})
+        names = sites()
+        zones = {site: zone for site in names if (zone := settings.time_zone_of(site))}
+        return JSONResponse({"sites": names, "zones": zones})
 
     def points(params: QueryParams) -> Response:
         return JSONResponse(_found_points(settings, _site(params), params.get("words", "")))
@@ -177,7 +180,8 @@ def _chart(settings: Settings, params: QueryParams) -> dict[str, Any]:
 def _days(settings: Settings, params: QueryParams) -> list[dict[str, Any]]:
     start, end = _span(params)
     site, days = _site(params), list(days_between(start.date(), (end - timedelta(milliseconds=1)).date()))
-    found = read_footers(settings_store(settings), [site], days)
+    store = settings_store(settings)
+    found = read_figures(store, [site], days, settings_cache(settings, store))
     return day_spans(coverage([site], days, found, {}, ready_at=settings.ready_at, now=datetime.now(UTC)))
 
 

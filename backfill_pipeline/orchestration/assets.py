@@ -10,8 +10,6 @@ are fetched, so that a crash costs no day that was stored.
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
-from urllib.parse import urlencode
 
 import dagster as dg
 
@@ -32,6 +30,7 @@ from backfill_pipeline.orchestration.partitions import (
 )
 from backfill_pipeline.orchestration.resources import AceResource
 from backfill_pipeline.orchestration.stored_check import stored_evaluations
+from backfill_pipeline.orchestration.ui_links import explore_link
 from backfill_pipeline.settings import Settings
 
 GROUP = "timeseries"
@@ -107,7 +106,7 @@ def _spec(site: str, partitions: dg.PartitionsDefinition, settings: Settings) ->
         metadata={
             "site": site,
             "store": settings.store,
-            **_explore_link(settings, site),
+            **explore_link(settings, site),
             "dagster/column_schema": dg.TableSchema(
                 [
                     dg.TableColumn(
@@ -124,13 +123,6 @@ def _spec(site: str, partitions: dg.PartitionsDefinition, settings: Settings) ->
             ),
         },
     )
-
-
-def _explore_link(settings: Settings, site: str) -> dict[str, dg.MetadataValue[Any]]:
-    """Link to the page of a site, if the settings name the address of `backfill explore`."""
-    if settings.explore_url is None:
-        return {}
-    return {"explore": dg.MetadataValue.url(f"{settings.explore_url}/?{urlencode({'site': site})}")}
 
 
 def source_assets(settings: Settings, sites: tuple[str, ...]) -> list[dg.AssetSpec]:

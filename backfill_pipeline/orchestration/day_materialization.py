@@ -3,6 +3,7 @@
 Put here: what Dagster records of a stored day. Keep out: when it is recorded (`day_run.py`).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -16,13 +17,16 @@ CODE_VERSION = "1"
 """Version of the rule that makes an object of samples; a new one marks the stored days as made by older code."""
 
 
-def materialization(day: Stored, *, thin: bool, rows_before: int | None) -> dg.AssetMaterialization:
+def materialization(
+    day: Stored, *, thin: bool, rows_before: int | None, links: Mapping[str, dg.MetadataValue[Any]]
+) -> dg.AssetMaterialization:
     """Make the event of a stored day.
 
     Args:
         day: the day, whose object is verified.
         thin: whether the day has far fewer rows than the days around it, or a long gap.
         rows_before: rows that were stored of the day before this run; None: none was stored.
+        links: further links, such as to the day's chart.
     """
     fetched, stored, counts = day.fetched, day.stored, day.counts
     link = stored.url.startswith(("http://", "https://"))
@@ -60,6 +64,7 @@ def materialization(day: Stored, *, thin: bool, rows_before: int | None) -> dg.A
             "put_s": round(day.put_s, 3),
             "duration_s": round(fetched.seconds, 3),
             "sha256": stored.sha256,
+            **links,
             **({"etag": stored.etag} if stored.etag else {}),
         },
     )

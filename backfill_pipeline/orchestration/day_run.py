@@ -34,6 +34,7 @@ from backfill_pipeline.orchestration.point_catalogues import catalogue_metadata,
 from backfill_pipeline.orchestration.resources import AceResource
 from backfill_pipeline.orchestration.site_runner import Failed, Stored, Work
 from backfill_pipeline.orchestration.stored_records import newest_record
+from backfill_pipeline.orchestration.ui_links import explore_link
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.day_index import IndexWriter, describe_day
 from backfill_pipeline.storage.store import Stat
@@ -265,7 +266,8 @@ class DayRun:
 
     def _materialization(self, result: Stored, verdict: Verdict) -> dg.AssetMaterialization:
         before = self.before[result.fetched.site].get(result.fetched.day)
-        return materialization(result, thin=verdict.thin, rows_before=before)
+        links = explore_link(self.settings, result.fetched.site, result.fetched.day)
+        return materialization(result, thin=verdict.thin, rows_before=before, links=links)
 
     def _stored_by_forerunners(self) -> dict[str, set[date]]:
         """By site, the days that a run stored whose process was lost, and of which this run is Dagster's own retry."""

@@ -23,6 +23,7 @@ from backfill_pipeline.dataset.point_catalogue import read_catalogue, rebuild_ca
 from backfill_pipeline.errors import BackfillError
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.partitions import asset_key, asset_name, output_name, site_of
+from backfill_pipeline.orchestration.ui_links import explore_link
 from backfill_pipeline.settings import Settings
 
 PREFIX = "points"
@@ -97,6 +98,7 @@ def _spec(site: str, settings: Settings) -> dg.AssetSpec:
         metadata={
             "site": site,
             "store": settings.store,
+            **explore_link(settings, site),
             "dagster/column_schema": dg.TableSchema([dg.TableColumn(one.name, str(one.type)) for one in SCHEMA]),
         },
     )

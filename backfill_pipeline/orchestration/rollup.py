@@ -19,6 +19,7 @@ from backfill_pipeline.orchestration.dagster_internals import NOT_FINISHED_STATU
 from backfill_pipeline.orchestration.history import covered
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.partitions import ROLLUP_JOB, asset_key, asset_name, output_name, site_of
+from backfill_pipeline.orchestration.ui_links import explore_link
 from backfill_pipeline.settings import Settings
 
 PREFIX = "rollup"
@@ -108,6 +109,7 @@ def _spec(
         metadata={
             "site": site,
             "store": settings.store,
+            **explore_link(settings, site),
             "dagster/column_schema": dg.TableSchema([dg.TableColumn(one.name, str(one.type)) for one in SCHEMA]),
         },
     )

@@ -100,3 +100,36 @@ def test_another_length_in_local_time_is_refused(tmp_path):
     assert found.resampled(timedelta(hours=1)) == found.resampled("hour")
     with pytest.raises(UsageError, match="in the time zone Asia/Kathmandu"):
         found.resampled(timedelta(minutes=20))
+
+
+@pytest.mark.parametrize(
+    ("zones", "expected"),
+    [
+        ("Europe/Berlin", "Europe/Berlin"),
+        ("t=UTC, s=Asia/Kathmandu", "Asia/Kathmandu"),
+        ("UTC, s=Asia/Tokyo", "Asia/Tokyo"),
+    ],
+)
+def test_the_site_has_a_time_zone_of_its_own(tmp_path, zones, expected):
+    """`tz="site"` is the zone of `BACKFILL_TIME_ZONES`: the site's, or else that of all sites."""
+    store_days(tmp_path, [0])
+    settings = Settings(store=str(tmp_path), time_zones=zones)
+    found = read.samples("s", START, START + timedelta(days=1), points="a", tz="site", settings=settings)
+    assert found.arrow()["timestamp"].type.tz == expected
+    same = read.samples("s", START, START + timedelta(days=1), points="a", tz=expected, settings=settings)
+    assert found.resampled("day").equals(same.resampled("day"))
+    chart = read.chart("s", "a", START, START + timedelta(days=1), tz="site", settings=settings)
+    assert chart.series[0].rows["timestamp"].type.tz == expected
+
+
+def test_a_site_without_a_time_zone_is_refused_by_name(tmp_path):
+    """Nothing is guessed: the error names the setting."""
+    with pytest.raises(UsageError, match=r"time zone of site 's' is not set.*BACKFILL_TIME_ZONES"):
+        read.samples("s", START, START + timedelta(days=1), tz="site", settings=Settings(store=str(tmp_path)))
+
+
+@pytest.mark.parametrize("zones", ["Mars/Base", "s=", "s=UTC,s=Asia/Tokyo", "../etc/passwd"])
+def test_time_zones_that_are_none_are_a_wrong_setting(zones):
+    """The setting is checked when it is read."""
+    with pytest.raises(ValueError, match=r"BACKFILL_TIME_ZONES|time_zones"):
+        Settings(time_zones=zones)

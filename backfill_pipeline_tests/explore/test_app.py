@@ -144,7 +144,7 @@ def test_with_a_token_every_path_needs_it(settings):
             assert client.get(path).status_code == 401
         assert client.get("/sites", auth=("any", "wrong")).status_code == 401
         assert client.get("/sites", headers={"Authorization": "Basic %%"}).status_code == 401
-        assert client.get("/sites", auth=("any", "hush")).json() == {"sites": [SITE]}
+        assert client.get("/sites", auth=("any", "hush")).json() == {"sites": [SITE], "zones": {}}
         assert client.get("/sites", headers={"Authorization": "Bearer hush"}).status_code == requests.codes.ok
 
 

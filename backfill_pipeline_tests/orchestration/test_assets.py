@@ -347,3 +347,11 @@ def test_a_day_has_versions_and_its_asset_has_owners_and_a_source(tmp_path):
     assert list(node.owners) == ["team:bms", "a@example.org"]
     assert node.parent_keys == {source.key}
     assert not source.is_materializable
+
+
+def test_a_stored_day_links_to_its_chart(tmp_path):
+    """With the address of `backfill explore`: the page of the site, with the day as its view."""
+    with Runs(tmp_path, FakeFetcher(), "north", explore_url="http://127.0.0.1:8643") as runs:
+        (made,) = runs.run("2025-01-01").get_asset_materialization_events()
+        link = made.step_materialization_data.materialization.metadata["explore"].value
+        assert link == "http://127.0.0.1:8643/?site=north&from=2025-01-01&to=2025-01-02"

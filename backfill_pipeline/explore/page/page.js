@@ -13,6 +13,7 @@ const byId = (id) => document.getElementById(id);
 
 const view = { site: "", points: [], start: 0, end: 0, tz: "UTC" };
 let plot = null; // the embedded figure
+let zoneOf = {}; // time zones of sites, as far as they are set
 let isFilling = false;
 let running = new AbortController();
 let searching = new AbortController();
@@ -224,6 +225,17 @@ function choose(select, names, value) {
   select.value = value;
 }
 
+function chooseZone() {
+  const site = zoneOf[view.site];
+  const text = (name) => {
+    if (name === "UTC") return name;
+    if (name === site) return `site (${name})`;
+    return name === LOCAL ? `browser (${name})` : name;
+  };
+  const zones = [...new Set(["UTC", site, LOCAL, view.tz].filter(Boolean))];
+  choose(byId("tz"), zones.map((name) => [name, text(name)]), view.tz);
+}
+
 function connect() {
   let waiting = 0;
   byId("words").addEventListener("input", () => {
@@ -233,6 +245,7 @@ function connect() {
   byId("site").addEventListener("change", () => {
     view.site = byId("site").value;
     view.points = [];
+    chooseZone();
     search();
     draw();
   });
@@ -259,10 +272,10 @@ function connect() {
 async function begin() {
   readAddress();
   connect();
-  const zones = [...new Set(["UTC", LOCAL, view.tz])];
-  choose(byId("tz"), zones.map((name) => [name, name === LOCAL && name !== "UTC" ? `local (${name})` : name]), view.tz);
+  chooseZone();
   try {
-    const { sites } = await answer("sites");
+    const { sites, zones } = await answer("sites");
+    zoneOf = zones;
     const names = [...new Set([...sites, view.site].filter(Boolean))];
     view.site = view.site || names[0] || "";
     choose(byId("site"), names.map((name) => [name, visible(name)]), view.site);
@@ -270,6 +283,7 @@ async function begin() {
     if (!view.site) return report(error.message, true);
     choose(byId("site"), [[view.site, visible(view.site)]], view.site);
   }
+  chooseZone();
   search();
   draw();
 }
