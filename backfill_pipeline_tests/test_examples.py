@@ -88,6 +88,21 @@ def test_the_views_show_samples_and_what_arrived(database):
     assert database.sql("SELECT samples FROM hourly WHERE point_name = 's/p1' LIMIT 1").fetchall() == [(6,)]
 
 
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Asia/Kathmandu", "America/St_Johns"])
+def test_a_view_shows_local_time(database, zone):
+    """`local_samples` has the local days of pandas, over the day on which the clocks change."""
+    utc = database.sql("SELECT time, local_time FROM local_samples").fetchall()
+    assert all(time == local for time, local in utc)
+    database.execute(f"SET VARIABLE tz = '{zone}'")
+    frame = database.sql("SELECT time, local_time FROM local_samples").df()
+    expected = frame["time"].dt.tz_localize("UTC").dt.tz_convert(zone).dt.tz_localize(None)
+    assert (frame["local_time"] == expected).all()
+    changes = database.sql(
+        "SELECT make_timestamptz(2025, 3, 30, h, 0, 0, 'UTC') AT TIME ZONE 'Europe/Berlin' FROM (VALUES (0), (1)) t(h)"
+    ).fetchall()
+    assert [at.hour for (at,) in changes] == [1, 3]
+
+
 def test_a_view_joins_samples_with_names_and_units(database):
     """`named_samples` has a row for each sample, with the unit and description that its point had then."""
     rows = database.sql(

@@ -15,6 +15,12 @@ CREATE OR REPLACE VIEW samples AS
 SELECT epoch_ms("timestamp") AS time, "timestamp", point_name, value, site_name
 FROM read_parquet(getvariable('store') || '/timeseries/*/*/*/*.parquet');
 
+-- Samples with local time, a TIMESTAMP without a zone: `SET VARIABLE tz = 'Europe/Berlin'` before the query; UTC without.
+-- An hour that occurs twice, when clocks go back, has the samples of both.
+CREATE OR REPLACE VIEW local_samples AS
+SELECT make_timestamptz("timestamp" * 1000) AT TIME ZONE coalesce(getvariable('tz'), 'UTC') AS local_time, *
+FROM samples;
+
 -- One row for each object, from its footer alone. Figures that an older object does not hold are NULL.
 CREATE OR REPLACE VIEW site_days AS
 WITH facts AS (

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from textwrap import shorten
 
 from backfill_pipeline.core.command_lines import named_days, start_command
 from backfill_pipeline.core.text import natural_key, printable
@@ -65,9 +66,10 @@ def needs_operator(
         failed = [one for one in by_site[site] if one.state is State.FAILED]
         if failed:
             days = [(site, one.day) for one in failed]
+            latest = shorten(failed[-1].note, _NOTE, placeholder=" \u2026").removesuffix(".")
             lines.append(
                 f"site {site!r}: {len(failed):,} failed day{'s' * (len(failed) > 1)}, "
-                f"{named_days(days).replace(f'{site} ', '')}. The latest error: {failed[-1].note[:_NOTE]}. "
+                f"{named_days(days).replace(f'{site} ', '')}. The latest error: {latest}. "
                 f"Run: {start_command(days)}"
             )
         if silent and site in silent:

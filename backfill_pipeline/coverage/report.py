@@ -153,8 +153,8 @@ def html(report: Report) -> str:
 </head>
 <body>
 <h1>Coverage, {span}</h1>
-<p class="grey">Days are UTC days. Generated on {report.made.astimezone(UTC):%Y-%m-%d %H:%M} UTC from the footers of the
-objects and the recorded failures. {_text(report.note)}</p>
+<p class="grey">Days are UTC days. Generated on {report.made.astimezone(UTC):%Y-%m-%d %H:%M} UTC from the stored
+days and the recorded failures. {_text(report.note)}</p>
 {_needs_you(report, by_site)}
 {_sites(by_site)}
 {calendars}

@@ -194,7 +194,7 @@ async function update() {
     };
     byId("chart").dataset.shaded = shaded.days.length;
     if (shaded.days.length)
-      report(`${byId("status").textContent} Shaded days: dark grey is not stored, light grey is incomplete.`);
+      report(`${byId("status").textContent} Shaded days: strongly shaded is not stored, lightly shaded is incomplete.`);
   } catch (error) {
     if (error.name !== "AbortError") report(error.message, true);
   } finally {
