@@ -104,7 +104,7 @@ class DayRun:
         for site, day in ((site, day) for site in self.sites for day in self.early):
             ready = f"{self.settings.ready_at(day):%Y-%m-%d %H:%M}"
             error = UsageError(f"not ready before {ready} UTC (ACE_RAW_LAG_HOURS)", hint="fetch the day after that")
-            yield from self.failures.record(Failed(site, (day,), error))
+            yield from self.failures.record(Failed(site, (day,), error), {})
         if self.days:
             try:
                 work = self.ace.work(
@@ -218,7 +218,7 @@ class DayRun:
 
     def _events_of(self, result: Stored | Failed, judges: dict[str, Judge]) -> Iterator[object]:
         if isinstance(result, Failed):
-            yield from self.failures.record(result)
+            yield from self.failures.record(result, self.before[result.site])
             return
         verdict = judges[result.fetched.site].verdict(result)
         if result is not self.recorded:  # it is when a cancel came between its record and its checks

@@ -5,7 +5,7 @@ observation of the asset's partition, which `observed_error` reads. Put here: th
 Keep out: when a day fails (`site_runner.py`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -65,8 +65,13 @@ class Failures:
         """Site-days that failed so far."""
         return len(self._failed)
 
-    def record(self, failed: Failed) -> Iterator[dg.AssetObservation]:
-        """Log a failure, and yield an observation for each of its days."""
+    def record(self, failed: Failed, rows_before: Mapping[date, int]) -> Iterator[dg.AssetObservation]:
+        """Log a failure, and yield an observation for each of its days.
+
+        Args:
+            failed: the site and the days.
+            rows_before: rows of the site's days that were stored before this run; their objects stay as they are.
+        """
         error = failed.error
         message = printable(with_notes(error))
         days = f"{failed.days[0]}" if len(failed.days) == 1 else f"{len(failed.days)} days from {failed.days[0]}"
@@ -86,7 +91,7 @@ class Failures:
                 else f"not fetched, because fetching this site ended with the error of {about}: {message}"
             )
             self._failed.append(DayError(failed.site, day.isoformat(), text, type(error).__name__))
-            yield _observation(failed.site, day, text, type(error).__name__)
+            yield _observation(self._failed[-1], day, rows_before.get(day))
 
     def raise_if_any(self) -> None:
         """End the run as failed when a day failed.
@@ -140,12 +145,18 @@ def _short(site: str) -> str:
     return printable(site if len(site) <= NAMED else f"{site[:NAMED]}...")
 
 
-def _observation(site: str, day: date, error: str, error_type: str) -> dg.AssetObservation:
+def _observation(failed: DayError, day: date, rows_before: int | None) -> dg.AssetObservation:
+    """The failure of a day; of a day that is stored, it says that only the refetch failed."""
+    if rows_before is None:
+        description, kept = f"failed: {failed.error}", {}
+    else:
+        description = f"the day is stored, with {rows_before:,} rows; fetching it again failed: {failed.error}"
+        kept = {"stored_rows": rows_before}
     return dg.AssetObservation(
-        asset_key(site),
+        asset_key(failed.site),
         partition=day.isoformat(),
-        description=f"failed: {error}",
-        metadata={"state": "failed", "error": error, "error_type": error_type},
+        description=description,
+        metadata={"state": "failed", "error": failed.error, "error_type": failed.error_type, **kept},
     )
 
 

@@ -1,11 +1,12 @@
 """The assets in real Dagster runs over a made-up API: what is recorded of each day, and what is not."""
 
 from datetime import date, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from backfill_pipeline.errors import ContractError, KeyRefusedError, StoreRefusedError
+from backfill_pipeline.errors import ContractError, KeyRefusedError, PageFailedError, StoreRefusedError
 from backfill_pipeline.orchestration.checks import Verdict
 from backfill_pipeline.orchestration.failures import DayError, observed_error
 from backfill_pipeline.orchestration.partitions import asset_key
@@ -355,3 +356,25 @@ def test_a_stored_day_links_to_its_chart(tmp_path):
         (made,) = runs.run("2025-01-01").get_asset_materialization_events()
         link = made.step_materialization_data.materialization.metadata["explore"].value
         assert link == "http://127.0.0.1:8643/?site=north&from=2025-01-01&to=2025-01-02"
+
+
+def test_a_stored_day_whose_refetch_fails_is_told_apart_from_one_that_is_missing(tmp_path):
+    """Its observation says that the stored object stays, with its rows; the object itself does."""
+    fetcher = FakeFetcher()
+    with Runs(tmp_path, fetcher, "north") as runs:
+        (made,) = runs.run("2025-01-01").get_asset_materialization_events()
+        about = made.step_materialization_data.materialization.metadata
+        stored = Path(about["path"].value).read_bytes()
+        fetcher.wrong = {("north", date(2025, 1, day)): PageFailedError("cut off") for day in (1, 2)}
+        result = runs.run("2025-01-01", "2025-01-02")
+        seen = {
+            one.asset_observation_data.asset_observation.partition: one.asset_observation_data.asset_observation
+            for one in result.get_asset_observation_events()
+        }
+        rows = about["dagster/row_count"].value
+        again, missing = seen["2025-01-01"], seen["2025-01-02"]
+        assert again.description == f"the day is stored, with {rows:,} rows; fetching it again failed: cut off"
+        assert again.metadata["stored_rows"].value == rows
+        assert missing.description == "failed: cut off"
+        assert "stored_rows" not in missing.metadata
+        assert Path(about["path"].value).read_bytes() == stored
