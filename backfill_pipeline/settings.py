@@ -4,19 +4,15 @@ Put here: every variable that the project reads, with its default, its check and
 the environment. Keep out: what a setting configures (a client, a store, a schedule).
 """
 
-import ipaddress
 import os
-import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit
-from zoneinfo import ZoneInfo
+from urllib.parse import unquote
 
-from dotenv.parser import parse_stream
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -27,160 +23,9 @@ from pydantic import (
     ValidationError,
 )
 
-from backfill_pipeline import apprise_urls
+from backfill_pipeline import setting_formats as formats
+from backfill_pipeline.env_file import export_for_libraries, read_env_file
 from backfill_pipeline.errors import SettingError
-
-PAGE_SIZES = (3, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 300_000, 500_000)
-"""The page sizes that `timeseries/paginated` accepts; any other size gets the status 400."""
-
-_FOR_LIBRARIES = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE"}
-"""Variables that libraries read, in addition to `AWS_...`; proxies also in lower case."""
-
-
-_OWNER = re.compile(r"team:[A-Za-z0-9_.-]+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
-_HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
-
-
-def _page_size(value: int) -> int:
-    if value not in PAGE_SIZES:
-        raise ValueError(f"one of {', '.join(map(str, PAGE_SIZES))}")
-    return value
-
-
-def _has_place(value: str) -> bool:
-    """Whether a URL names a host, and a valid port if one is given."""
-    try:
-        parts = urlsplit(value)
-        return bool(parts.hostname) and parts.port != 0 and not any(c.isspace() for c in value)
-    except ValueError:
-        return False
-
-
-def _may_have_place(value: str) -> bool:
-    """As `_has_place`, but the host may be absent or several: `postgresql:///db`, `postgresql://a:1,b:2/db`."""
-    place = value.partition("://")[2].partition("/")[0].rpartition("@")[2]
-    return not place or "," in place or _has_place(value)
-
-
-def _in_a_header(value: SecretStr) -> SecretStr:
-    if not all("!" <= character <= "~" for character in value.get_secret_value()):
-        raise ValueError("visible ASCII characters, on one line")
-    return value
-
-
-def _http_url(value: str) -> str:
-    if not value.startswith(("http://", "https://")) or not _has_place(value):
-        raise ValueError("a URL that begins with http:// or https://")
-    return value.rstrip("/")
-
-
-def _alert_url(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if text.startswith(("http://", "https://")):
-        return SecretStr(_http_url(text))
-    if "://" not in text or not apprise_urls.is_valid(text):
-        raise ValueError("the URL of a webhook or of apprise")
-    return value
-
-
-def _store_url(value: str) -> str:
-    scheme, separator, rest = value.partition("://")
-    if separator and scheme not in ("file", "s3"):
-        raise ValueError("a folder, file:///folder, or s3://bucket[/prefix]")
-    if not value.strip() or (scheme == "s3" and not rest.strip("/")):
-        raise ValueError("a folder, file:///folder, or s3://bucket[/prefix]")
-    return value
-
-
-def _limiter_url(value: str) -> str:
-    is_file = value.startswith("sqlite:///") and value.removeprefix("sqlite:///").strip("/ ")
-    if not is_file and not (value.startswith(("postgresql://", "redis://", "rediss://")) and _may_have_place(value)):
-        raise ValueError("sqlite:///FILE, postgresql://... or redis://...")
-    return value
-
-
-def catalog_url(value: str) -> str:
-    """Check the URL of a table catalogue.
-
-    Raises:
-        ValueError: the text is the expected form.
-    """
-    is_file = value.startswith("sqlite:///") and value.removeprefix("sqlite:///").strip("/ ")
-    is_server = value.startswith(("http://", "https://")) and _has_place(value)
-    if not is_file and not is_server and not (value.startswith("postgresql://") and _may_have_place(value)):
-        raise ValueError("sqlite:///FILE, postgresql://... or an http(s) URL")
-    return value
-
-
-def _postgres_url(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if not text.startswith("postgresql://") or not _may_have_place(text):
-        raise ValueError("postgresql://USER:PASSWORD@HOST/DATABASE")
-    return value
-
-
-def _redis_url(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if not text.startswith(("redis://", "rediss://")) or not _may_have_place(text):
-        raise ValueError("redis://:PASSWORD@HOST/0")
-    return value
-
-
-def _host_names(value: object) -> object:
-    """Split host names, in lower case; an IPv6 address may be in brackets, as in URLs."""
-    if not isinstance(value, str):
-        return value
-    names = [name.strip().lower().removeprefix("[").removesuffix("]") for name in value.split(",")]
-    if any(name and not (_HOST_NAME.fullmatch(name) or _is_address(name)) for name in names):
-        raise ValueError("host names")
-    return tuple(dict.fromkeys(name for name in names if name))
-
-
-def _owner_names(value: object) -> object:
-    """Split owners of assets; Dagster refuses to load definitions with any other form."""
-    if not isinstance(value, str):
-        return value
-    names = [name.strip() for name in value.split(",")]
-    if any(name and not _OWNER.fullmatch(name) for name in names):
-        raise ValueError("owners")
-    return tuple(dict.fromkeys(name for name in names if name))
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _site_names(value: object) -> object:
-    if isinstance(value, str):
-        names = [name.strip() for name in value.split(",")]
-        return tuple(dict.fromkeys(name for name in names if name))
-    return value
-
-
-def _time_zones(value: object) -> object:
-    """Split `ZONE` or `SITE=ZONE, ...` into pairs; a zone without a site is that of all other sites."""
-    if not isinstance(value, str):
-        return value
-    pairs = [part.strip().rpartition("=") for part in value.split(",") if part.strip()]
-    found = {site.strip(): zone.strip() for site, _, zone in pairs}
-    if len(found) < len(pairs):
-        raise ValueError("a site has two time zones")
-    for zone in found.values():
-        try:
-            ZoneInfo(zone)
-        except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
-            raise ValueError("an IANA name") from None
-    return tuple(found.items())
-
-
-def _known_day(value: date) -> date:
-    if value.year < 1970:  # noqa: PLR2004 - the epoch: no sample is older
-        raise ValueError("a day from 1970-01-01 on, as YYYY-MM-DD")
-    return value
 
 
 class Settings(BaseModel):
@@ -191,15 +36,15 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore", hide_input_in_errors=True)
 
-    api_key: Annotated[SecretStr, AfterValidator(_in_a_header)] | None = Field(
+    api_key: Annotated[SecretStr, AfterValidator(formats.in_a_header)] | None = Field(
         None,
         alias="ACE_API_KEY",
         description="bearer key, in visible ASCII characters; never printed, logged or stored",
     )
-    api_url: Annotated[str, AfterValidator(_http_url)] = Field(
+    api_url: Annotated[str, AfterValidator(formats.http_url)] = Field(
         "https://flightdeck.aceiot.cloud/api", alias="ACE_API_URL", description="the base URL of the ACE API, http(s)"
     )
-    sites: Annotated[tuple[str, ...], BeforeValidator(_site_names)] = Field(
+    sites: Annotated[tuple[str, ...], BeforeValidator(formats.site_names)] = Field(
         (),
         alias="ACE_SITES",
         description="comma-separated site names; empty: every site of the key that is not archived",
@@ -211,10 +56,10 @@ class Settings(BaseModel):
         alias="ACE_REQUESTS_PER_MINUTE",
         description="the key's budget, shared by every process that uses it: a whole number from 1",
     )
-    max_page_size: Annotated[int, AfterValidator(_page_size)] = Field(
+    max_page_size: Annotated[int, AfterValidator(formats.page_size)] = Field(
         100_000,
         alias="ACE_MAX_PAGE_SIZE",
-        description=f"the largest page the client may ask for: one of {', '.join(map(str, PAGE_SIZES))}",
+        description=f"the largest page the client may ask for: one of {', '.join(map(str, formats.PAGE_SIZES))}",
     )
     outage_minutes: float = Field(
         60,
@@ -243,7 +88,7 @@ class Settings(BaseModel):
         alias="ACE_RAW_LAG_HOURS",
         description="a day is ready this many hours after it ends: a number from 0",
     )
-    first_day: Annotated[date, AfterValidator(_known_day)] = Field(
+    first_day: Annotated[date, AfterValidator(formats.known_day)] = Field(
         date(2024, 1, 1), alias="BACKFILL_FIRST_DAY", description="first daily partition, as YYYY-MM-DD"
     )
     new_days: int = Field(
@@ -254,7 +99,7 @@ class Settings(BaseModel):
         description="how many of the latest ready days the sensor for new days begins with: a whole number from 0 (it "
         "and `healing` are off) to 366",
     )
-    snapshots_from: Annotated[date, AfterValidator(_known_day)] | None = Field(
+    snapshots_from: Annotated[date, AfterValidator(formats.known_day)] | None = Field(
         None,
         alias="BACKFILL_SNAPSHOTS_FROM",
         description="the first day of the snapshots, as YYYY-MM-DD; empty: no snapshots",
@@ -295,19 +140,19 @@ class Settings(BaseModel):
         description="how runs, daemon, webserver and `backfill serve` write their logs: text, or json for one object "
         "a line",
     )
-    alert_url: Annotated[SecretStr, AfterValidator(_alert_url)] | None = Field(
+    alert_url: Annotated[SecretStr, AfterValidator(formats.alert_url)] | None = Field(
         None,
         alias="BACKFILL_ALERT_URL",
         description="where alerts that need an operator are sent: the http(s) URL of a webhook, or, with the extra "
         "`[alerts]`, a URL of `apprise` such as mailto://USER:PASSWORD@HOST",
     )
-    ui_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+    ui_url: Annotated[str, AfterValidator(formats.http_url)] | None = Field(
         None,
         alias="BACKFILL_UI_URL",
         description="the address of Dagster's UI in a browser, for the links in alerts; unset: http://127.0.0.1:3000, "
         "or the port of `backfill up`",
     )
-    store: Annotated[str, AfterValidator(_store_url)] = Field(
+    store: Annotated[str, AfterValidator(formats.store_url)] = Field(
         "./data", alias="BACKFILL_STORE", description="a folder, file:///folder, or s3://bucket[/prefix]"
     )
     compression: Literal["snappy", "zstd"] = Field(
@@ -326,36 +171,36 @@ class Settings(BaseModel):
         description="how an object's timestamps are encoded: auto (the smaller one, for each object), delta, or "
         "dictionary for readers without DELTA_BINARY_PACKED",
     )
-    limiter: Annotated[str, AfterValidator(_limiter_url)] | None = Field(
+    limiter: Annotated[str, AfterValidator(formats.limiter_url)] | None = Field(
         None,
         alias="BACKFILL_LIMITER",
         repr=False,  # its URL may contain a password
         description="where the budget is kept: sqlite:///FILE, postgresql://... or redis://...",
     )
-    run_storage: Annotated[SecretStr, AfterValidator(_postgres_url)] | None = Field(
+    run_storage: Annotated[SecretStr, AfterValidator(formats.postgres_url)] | None = Field(
         None,
         alias="BACKFILL_RUN_STORAGE",
         description="where Dagster keeps runs, events and schedules: postgresql://USER:PASSWORD@HOST/DATABASE; unset: "
         "SQLite below DAGSTER_HOME",
     )
-    broker: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
+    broker: Annotated[SecretStr, AfterValidator(formats.redis_url)] | None = Field(
         None,
         alias="BACKFILL_BROKER",
         description="the Redis server through which runs reach workers on other hosts: redis://:PASSWORD@HOST/0",
     )
-    token: Annotated[SecretStr, AfterValidator(_in_a_header)] | None = Field(
+    token: Annotated[SecretStr, AfterValidator(formats.in_a_header)] | None = Field(
         None,
         alias="BACKFILL_TOKEN",
         description="bearer token of the HTTP control API, in visible ASCII characters",
     )
-    table_catalog: Annotated[str, AfterValidator(catalog_url)] | None = Field(
+    table_catalog: Annotated[str, AfterValidator(formats.catalog_url)] | None = Field(
         None,
         alias="BACKFILL_TABLE_CATALOG",
         repr=False,  # its URL may contain a password
         description="the catalogue of Iceberg tables: sqlite:///FILE, postgresql://... or the http(s) URL of a REST "
         "catalogue",
     )
-    table_token: Annotated[SecretStr, AfterValidator(_in_a_header)] | None = Field(
+    table_token: Annotated[SecretStr, AfterValidator(formats.in_a_header)] | None = Field(
         None,
         alias="BACKFILL_TABLE_TOKEN",
         description="bearer token of the REST catalogue, in visible ASCII characters",
@@ -365,23 +210,23 @@ class Settings(BaseModel):
         alias="BACKFILL_TABLE_WAREHOUSE",
         description="the warehouse of the catalogue: a name for a REST catalogue, a folder or s3:// URL for SQL",
     )
-    owners: Annotated[tuple[str, ...], BeforeValidator(_owner_names)] = Field(
+    owners: Annotated[tuple[str, ...], BeforeValidator(formats.owner_names)] = Field(
         (),
         alias="BACKFILL_OWNERS",
         description="comma-separated owners of the assets, as Dagster shows them: e-mail addresses, or team:NAME",
     )
-    time_zones: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_time_zones)] = Field(
+    time_zones: Annotated[tuple[tuple[str, str], ...], BeforeValidator(formats.time_zones)] = Field(
         (),
         alias="BACKFILL_TIME_ZONES",
         description="time zones of the sites, for reading and charts: one IANA name for all sites, such as "
         "Europe/Berlin, or SITE=NAME for some, separated by commas",
     )
-    explore_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+    explore_url: Annotated[str, AfterValidator(formats.http_url)] | None = Field(
         None,
         alias="BACKFILL_EXPLORE_URL",
         description="the address of `backfill explore` in a browser, such as http://127.0.0.1:8643",
     )
-    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_host_names)] = Field(
+    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(formats.host_names)] = Field(
         (),
         alias="BACKFILL_ALLOWED_HOSTS",
         description="comma-separated host names without scheme and port, such as dagster.example",
@@ -395,7 +240,7 @@ class Settings(BaseModel):
     s3_session_token: SecretStr | None = Field(
         None, alias="AWS_SESSION_TOKEN", description="session token of a temporary access key"
     )
-    s3_endpoint_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+    s3_endpoint_url: Annotated[str, AfterValidator(formats.http_url)] | None = Field(
         None,
         alias="AWS_ENDPOINT_URL_S3",
         description="the bucket's endpoint, for R2 the account's: an http(s) URL",
@@ -423,9 +268,9 @@ class Settings(BaseModel):
                 `.env`.
         """
         folder = folder or Path.cwd()
-        file = _env_file(folder / ".env")
+        file = read_env_file(folder / ".env")
         if environment is None:
-            _export(file)
+            export_for_libraries(file, ours={field.alias for field in cls.model_fields.values()})
         found: dict[str, Any] = {**file, **(os.environ if environment is None else environment)}
         found = {name: value for name, value in found.items() if value not in (None, "")}
         try:
@@ -449,7 +294,7 @@ class Settings(BaseModel):
         values = [getattr(self, name) for name in type(self).model_fields]
         whole = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
         texts = whole | {value for value in values if isinstance(value, str)}
-        inner = {_password(text) for text in texts}
+        inner = {formats.password_in(text) for text in texts}
         return frozenset(text for text in whole | inner | set(map(unquote, inner)) if text)
 
     def make_private(self) -> Path:
@@ -528,48 +373,10 @@ def requests_ca_bundle() -> str | None:
     return os.environ.get("REQUESTS_CA_BUNDLE") or None
 
 
-def _export(file: Mapping[str, str | None]) -> None:
-    """Add variables of `.env` that libraries read to the environment, unless they are set there."""
-    ours = {field.alias for field in Settings.model_fields.values()}
-    for name, value in file.items():
-        is_theirs = name.startswith("AWS_") or name.upper() in _FOR_LIBRARIES
-        is_set = any(os.environ.get(spelt) for spelt in (name, name.lower(), name.upper()))
-        if value and is_theirs and name not in ours and not is_set:
-            os.environ[name] = value
-
-
-def _env_file(path: Path) -> dict[str, str | None]:
-    """Read the variables of a `.env` file; empty when there is no file.
-
-    Raises:
-        SettingError: the file cannot be read, or a line is not NAME=VALUE. The line is not shown: it may be a secret.
-    """
-    try:
-        if not path.is_file():
-            return {}
-        with path.open(encoding="utf-8") as file:
-            lines = list(parse_stream(file))
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise SettingError(f"{path} cannot be read ({why})", hint="make it a text file of lines NAME=VALUE") from None
-    wrong = next((line.original.line for line in lines if line.error), None)
-    if wrong is not None:
-        raise SettingError(
-            f"{path}, line {wrong}: the line is not NAME=VALUE",
-            hint="write NAME=VALUE, or begin the line with #",
-        )
-    return {line.key: line.value for line in lines if line.key is not None}
-
-
 def has_desktop() -> bool:
     """Whether this process can open a browser window: always on Windows and macOS, else with a display server."""
     displays = (os.environ.get("DISPLAY"), os.environ.get("WAYLAND_DISPLAY"))
     return sys.platform in {"win32", "darwin"} or any(displays)
-
-
-def _password(text: str) -> str:
-    """Return the password in a URL; empty without one."""
-    return text.partition("://")[2].partition("/")[0].rpartition("@")[0].partition(":")[2]
 
 
 def _setting_error(error: ValidationError, found: Mapping[str, Any]) -> SettingError:

@@ -60,7 +60,7 @@ from backfill_pipeline.errors import (
     ThrottledError,
     UnreachableError,
 )
-from backfill_pipeline.settings import PAGE_SIZES
+from backfill_pipeline.setting_formats import PAGE_SIZES
 
 _LOG = logging.getLogger(__name__)
 

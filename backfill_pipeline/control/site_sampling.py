@@ -27,7 +27,8 @@ from backfill_pipeline.core.request_estimate import profile
 from backfill_pipeline.core.rows import Chunk, Counts, DayRows, Page
 from backfill_pipeline.core.windows import SitePace
 from backfill_pipeline.errors import ContractError, PageFailedError, RequestRefusedError, SiteRefusedError
-from backfill_pipeline.settings import PAGE_SIZES, Settings
+from backfill_pipeline.setting_formats import PAGE_SIZES
+from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.days import settings_encoding
 from backfill_pipeline.storage.parquet import encode
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from backfill_pipeline.dataset.table_catalogue import follow_store, shown_url
 from backfill_pipeline.errors import UsageError
-from backfill_pipeline.settings import Settings, catalog_url
+from backfill_pipeline.setting_formats import catalog_url
+from backfill_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from backfill_pipeline.dataset.iceberg import TableChange

@@ -34,6 +34,17 @@ from backfill_pipeline.settings import Settings
 
 JOB = "backfill_job"
 
+DESCRIPTIONS = {
+    JOB: "Fetch days of all sites and store them. A range of days may be one run.",
+    COVERAGE_JOB: "Show what arrived. It sends no request to the API.",
+    ROLLUP_JOB: "Compute hourly values of months from stored days. It sends no request to the API.",
+    INDEX_JOB: "Make the index of stored days from the objects. It sends no request to the API.",
+    FRESHNESS_JOB: "Evaluate the check `fresh` of all sites. It sends no request to the API.",
+    SNAPSHOTS_JOB: "Store what the API says today and cannot say later.",
+    TABLES_JOB: "Make the tables of the catalogue follow the store. It sends no request to the API.",
+}
+"""What Dagster's UI shows of each job."""
+
 _LOG = logging.getLogger(__name__)
 
 LOOK_S = 10.0
@@ -68,6 +79,18 @@ def build_defs(
     shown = coverage_asset(settings, sites, now=now)
     snapshots = [snapshot_assets(settings, sites, now=now)] if settings.snapshots_from else []
     tables = [tables_asset(settings, sites)] if settings.table_catalog else []
+    jobs = {
+        # The check `fresh` is about the newest day, not about the days of a run.
+        JOB: dg.AssetSelection.assets(assets) - dg.AssetSelection.checks(fresh),
+        COVERAGE_JOB: dg.AssetSelection.assets(shown),
+        ROLLUP_JOB: dg.AssetSelection.assets(rollups),
+        INDEX_JOB: dg.AssetSelection.assets(index),
+        FRESHNESS_JOB: dg.AssetSelection.checks(fresh),
+    }
+    if snapshots:
+        jobs[SNAPSHOTS_JOB] = dg.AssetSelection.assets(*snapshots)
+    if tables:
+        jobs[TABLES_JOB] = dg.AssetSelection.assets(*tables)
     held = dg.ResourceDefinition.hardcoded_resource(settings)  # as an object: no secret becomes run config
     own = {"ace": AceResource(settings=held), OBJECTS: DayIOManager(settings=held)}
     return dg.Definitions(
@@ -83,47 +106,8 @@ def build_defs(
         ],
         asset_checks=[fresh],
         jobs=[
-            dg.define_asset_job(
-                JOB,
-                selection=dg.AssetSelection.assets(assets) - dg.AssetSelection.checks(fresh),
-                description="Fetch days of all sites and store them. A range of days may be one run.",
-            ),
-            dg.define_asset_job(
-                COVERAGE_JOB,
-                selection=dg.AssetSelection.assets(shown),
-                description="Show what arrived. It sends no request to the API.",
-            ),
-            dg.define_asset_job(
-                ROLLUP_JOB,
-                selection=dg.AssetSelection.assets(rollups),
-                description="Compute hourly values of months from stored days. It sends no request to the API.",
-            ),
-            dg.define_asset_job(
-                INDEX_JOB,
-                selection=dg.AssetSelection.assets(index),
-                description="Make the index of stored days from the objects. It sends no request to the API.",
-            ),
-            dg.define_asset_job(
-                FRESHNESS_JOB,
-                selection=dg.AssetSelection.checks(fresh),
-                description="Evaluate the check `fresh` of all sites. It sends no request to the API.",
-            ),
-            *(
-                dg.define_asset_job(
-                    SNAPSHOTS_JOB,
-                    selection=dg.AssetSelection.assets(one),
-                    description="Store what the API says today and cannot say later.",
-                )
-                for one in snapshots
-            ),
-            *(
-                dg.define_asset_job(
-                    TABLES_JOB,
-                    selection=dg.AssetSelection.assets(one),
-                    description="Make the tables of the catalogue follow the store. It sends no request to the API.",
-                )
-                for one in tables
-            ),
+            dg.define_asset_job(name, selection=selection, description=DESCRIPTIONS[name])
+            for name, selection in jobs.items()
         ],
         sensors=[
             new_days_sensor(settings, sites, JOB, now=now),

@@ -34,7 +34,7 @@ from backfill_pipeline.errors import (
     StoppedError,
     ThrottledError,
 )
-from backfill_pipeline.settings import PAGE_SIZES
+from backfill_pipeline.setting_formats import PAGE_SIZES
 from backfill_pipeline_tests.builders import Row, answer, page_of
 
 DAY = date(2025, 10, 12)

@@ -9,7 +9,7 @@ from backfill_pipeline.ace.fetch import Fetcher
 from backfill_pipeline.core.day import DAY_S
 from backfill_pipeline.core.request_estimate import EMPTY, profile, rehearsed
 from backfill_pipeline.core.windows import SitePace
-from backfill_pipeline.settings import PAGE_SIZES
+from backfill_pipeline.setting_formats import PAGE_SIZES
 from backfill_pipeline_tests.ace.test_fetch import DAY, SITE, FakeClient, sweeps
 
 
