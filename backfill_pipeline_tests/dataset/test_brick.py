@@ -132,9 +132,11 @@ def test_the_pattern_of_objects_reads_the_days_of_the_site(tmp_path):
     store = LocalStore(tmp_path / "a[b]")
     for site in ("s[1]", "s1"):
         put_day(store, day_rows(site, date(2025, 6, 1)))
-    (sites,) = duckdb.execute(
-        "SELECT list(DISTINCT site_name) FROM read_parquet(?)", [stored_at(store, "s[1]")]
-    ).fetchone()
+    (sites,) = (
+        duckdb.connect()
+        .execute("SELECT list(DISTINCT site_name) FROM read_parquet(?)", [stored_at(store, "s[1]")])
+        .fetchone()
+    )
     assert sites == ["s[1]"]
     assert store.head(object_key("s1", date(2025, 6, 1)))
 

@@ -117,7 +117,9 @@ def test_the_site_has_a_time_zone_of_its_own(tmp_path, zones, expected):
     found = read.samples("s", START, START + timedelta(days=1), points="a", tz="site", settings=settings)
     assert found.arrow()["timestamp"].type.tz == expected
     same = read.samples("s", START, START + timedelta(days=1), points="a", tz=expected, settings=settings)
-    assert found.resampled("day").equals(same.resampled("day"))
+    mine, other = (one.resampled("day").sort_by([("timestamp", "ascending")]) for one in (found, same))
+    assert mine.drop_columns("mean").equals(other.drop_columns("mean"))
+    assert mine["mean"].to_pylist() == pytest.approx(other["mean"].to_pylist())
     chart = read.chart("s", "a", START, START + timedelta(days=1), tz="site", settings=settings)
     assert chart.series[0].rows["timestamp"].type.tz == expected
 

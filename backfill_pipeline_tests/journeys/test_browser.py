@@ -57,13 +57,16 @@ def figures(site: str, page: Page) -> Locator:
 
 
 def cancel(page: Page) -> None:
-    """Cancel the backfill of the page; click again when the page has redrawn itself between the clicks."""
+    """Cancel the backfill of the page; click again when the page has redrawn itself between the clicks.
+
+    Dagster's daemon reads a backfill and writes it back later: a cancel that lies between is undone, and clicked again.
+    """
     while True:
         page.get_by_role("button").last.click()
         page.get_by_role("menuitem", name="Cancel backfill").click()
         page.locator(".dagster-dialog").get_by_role("button", name="Cancel backfill").click()
         with suppress(AssertionError):
-            expect(status(page)).to_contain_text("Cancel", timeout=20_000)
+            expect(status(page)).to_contain_text("Canceled", timeout=60_000)
             return
         page.reload()
         expect(status(page)).not_to_contain_text("Succeeded", timeout=20_000)

@@ -91,8 +91,8 @@ def test_every_reader_reads_both_encodings(tmp_path, shape, kind):
     path.write_bytes(encode(day, encoding=Encoding("snappy", GROUP, kind)).data)
     expected = (np.concatenate([*times, np.zeros(0)]).astype(np.int64) + day_window(DAY).start * 1000).tolist()
     values = day.chunks[0].value.tolist()
-    assert duckdb.read_parquet(str(path)).fetchnumpy()["timestamp"].tolist() == expected
-    assert duckdb.read_parquet(str(path)).fetchnumpy()["value"].tolist() == values
+    assert duckdb.connect().read_parquet(str(path)).fetchnumpy()["timestamp"].tolist() == expected
+    assert duckdb.connect().read_parquet(str(path)).fetchnumpy()["value"].tolist() == values
     frame = pl.read_parquet(path)
     assert (frame["timestamp"].to_list(), frame["value"].to_list()) == (expected, values)
     table, footer = decode(path.read_bytes()), read_footer(path.read_bytes())
@@ -108,7 +108,10 @@ def test_more_timestamps_than_a_dictionary_takes_are_read_as_well(tmp_path):
     column = pq.read_metadata(BytesIO(data)).row_group(0).column(0)
     assert set(column.encodings) <= {"PLAIN", "RLE", "RLE_DICTIONARY"}
     (tmp_path / "day.parquet").write_bytes(data)
-    assert len(set(duckdb.read_parquet(str(tmp_path / "day.parquet")).fetchnumpy()["timestamp"].tolist())) == rows
+    assert (
+        len(set(duckdb.connect().read_parquet(str(tmp_path / "day.parquet")).fetchnumpy()["timestamp"].tolist()))
+        == rows
+    )
 
 
 @settings(deadline=None, max_examples=40)
