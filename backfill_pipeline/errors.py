@@ -29,13 +29,15 @@
 Put here: error types that several packages use. Keep out: when a request is retried (`core/backoff.py`), and
 errors that one function raises and catches itself.
 
-Code tells errors apart by their type, or by `kind` where only text is kept. It never reads a message. A message names
-what failed, for which site and day, and what was found. No field contains a key, a token or more than a line of an
-answer's body.
+Code tells errors apart by their type, or by `kind` where only facts are kept. It never reads a message. A message names
+what failed and what was found. Site, day and hint are fields, and `str` puts all of them into one text. No field
+contains a key, a token or more than a line of an answer's body.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
-from typing import ClassVar, TypedDict, Unpack
+from typing import ClassVar, Self, TypedDict, Unpack
 
 _SHOWN = 60
 
@@ -54,9 +56,10 @@ def sentences(*texts: str) -> str:
     return first
 
 
-def with_notes(error: BaseException) -> str:
-    """Join an error's text and its notes, such as the number of attempts."""
-    return sentences(str(error) or repr(error), *getattr(error, "__notes__", ()))
+def what_failed(error: BaseException) -> str:
+    """Join an error's message and its notes, such as the number of attempts: no site, no day, no hint."""
+    message = error.message if isinstance(error, BackfillError) else str(error)
+    return sentences(message or repr(error), *getattr(error, "__notes__", ()))
 
 
 class Facts(TypedDict, total=False):
@@ -77,10 +80,12 @@ class BackfillError(Exception):
         hint: what to do, as one sentence; empty when there is nothing to do.
         site: the site that failed; None when the error concerns no single site.
         day: the UTC day that failed; None when the error concerns no single day.
+        is_of_one_site: whether such an error concerns the site of the request; others concern every site.
     """
 
     kind: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
+    is_of_one_site: ClassVar[bool] = True
 
     def __init__(self, message: str = "", **facts: Unpack[Facts]) -> None:
         super().__init__(message)
@@ -89,15 +94,40 @@ class BackfillError(Exception):
         self.site = facts.get("site")
         self.day = facts.get("day")
 
+    def of(self, site: str, day: date | None = None) -> Self:
+        """Add the site and the day of the work that failed, unless the error has them; return the error."""
+        if self.is_of_one_site:
+            self.site = site if self.site is None else self.site
+            self.day = day if self.day is None else self.day
+        return self
+
     def __str__(self) -> str:
-        """The message, then the hint as its own sentence."""
-        return sentences(self.message, self.hint) if self.hint else self.message
+        """The site, the day and the message, then the hint as its own sentence."""
+        where = ", ".join(
+            [
+                *([f"site {quoted(self.site)}"] if self.site is not None else []),
+                *([f"{self.day}"] if self.day is not None else []),
+            ]
+        )
+        text = f"{where}: {self.message}" if where else self.message
+        return sentences(text, self.hint) if self.hint else text
+
+
+@contextmanager
+def concerning(site: str, day: date | None = None) -> Iterator[None]:
+    """Add site and day to an error of the block; see `BackfillError.of`."""
+    try:
+        yield
+    except BackfillError as error:
+        error.of(site, day)
+        raise
 
 
 class SettingError(BackfillError):
     """A setting is missing or wrong; the message names the variable."""
 
     kind = "setting"
+    is_of_one_site = False
     exit_code = 2
 
 
@@ -143,6 +173,7 @@ class WaitTooLongError(BackfillError):
     """
 
     kind = "wait_too_long"
+    is_of_one_site = False
 
     def __init__(self, message: str, *, seconds: float, **facts: Unpack[Facts]) -> None:
         super().__init__(message, **facts)
@@ -153,6 +184,7 @@ class StoppedError(BackfillError):
     """The caller stopped the work before it was done. Nothing failed, and finished work stays finished."""
 
     kind = "stopped"
+    is_of_one_site = False
     exit_code = 130
 
 
@@ -166,6 +198,7 @@ class KeyRefusedError(PermanentError):
     """The API refused the API key (401, or another answer with the same meaning); no further request may use it."""
 
     kind = "key_refused"
+    is_of_one_site = False
     exit_code = 2
 
 
@@ -215,6 +248,7 @@ class BudgetUnavailableError(PermanentError):
     """The server that keeps the request budget does not answer; without the budget no request may be sent."""
 
     kind = "budget_unavailable"
+    is_of_one_site = False
     exit_code = 2
 
 
@@ -222,6 +256,7 @@ class DatabaseLockedError(PermanentError):
     """Another process keeps a SQLite file of Dagster's storage locked."""
 
     kind = "database_locked"
+    is_of_one_site = False
     exit_code = 2
 
 
@@ -229,6 +264,7 @@ class UnreachableError(PermanentError):
     """The API was never reached from here: its address, a certificate or a proxy is wrong."""
 
     kind = "unreachable"
+    is_of_one_site = False
     exit_code = 2
 
 
@@ -236,6 +272,7 @@ class ApiDownError(PermanentError):
     """The API has not answered for as long as a run waits (ACE_OUTAGE_MINUTES)."""
 
     kind = "api_down"
+    is_of_one_site = False
 
 
 class TransientError(BackfillError):

@@ -181,7 +181,7 @@ MOST_LINES, MOST_OF_A_FUNCTION = 400, 60
 
 LARGER = {
     "ace/budget_storage.py": 499,
-    "ace/client.py": 620,
+    "ace/client.py": 618,
     "ace/fetch.py": 676,
     "ace/json_scanner.py": 483,
     "control/dagster_instance.py": 457,

@@ -5,13 +5,21 @@ from datetime import date
 import pytest
 
 from backfill_pipeline import errors
-from backfill_pipeline.errors import BackfillError, PageFailedError, StoreRefusedError, UsageError, with_notes
+from backfill_pipeline.errors import (
+    BackfillError,
+    KeyRefusedError,
+    PageFailedError,
+    StoreRefusedError,
+    UsageError,
+    concerning,
+    what_failed,
+)
 
 
 def test_an_error_shows_its_message_and_then_its_hint_as_a_sentence():
     """The text of an error is the message, followed by the hint as a sentence of its own."""
     error = StoreRefusedError("cannot store x: no space", hint="free some space", site="a", day=date(2025, 3, 1))
-    assert str(error) == "cannot store x: no space. Free some space"
+    assert str(error) == "site 'a', 2025-03-01: cannot store x: no space. Free some space"
     assert (error.message, error.hint, error.site, error.day) == (
         "cannot store x: no space",
         "free some space",
@@ -31,14 +39,14 @@ def test_an_error_without_a_hint_is_its_message(kind):
     [
         ("no connection; check ACE_API_URL and the network", "", "no connection; check ACE_API_URL and the network."),
         ("no connection.", "", "no connection."),
-        ("no connection", "check the network", "no connection. Check the network."),
+        ("no connection", "check the network", "no connection."),
     ],
 )
 def test_a_note_is_a_sentence_of_its_own(message, hint, text):
-    """What was added to an error does not run into the words before it."""
+    """A note does not run into the message before it; the hint is not part of what failed."""
     error = PageFailedError(message, hint=hint)
     error.add_note("gave up after 10 tries")
-    assert with_notes(error) == f"{text} Gave up after 10 tries"
+    assert what_failed(error) == f"{text} Gave up after 10 tries"
 
 
 def test_each_error_has_its_own_kind():
@@ -63,3 +71,17 @@ def test_every_error_takes_a_site_and_a_day(kind):
     """A caller reads what failed from fields, whatever the type."""
     error = kind("failed", site="a", day=date(2025, 3, 1))
     assert (error.site, error.day) == ("a", date(2025, 3, 1))
+
+
+def test_work_adds_its_site_and_day_to_an_error_that_has_none():
+    """The code that knows the site and the day adds them; a more exact site or day of the error stays."""
+    with pytest.raises(PageFailedError, match=r"^site 'a', 2025-03-01: cut$"), concerning("a", date(2025, 3, 1)):
+        raise PageFailedError("cut")
+    with pytest.raises(PageFailedError, match=r"^site 'a', 2025-03-01: cut$"), concerning("b", date(2025, 3, 1)):
+        raise PageFailedError("cut", site="a")
+
+
+def test_an_error_that_concerns_every_site_names_no_site():
+    """A refused key is not an error of the site whose request found it."""
+    with pytest.raises(KeyRefusedError, match=r"^refused$"), concerning("a", date(2025, 3, 1)):
+        raise KeyRefusedError("refused")

@@ -44,6 +44,7 @@ from backfill_pipeline.errors import (
     ThrottledError,
     TransientError,
     UnreachableError,
+    concerning,
 )
 from backfill_pipeline.settings import Settings
 
@@ -181,7 +182,8 @@ class AceClient:
             SiteRefusedError: the API does not know the site, or not for this key.
             ContractError: the list stays shorter than its own total.
         """
-        items = self._listed(f"{_site_path(site)}/configured_points", f"the configured points of site {site!r}")
+        with concerning(site):
+            items = self._listed(f"{_site_path(site)}/configured_points", "the configured points")
         enabled = {str(item["name"]): item.get("collect_interval") for item in items if _true(item)}
         seconds = [i for i in enabled.values() if isinstance(i, int) and i > 0]
         rows = sum(-(-DAY_S // s) for s in seconds) + 1440 * (len(enabled) - len(seconds))
@@ -195,7 +197,8 @@ class AceClient:
         Raises:
             BackfillError: what `configured_points` raises.
         """
-        items = self._listed(f"{_site_path(site)}/points", f"all points of site {site!r}")
+        with concerning(site):
+            items = self._listed(f"{_site_path(site)}/points", "all points")
         return frozenset(str(item["name"]) for item in items)
 
     def records(self, path: str, what: str, query: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
@@ -246,18 +249,13 @@ class AceClient:
         }
         if cursor is not None:
             query["cursor"] = cursor
-        what = f"samples of site {site!r}, {iso(window.start)} to {iso(window.end)}, {size} a page"
-        status, body = self._get(
-            f"{_site_path(site)}/timeseries/paginated",
-            query,
-            what,
-            rows=size,
-            most=size * _ROW_BYTES,
-            no_data_is_empty=True,
-        )
-        if status == requests.codes.not_found:
-            return _EMPTY
-        page = self._decoders.submit(decode_page, body, size).result()
+        path = f"{_site_path(site)}/timeseries/paginated"
+        what = f"samples, {iso(window.start)} to {iso(window.end)}, {size} a page"
+        with concerning(site, datetime.fromtimestamp(window.start, UTC).date()):
+            status, body = self._get(path, query, what, rows=size, most=size * _ROW_BYTES, no_data_is_empty=True)
+            if status == requests.codes.not_found:
+                return _EMPTY
+            page = self._decoders.submit(decode_page, body, size).result()
         self._buffers.give(body)
         return page
 
@@ -568,7 +566,7 @@ def _json_of(body: Body, what: str) -> Any:
     except (ValueError, RecursionError) as error:
         raise PageFailedError(f"{what}: the answer is not whole JSON ({_message(body)})") from error
     except ContractError as error:
-        raise ContractError(f"{what}: {error}") from None
+        raise ContractError(f"{what}: {error.message}", hint=error.hint) from None
 
 
 def _list_page(body: Body, what: str, *, named: bool = True) -> dict[str, Any]:

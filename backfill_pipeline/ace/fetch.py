@@ -315,7 +315,7 @@ class _SiteRun:
                     work.in_flight -= 1
                 self._note(work, future)
             if self.stop.is_set() or self.end.is_set():
-                raise StoppedError(f"site {self.points.site!r}: stopped; finished windows are kept for next time")
+                raise StoppedError("stopped; finished windows are kept for next time", site=self.points.site)
 
     def _note(self, work: _DayWork, future: "Future[None]") -> None:
         """Take in how a window ended; what stops the site is raised, any other error ends its day."""
@@ -324,7 +324,7 @@ class _SiteRun:
         except _STOPS_ALL:
             raise
         except BackfillError as error:
-            work.error = work.error or error
+            work.error = work.error or error.of(self.points.site, work.day)
 
     def _launch(self, pool: ThreadPoolExecutor) -> None:
         """Hand out windows, of the earliest day first, until as many are in flight as the pace allows."""
@@ -503,12 +503,13 @@ class _SiteRun:
     def _attempt(self, work: _DayWork, walk: Walk, part: Part, place: "_Place", failures: int) -> Page | None:
         """Ask once; None to be asked again at once, with what `place` then says."""
         if self.stop.is_set() or self.end.is_set():
-            raise StoppedError(f"site {self.points.site!r}: stopped; finished windows are kept for next time")
+            raise StoppedError("stopped; finished windows are kept for next time", site=self.points.site)
         if walk.idle and place.requests >= MOST_REQUESTS:
             raise ContractError(
-                f"site {self.points.site!r}, {work.day} {walk.window}: {place.requests} requests at one position "
-                "returned no new row, but `has_more` is true",
+                f"{walk.window}: {place.requests} requests at one position returned no new row, but `has_more` is true",
                 hint="report this to ACE, then fetch the day again",
+                site=self.points.site,
+                day=work.day,
             )
         client, asked = self.owner.client, place.size
         try:
@@ -553,7 +554,7 @@ class _SiteRun:
             self._failed(work)
             place.broken = max(place.broken, place.doubts) + 1
             if place.broken < BELIEVED:
-                raise PageFailedError(str(error), size_related=False) from error
+                raise PageFailedError(error.message, size_related=False, hint=error.hint) from error
             raise
         with self.lock:
             self.pace.page_came(
@@ -580,8 +581,7 @@ class _SiteRun:
         if place.doubts < BELIEVED - 1 and not self.owner.accept_marks and lies_on_marks(page):
             place.doubts += 1
             raise PageFailedError(
-                f"site {site!r}, {day} {walk.window}: every time of the page lies on a five-minute mark, as those of "
-                "aggregated data do",
+                f"{walk.window}: every time of the page lies on a five-minute mark, as those of aggregated data do",
                 size_related=False,
             )
         part.judge(page, walk.window, site, day)
@@ -673,4 +673,4 @@ class _SiteRun:
             except queue.Full:
                 continue
             return
-        raise StoppedError(f"site {self.points.site!r}: stopped; finished windows are kept for next time")
+        raise StoppedError("stopped; finished windows are kept for next time", site=self.points.site)

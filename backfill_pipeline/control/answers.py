@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
 from backfill_pipeline.core.quality import no_rows
+from backfill_pipeline.errors import sentences
 
 Word = Literal["not_started", "in_progress", "completed", "cancelled", "failed"]
 
@@ -196,20 +197,45 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class DayFailure:
-    """One error of a backfill; `site` and `day` are None when the run failed and no single day."""
+    """One error of a backfill.
+
+    Attributes:
+        backfill_id: Dagster's id.
+        at: Unix seconds.
+        error: what failed and what was found.
+        site: its site; None when a run failed and no single day.
+        day: its day; None as above.
+        hint: what to do; empty when there is nothing to do.
+        kind: `BackfillError.kind`, or what failed: `process_ended`, `run`, `backfill`, `lost_object`.
+    """
 
     backfill_id: str
     at: float
     error: str
     site: str | None
     day: date | None
+    hint: str = ""
+    kind: str = ""
+
+    @property
+    def text(self) -> str:
+        """The error and the hint, without site and day."""
+        return sentences(self.error, self.hint)
+
+    @property
+    def line(self) -> str:
+        """Site, day, error and hint, as one line."""
+        where = " ".join(f"{part}" for part in (self.site, self.day) if part is not None)
+        return f"{where or 'the run'}: {self.text}"
 
     def facts(self) -> dict[str, Any]:
         """One entry of `GET /backfill/errors`."""
         return {
             "backfill_id": self.backfill_id,
             "timestamp": iso(self.at),
-            "error": self.error,
+            "error": self.text,
+            "kind": self.kind,
+            "hint": self.hint,
             "context": {"site": self.site, "date": self.day.isoformat() if self.day else None},
         }
 

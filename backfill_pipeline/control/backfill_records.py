@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 
+from backfill_pipeline.orchestration.failures import DayError
+
 
 class State(StrEnum):
     """The state of a backfill in Dagster."""
@@ -68,6 +70,28 @@ class FailedRun:
 
 
 @dataclass(frozen=True, slots=True)
+class RunError:
+    """Why a run failed.
+
+    Attributes:
+        message: what Dagster recorded, in one line.
+        kind: the kind of the error that stopped everything; `process_ended` when the run's process ended before it
+            could report an error; else `run`.
+    """
+
+    message: str
+    kind: str
+
+    @property
+    def process_ended(self) -> bool:
+        """Whether the run's process ended before it could report an error."""
+        return self.kind == PROCESS_ENDED
+
+
+PROCESS_ENDED = "process_ended"
+
+
+@dataclass(frozen=True, slots=True)
 class DayEvent:
     """One result of a site-day: stored, or failed.
 
@@ -76,7 +100,7 @@ class DayEvent:
         day: its day.
         at: Unix seconds.
         run_id: id of the run that recorded it; empty when no run did.
-        error: why it failed; None when it was stored.
+        error: the error with which it failed; None when it was stored.
         about: the metadata of its materialisation, by name; empty for a failed day.
     """
 
@@ -84,7 +108,7 @@ class DayEvent:
     day: date
     at: float
     run_id: str
-    error: str | None = None
+    error: DayError | None = None
     about: Mapping[str, object] = field(default_factory=dict)
 
     @property

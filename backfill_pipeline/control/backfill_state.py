@@ -29,6 +29,9 @@ _SLACK_S = 1.0
 """Seconds of tolerance: Dagster records an event a moment after its time was taken."""
 
 
+_ENDED = "its run's process ended: it was killed, out of memory, or the machine stopped"
+
+
 _KEPT_COMPARISONS = 16
 """The number of backfills whose comparison with the store is kept for the next poll."""
 
@@ -68,22 +71,26 @@ class BackfillStates:
         for site, days in backfill.todo.items():
             for event in self._events(backfill, site):
                 if event.error is not None and event.day in days:
-                    failures.append(DayFailure(backfill.id, event.at, event.error, site, event.day))
+                    found = event.error
+                    failures.append(
+                        DayFailure(backfill.id, event.at, found.error, site, event.day, found.hint, found.kind)
+                    )
                     named.add(event.run_id)
         for run in look.failed_runs:
             lost = sorted(one for one, by in look.lost.items() if by == run.id)
             if not lost and run.id in named:
                 continue
-            why, died = self.gateway.why_failed(run.id)
-            if died:
-                why = f"its run's process ended: {why or 'killed, out of memory, or the machine stopped'}"
-            text = f"not stored: {why}. {self._go_on(backfill, lost)}" if lost else why
+            why = self.gateway.why_failed(run.id)
+            text = why.message
+            if why.process_ended:
+                text = sentences(_ENDED, f"Dagster reports: {why.message}" if why.message else "")
+            text, hint = (f"not stored: {text}", self._go_on(backfill, lost)) if lost else (text, "")
             about: list[tuple[str | None, date | None]] = [*lost] or [(None, None)]
-            failures += [DayFailure(backfill.id, run.at, text, site, day) for site, day in about]
+            failures += [DayFailure(backfill.id, run.at, text, site, day, hint, why.kind) for site, day in about]
         if look.status.is_over:
             failures += self._vanished(backfill, look)
         if (stuck := self._stuck(backfill)) is not None:
-            failures.append(DayFailure(backfill.id, stuck[0], stuck[1], None, None))
+            failures.append(DayFailure(backfill.id, stuck.at, stuck.error, None, None, stuck.hint, "backfill"))
         return sorted(failures, key=lambda failure: failure.at, reverse=True)
 
     def _events(self, backfill: Backfill, site: str) -> Iterator[DayEvent]:
@@ -91,19 +98,20 @@ class BackfillStates:
         end = math.inf if backfill.ended is None else backfill.ended + _SLACK_S
         return (event for event in self.gateway.events(site) if backfill.started <= event.at <= end)
 
-    def _stuck(self, backfill: Backfill) -> tuple[float, str] | None:
-        """Return when (Unix seconds) and why Dagster's daemon stopped a backfill, other than for a failed day."""
+    def _stuck(self, backfill: Backfill) -> "_Stuck | None":
+        """Return why Dagster's daemon stopped a backfill, other than for a failed day; None while it continues."""
+        changed, hint = self._changed(backfill)
         if backfill.error:
             text = f"Dagster ended the backfill: {backfill.error}"
-            return backfill.ended or backfill.started, sentences(text, self._changed(backfill))
+            return _Stuck(backfill.ended or backfill.started, sentences(text, changed), hint)
         error = self.gateway.daemon_error() if backfill.state is State.ASKED and backfill.ended is None else None
         if error is None:
             return None
         at, why = error
-        return at, sentences(f"Dagster's daemon cannot continue the backfill: {why}", self._changed(backfill))
+        return _Stuck(at, sentences(f"Dagster's daemon cannot continue the backfill: {why}", changed), hint)
 
-    def _changed(self, backfill: Backfill) -> str:
-        """Describe changed settings that exclude days of the backfill, and what to do."""
+    def _changed(self, backfill: Backfill) -> tuple[str, str]:
+        """Describe changed settings that exclude days of the backfill, and what to do; empty without a change."""
         wanted = {site for site, days in backfill.todo.items() if days}
         gone = sorted(wanted - set(self.settings.sites)) if self.settings.sites else []
         first = min((day for days in backfill.todo.values() for day in days), default=None)
@@ -115,9 +123,9 @@ class BackfillStates:
         if first is not None and first < self.settings.first_day:
             said.append(f"BACKFILL_FIRST_DAY is now {self.settings.first_day}, later than {first}")
         if not said:
-            return ""
+            return "", ""
         todo = "Restore the setting and restart the daemon, or start another backfill without these days"
-        return f"{' and '.join(said)}. {todo}"
+        return " and ".join(said), todo
 
     def _go_on(self, backfill: Backfill, lost: Iterable[SiteDay]) -> str:
         command = start_command(lost, self.settings.sites)
@@ -134,8 +142,10 @@ class BackfillStates:
             DayFailure(
                 backfill.id,
                 self._clock(),
-                f"it was stored, but {missing.found(one)}. To fetch it again, run: {repair_command([one])}",
+                f"it was stored, but {missing.found(one)}",
                 *one,
+                f"To fetch it again, run: {repair_command([one])}",
+                "lost_object",
             )
             for one in missing
         ]
@@ -233,14 +243,14 @@ class BackfillStates:
                 f"{self.settings.outage_minutes:g} minutes (ACE_OUTAGE_MINUTES) and continues when the API answers."
             )
         if lost:
-            died = all(self.gateway.why_failed(run_id)[1] for run_id in set(lost.values()))
+            died = all(self.gateway.why_failed(run_id).process_ended for run_id in set(lost.values()))
             why = "the process of their run ended" if died else "their run ended with an error before it fetched them"
             notes.append(
                 f"{len(lost)} site-days were not stored because {why}: {named_days(lost)}. "
                 f"{self._go_on(backfill, lost)}"
             )
         if (stuck := self._stuck(backfill)) is not None:
-            notes.append(stuck[1])
+            notes.append(sentences(stuck.error, stuck.hint))
         status = Status(
             word,
             backfill.id,
@@ -275,6 +285,15 @@ class BackfillStates:
         )
         done = {one: newest[one] for one in asked - left if one in newest}
         return _Look(status, done, left, runs, lost)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stuck:
+    """Why Dagster's daemon stopped a backfill, since when (Unix seconds), and what to do."""
+
+    at: float
+    error: str
+    hint: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import dagster as dg
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from yaml import YAMLError  # type: ignore[import-untyped]  # its error alone; Dagster reads the file
 
-from backfill_pipeline.control.backfill_records import Backfill, DayEvent, FailedRun, State
+from backfill_pipeline.control.backfill_records import PROCESS_ENDED, Backfill, DayEvent, FailedRun, RunError, State
 from backfill_pipeline.control.day_events import SiteEvents
 from backfill_pipeline.control.site_counters import SiteCounters
 from backfill_pipeline.core.day import days_between, parse_day, partition_key
@@ -39,6 +39,7 @@ from backfill_pipeline.orchestration.dagster_internals import (
     PartitionBackfill,
     cancel_backfill_runs_and_cancellation_complete,
 )
+from backfill_pipeline.orchestration.failures import STOPPED_BY
 from backfill_pipeline.orchestration.history import covered
 from backfill_pipeline.orchestration.instance_storages import check_postgres
 from backfill_pipeline.orchestration.partitions import (
@@ -77,10 +78,6 @@ _DELETED_AT_ONCE = 16
 
 
 _LINE, _SAID = 500, 200
-
-
-_FROM_OUTSIDE = "This run has been marked as failed from outside the execution context."
-"""Dagster's default message for a run whose process ended: it contains no cause."""
 
 
 _STATES = {
@@ -123,7 +120,7 @@ class Gateway:
                 hint="fix it, or use the project's own dagster.yaml",
             ) from None
         self._events: dict[str, SiteEvents] = {}
-        self._why: dict[str, tuple[str, bool]] = {}
+        self._why: dict[str, RunError] = {}
         self._lock = Lock()
 
     @cached_property
@@ -288,24 +285,26 @@ class Gateway:
             found.append(FailedRun(run.run_id, at, days_of_run, {} if retried else left))
         return found
 
-    def why_failed(self, run_id: str) -> tuple[str, bool]:
-        """Return why a run failed, in one line, and whether its process ended before it could report an error."""
+    def why_failed(self, run_id: str) -> RunError:
+        """Return why a run failed."""
         if run_id not in self._why:
             self._why[run_id] = self._why_failed(run_id)
         return self._why[run_id]
 
-    def _why_failed(self, run_id: str) -> tuple[str, bool]:
+    def _why_failed(self, run_id: str) -> RunError:
         for logged in self.instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
             event = logged.dagster_event
             if event is not None:
                 failure = event.step_failure_data
-                told = failure.user_failure_data.description if failure.user_failure_data else None
+                ours = failure.user_failure_data
                 cause = failure.error.cause or failure.error if failure.error else None
-                return _line(told or (cause.message if cause else "") or logged.user_message), False
+                text = (ours.description if ours else None) or (cause.message if cause else "") or logged.user_message
+                stopped_by = ours.metadata.get(STOPPED_BY) if ours else None
+                return RunError(_line(text), str(stopped_by.value) if stopped_by is not None else "run")
         for logged in self.instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE):
-            said = _line((logged.dagster_event.message if logged.dagster_event else None) or logged.user_message)
-            return "" if said == _FROM_OUTSIDE else said, True
-        return "", True
+            text = (logged.dagster_event.message if logged.dagster_event else None) or logged.user_message
+            return RunError(_line(text), PROCESS_ENDED)
+        return RunError("", PROCESS_ENDED)
 
     def records(self, site_days: Iterable[SiteDay]) -> dict[SiteDay, Recorded]:
         """Read the latest record of each site-day from Dagster's storage."""

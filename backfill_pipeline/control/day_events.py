@@ -91,8 +91,7 @@ class SiteEvents:
                 removed[gone[1]] = record.timestamp
             failure = observed_error(seen) if seen is not None else None
             if failure is not None:
-                error = failure.error
-                fresh.append(DayEvent(site, parse_day(failure.day), record.timestamp, record.run_id, error))
+                fresh.append(DayEvent(site, parse_day(failure.day), record.timestamp, record.run_id, failure))
         if fresh or removed:
             kept = (one for one in [*self.events, *fresh] if one.error or one.at > removed.get(one.day, 0.0))
             self.events = sorted(kept, key=lambda event: event.at)

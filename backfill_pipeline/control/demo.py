@@ -92,7 +92,9 @@ def _write_home(home: Path, url: str) -> None:
         lines = [f"{name}={value}" for name, value in {**_settings(url), "BACKFILL_STORE": "./data"}.items()]
         env.write_text("\n".join([_ENV_TITLE, *lines, ""]), encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"--folder {home} cannot be used: {error.strerror}") from None
+        raise UsageError(
+            f"--folder {home} cannot be used: {error.strerror}", hint="name a folder that you may write"
+        ) from None
 
 
 def _backfilled(console: Console, home: Path, days: int, stop: threading.Event) -> None:
@@ -123,7 +125,7 @@ def _backfilled(console: Console, home: Path, days: int, stop: threading.Event) 
         late.cancel()
     if status.word != "completed":
         for failure in control.errors(backfill_id):
-            show(console, f"{failure.site} {failure.day}: {failure.error}")
+            show(console, failure.line)
         raise BackfillError(f"the demo's backfill ended as {status.word}")
     if not status.rows:
         raise BackfillError(f"the demo's backfill has no data: {status.message}")

@@ -171,6 +171,8 @@ _FAILURE = _object(
         "backfill_id": _TEXT,
         "timestamp": _INSTANT,
         "error": _TEXT,
+        "kind": _TEXT,
+        "hint": _TEXT,
         "context": _object({"site": _or_null(_TEXT), "date": _or_null(_DAY)}),
     }
 )

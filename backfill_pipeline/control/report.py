@@ -76,7 +76,7 @@ def arrived(
     if last < first:
         raise UsageError(f"the last day, {last}, is before the first, {first}", about="last")
     if (last - first).days >= MOST_DAYS:
-        raise UsageError(f"{first} to {last} is more than {MOST_DAYS:,} days: show fewer", about="last")
+        raise UsageError(f"{first} to {last} is more than {MOST_DAYS:,} days", hint="show fewer days", about="last")
     days = list(days_between(first, last))
     wanted = named_sites(settings, sites, days)
     before, after = first.toordinal() - DAYS_AROUND, last.toordinal() + DAYS_AROUND
@@ -95,7 +95,7 @@ def arrived(
             found = read_footers(store, [site], days_around)
         events = gateway.events(site) if gateway else []
         newest = {event.day: event for event in events}
-        failures = {(site, day): event.error for day, event in newest.items() if event.error is not None}
+        failures = {(site, day): event.error.text for day, event in newest.items() if event.error is not None}
         table += coverage([site], days, found, failures, ready_at=_ready(settings), now=now)
         replaced += [
             Replaced(site, one.day, datetime.fromtimestamp(one.at, UTC), one.number("rows_before"), one.rows)
@@ -276,5 +276,8 @@ def write_report(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(rendered(report, kind))
     except OSError as error:
-        raise UsageError(f"--out {out} cannot be written: {error.strerror or error}") from None
+        raise UsageError(
+            f"--out {out} cannot be written: {error.strerror or error}",
+            hint="name a file or a folder that you may write",
+        ) from None
     return list(targets.values())

@@ -176,8 +176,10 @@ class Part:
         times = _times(page)
         if ((times < self.start * 1_000_000) & (times >= window.start * 1_000_000)).any():
             raise ContractError(
-                f"site {site!r}, {day} {window}: a page holds rows from before {iso(self.start)}, which earlier pages "
-                "had passed: the API's rows are out of order"
+                f"{window}: a page holds rows from before {iso(self.start)}, which earlier pages "
+                "had passed: the API's rows are out of order",
+                site=site,
+                day=day,
             )
         if self.on_marks and not self._accept and _all_on_marks(times):
             instants = len(self.instants.union(np.unique(times).tolist()))
@@ -219,7 +221,7 @@ def burst(page: Page) -> int:
 def of_another_site(page: Page, window: Window, site: str, day: date, configured: str | None) -> ContractError:
     """The error of a page whose names are not the site's, although all points of the site were listed."""
     return ContractError(
-        f"site {site!r}, {day} {window}: none of the {len(page.names):,} points of a page "
+        f"{window}: none of the {len(page.names):,} points of a page "
         f"({quoted(_stranger(page) or '')}) is a point of this site, {_points(configured)}, so the API sent samples of "
         "another site",
         hint="Ask ACE, then fetch the day again",
@@ -231,8 +233,7 @@ def of_another_site(page: Page, window: Window, site: str, day: date, configured
 def of_no_point(stranger: str, site: str, day: date, configured: str | None) -> ContractError:
     """The error of a day whose rows all have names that belong to no point of the site."""
     return ContractError(
-        f"site {site!r}, {day}: no row has the name of a point of this site, {_points(configured)}. "
-        f"One row is of {quoted(stranger)}",
+        f"no row has the name of a point of this site, {_points(configured)}. One row is of {quoted(stranger)}",
         hint="Compare the names with the site's points (`backfill points`), and ask ACE",
         site=site,
         day=day,
@@ -242,8 +243,7 @@ def of_no_point(stranger: str, site: str, day: date, configured: str | None) -> 
 def unreadable_page(page: Page, window: Window, site: str, day: date) -> ContractError:
     """The error of a page that has rows, none of them with a name and a time that can be read."""
     return ContractError(
-        f"site {site!r}, {day} {window}: none of the {len(page):,} rows of a page can be read"
-        f"{_such_as(page.unreadable)}",
+        f"{window}: none of the {len(page):,} rows of a page can be read{_such_as(page.unreadable)}",
         hint=_SHOW_ACE,
         site=site,
         day=day,
@@ -255,7 +255,7 @@ def judge_rows(counts: Counts, example: Example | None, site: str, day: date) ->
     if counts.unreadable <= MAX_UNREADABLE * counts.fetched:
         return None
     return ContractError(
-        f"site {site!r}, {day}: {unreadable_rows(counts, example)}, more than {MAX_UNREADABLE:.0%} of the day",
+        f"{unreadable_rows(counts, example)}, more than {MAX_UNREADABLE:.0%} of the day",
         hint=_SHOW_ACE,
         site=site,
         day=day,
@@ -308,7 +308,9 @@ def _place_of(name: str) -> str | None:
 
 def _aggregated(site: str, day: date, instants: int) -> ContractError:
     return ContractError(
-        f"site {site!r}, {day}: all of {instants} different times lie on five-minute marks, so the API sent aggregated "
-        "data although raw samples were asked for; if this site really samples on the marks, set "
-        "ACE_ACCEPT_MARKS=true"
+        f"all of {instants} different times lie on five-minute marks, so the API sent aggregated data although raw "
+        "samples were requested",
+        hint="if this site really samples on the marks, set ACE_ACCEPT_MARKS=true",
+        site=site,
+        day=day,
     )

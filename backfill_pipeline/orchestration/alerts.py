@@ -168,7 +168,7 @@ def send_failed_run(
     # The same alert by its error, not by its run: a sensor may launch such a run every quarter of an hour.
     text, about = f"run {run.run_id[:8]} failed", f"{run.job_name} {error[:500]}"
     if command:  # what to do comes first: the text is cut
-        errors = "; ".join(f"{one.site} {one.day} ({one.error_type}: {one.error})" for one in failed[:_SHOWN_ERRORS])
+        errors = "; ".join(f"{one.site} {one.day} ({one.error_type}: {one.text})" for one in failed[:_SHOWN_ERRORS])
         more = f"; and {len(failed) - _SHOWN_ERRORS} more" if len(failed) > _SHOWN_ERRORS else ""
         text = f"{text}. To fetch its failed days again, run: {command} . Details: {link} . Failed: {errors}{more}"
         return alerts.send("run failed", text, about=about, facts=facts)

@@ -154,6 +154,6 @@ def sites_of(settings: Settings) -> tuple[str, ...]:
             hint="set ACE_SITES=site-one,site-two to load without the API, or fix what the API reports",
         ) from None
     if not sites:
-        raise SettingError("ACE_API_KEY has no site that is not archived: set ACE_SITES, or use another key")
+        raise SettingError("ACE_API_KEY has no site that is not archived", hint="set ACE_SITES, or use another key")
     kept.keep(sites)
     return sites

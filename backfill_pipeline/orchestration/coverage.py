@@ -187,5 +187,5 @@ def recorded_failures(instance: dg.DagsterInstance, missing: dict[str, list[date
             for record in instance.fetch_observations(filters, limit=20 * len(part)).records:  # newest first
                 error = observed_error(record.asset_observation) if record.asset_observation else None
                 if error is not None:
-                    failed.setdefault((site, date.fromisoformat(error.day)), error.error)
+                    failed.setdefault((site, date.fromisoformat(error.day)), error.text)
     return failed

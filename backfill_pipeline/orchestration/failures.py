@@ -14,7 +14,7 @@ import dagster as dg
 from backfill_pipeline.core.command_lines import start_command
 from backfill_pipeline.core.log_fields import fields
 from backfill_pipeline.core.text import printable
-from backfill_pipeline.errors import BackfillError, with_notes
+from backfill_pipeline.errors import BackfillError, sentences, what_failed
 from backfill_pipeline.orchestration.dagster_internals import BACKFILL_ID_TAG, BulkActionStatus, SerializableErrorInfo
 from backfill_pipeline.orchestration.partitions import asset_key, site_of
 from backfill_pipeline.orchestration.site_runner import STOPS_ALL, Failed
@@ -37,12 +37,28 @@ FETCH_AGAIN = "fetch_again"
 
 
 class DayError(NamedTuple):
-    """The error of a failed day, as an observation has it."""
+    """The error of a failed day, as an observation has it.
+
+    Attributes:
+        site: the site.
+        day: the UTC day, as `YYYY-MM-DD`.
+        error: what failed and what was found; in events of earlier versions with the hint.
+        error_type: the name of the error's type.
+        hint: what to do; empty when there is nothing to do.
+        kind: `BackfillError.kind`; empty for other errors and in events of earlier versions.
+    """
 
     site: str
     day: str
     error: str
     error_type: str
+    hint: str = ""
+    kind: str = ""
+
+    @property
+    def text(self) -> str:
+        """The error and the hint, without site and day."""
+        return sentences(self.error, self.hint)
 
 
 class Failures:
@@ -73,11 +89,11 @@ class Failures:
             rows_before: rows of the site's days that were stored before this run; their objects stay as they are.
         """
         error = failed.error
-        message = printable(with_notes(error))
+        message, hint = printable(what_failed(error)), printable(getattr(error, "hint", ""))
         days = f"{failed.days[0]}" if len(failed.days) == 1 else f"{len(failed.days)} days from {failed.days[0]}"
         surprise = None if isinstance(error, BackfillError) else error  # the traceback of a bug is logged
         self._context.log.error(
-            f"{_short(failed.site)} {days} failed ({type(error).__name__}): {message}",
+            f"{_short(failed.site)} {days} failed ({type(error).__name__}): {sentences(message, hint)}",
             exc_info=surprise,
             extra={**fields(site=failed.site, day=failed.days[0]), "days": len(failed.days)},
         )
@@ -90,8 +106,9 @@ class Failures:
                 if day == about
                 else f"not fetched, because fetching this site ended with the error of {about}: {message}"
             )
-            self._failed.append(DayError(failed.site, day.isoformat(), text, type(error).__name__))
-            yield _observation(self._failed[-1], day, rows_before.get(day))
+            kind = error.kind if isinstance(error, BackfillError) else ""
+            self._failed.append(DayError(failed.site, day.isoformat(), text, type(error).__name__, hint, kind))
+            yield _observation(self._failed[-1], rows_before.get(day))
 
     def raise_if_any(self) -> None:
         """End the run as failed when a day failed.
@@ -105,11 +122,12 @@ class Failures:
             start_command(((one.site, date.fromisoformat(one.day)) for one in self._failed), self._all_sites)
         )
         if self._stopped_by is not None:
-            text = f"everything was stopped, since no further day could succeed: {printable(str(self._stopped_by))}"
+            why = sentences(what_failed(self._stopped_by), getattr(self._stopped_by, "hint", ""))
+            text = f"everything was stopped, since no further day could succeed: {printable(why)}"
             self.end_backfill(text)
         else:
             named = "; ".join(
-                f"{_short(one.site)} {one.day} ({one.error_type}: {one.error})" for one in self._failed[:SHOWN]
+                f"{_short(one.site)} {one.day} ({one.error_type}: {one.text})" for one in self._failed[:SHOWN]
             )
             more = f"; and {self.count - SHOWN} more" if self.count > SHOWN else ""
             text = (
@@ -145,18 +163,19 @@ def _short(site: str) -> str:
     return printable(site if len(site) <= NAMED else f"{site[:NAMED]}...")
 
 
-def _observation(failed: DayError, day: date, rows_before: int | None) -> dg.AssetObservation:
+def _observation(failed: DayError, rows_before: int | None) -> dg.AssetObservation:
     """The failure of a day; of a day that is stored, it says that only the refetch failed."""
     if rows_before is None:
-        description, kept = f"failed: {failed.error}", {}
+        description, kept = f"failed: {failed.text}", {}
     else:
-        description = f"the day is stored, with {rows_before:,} rows; fetching it again failed: {failed.error}"
+        description = f"the day is stored, with {rows_before:,} rows; fetching it again failed: {failed.text}"
         kept = {"stored_rows": rows_before}
+    facts = {"error": failed.error, "error_type": failed.error_type, "hint": failed.hint, "kind": failed.kind}
     return dg.AssetObservation(
         asset_key(failed.site),
-        partition=day.isoformat(),
+        partition=failed.day,
         description=description,
-        metadata={"state": "failed", "error": failed.error, "error_type": failed.error_type, **kept},
+        metadata={"state": "failed", **{name: text for name, text in facts.items() if text}, **kept},
     )
 
 
@@ -166,7 +185,14 @@ def observed_error(observation: dg.AssetObservation) -> DayError | None:
     if about.get("state") != "failed" or observation.partition is None:
         return None
     site = site_of(observation.asset_key.path[-1])
-    return DayError(site, observation.partition, str(about.get("error")), str(about.get("error_type")))
+    return DayError(
+        site,
+        observation.partition,
+        str(about.get("error")),
+        str(about.get("error_type")),
+        str(about.get("hint", "")),
+        str(about.get("kind", "")),
+    )
 
 
 def failed_days(metadata: dg.MetadataValue[Any] | None) -> list[DayError]:

@@ -61,7 +61,7 @@ def move_storage(settings: Settings) -> dict[str, int]:
     with target.event_log_storage.index_connection() as to:
         events = to.execute(sa.text("SELECT count(*) FROM event_logs")).scalar()
     if events or target.run_storage.get_runs(limit=1):
-        raise UsageError("the database of BACKFILL_RUN_STORAGE has runs or events already: name an empty one")
+        raise UsageError("the database of BACKFILL_RUN_STORAGE has runs or events already", hint="name an empty one")
     counts = Counter[str]()
     for metadata, ours, theirs in (
         (RunStorageSqlMetadata, source.run_storage.connect, target.run_storage.connect),

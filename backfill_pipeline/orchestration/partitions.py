@@ -72,7 +72,7 @@ def asset_name(site: str) -> str:
         UsageError: the site has no name.
     """
     if not site:
-        raise UsageError("a site without a name has no asset: check ACE_SITES")
+        raise UsageError("a site without a name has no asset", hint="check ACE_SITES")
     return _FORBIDDEN.sub(lambda found: "".join(f"__{ord(c):x}_" for c in found.group()), site)
 
 
@@ -88,7 +88,7 @@ def site_of(name: str) -> str:
             return site
     except (ValueError, OverflowError):
         pass
-    raise UsageError(f"{name!r} is not the name of a site's asset: see `dagster asset list`")
+    raise UsageError(f"{name!r} is not the name of a site's asset", hint="see `dagster asset list`")
 
 
 def output_name(site: str) -> str:

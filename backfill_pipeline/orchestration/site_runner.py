@@ -168,6 +168,8 @@ class Work:
             if isinstance(error, STOPS_ALL):
                 self._stop.set()
             if left:
+                if isinstance(error, BackfillError):
+                    error.of(site)
                 self._give(Failed(site, tuple(left), error))
         finally:
             self._indexed(site)
@@ -220,6 +222,8 @@ class Work:
         except STOPS_ALL:
             raise
         except Exception as surprise:  # noqa: BLE001 - an error of one day must not fail the next days
+            if isinstance(surprise, BackfillError):
+                surprise.of(fetched.site, fetched.day)
             return Failed(fetched.site, (fetched.day,), surprise)
         states = day_states(fetched.rows)
         return Stored(replace(fetched, rows=None), stored, fetched.rows.counts, figures, put_s, states)

@@ -15,7 +15,7 @@ from backfill_pipeline.core.command_lines import repair_command
 from backfill_pipeline.core.object_keys import object_key, text_key
 from backfill_pipeline.core.rows import DayRows
 from backfill_pipeline.core.schema import TEXT_SCHEMA
-from backfill_pipeline.errors import DamagedObjectError, StoreBusyError, quoted
+from backfill_pipeline.errors import DamagedObjectError, StoreBusyError
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.parquet import (
     Encoded,
@@ -321,7 +321,7 @@ def damaged(store: Store, site: str, day: date, wrong: Sequence[str], *, deep: b
         deep: whether only reading all rows shows it.
     """
     return DamagedObjectError(
-        f"site {quoted(site)}, {day}: {store.url(object_key(site, day))} is damaged: {'; '.join(wrong)}",
+        f"{store.url(object_key(site, day))} is damaged: {'; '.join(wrong)}",
         hint=f"to fetch the day again, run: {repair_command([(site, day)], deep=deep)}",
         site=site,
         day=day,

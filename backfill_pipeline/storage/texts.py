@@ -21,7 +21,7 @@ from backfill_pipeline.core.day import day_window
 from backfill_pipeline.core.object_keys import text_key
 from backfill_pipeline.core.rows import DayRows
 from backfill_pipeline.core.schema import SCHEMA_VERSION, TEXT_SCHEMA
-from backfill_pipeline.errors import DamagedObjectError, quoted
+from backfill_pipeline.errors import DamagedObjectError
 from backfill_pipeline.storage.parquet import (
     DataHash,
     Encoded,
@@ -159,7 +159,7 @@ def damaged_texts(store: Store, site: str, day: date, wrong: list[str]) -> Damag
         wrong: what is wrong with their object.
     """
     return DamagedObjectError(
-        f"site {quoted(site)}, {day}: {store.url(text_key(site, day))} is damaged: {'; '.join(wrong)}",
+        f"{store.url(text_key(site, day))} is damaged: {'; '.join(wrong)}",
         hint="fetch the day again; `backfill verify` shows the command",
         site=site,
         day=day,

@@ -177,7 +177,7 @@ def test_deep_nesting_is_named(mark):
         decode_page(HEAD + ROW + b", " + mark * 100_000 + TAIL)
     with (
         answering(iter([b'{"items": ' + mark * 5_000])) as client,
-        pytest.raises(BackfillError, match="points of site"),
+        pytest.raises(BackfillError, match="site 'site': the configured points"),
     ):
         client.configured_points("site")
 
@@ -185,7 +185,7 @@ def test_deep_nesting_is_named(mark):
 def test_a_list_made_of_small_parts_is_named():
     """The list of points is bounded like a page."""
     many = b"[]," * (2 * MB)
-    said = "points of site 'site': the answer has 4,194,"
+    said = "site 'site': the configured points: the answer has 4,194,"
     with (
         answering(iter([b'{"total": 1, "items": [' + many + b"[]]}"])) as client,
         pytest.raises(ContractError, match=said),

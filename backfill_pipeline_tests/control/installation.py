@@ -97,13 +97,13 @@ class Installation:
             ],
         )
 
-    def fail(self, site: str, *days: date, error: str = "it broke") -> None:
+    def fail(self, site: str, *days: date, error: str = "it broke", **facts: str) -> None:
         for day in days:
             self.instance.report_runless_asset_event(
                 dg.AssetObservation(
                     asset_key(site),
                     partition=str(day),
-                    metadata={"state": "failed", "error": error, "error_type": "PageFailedError"},
+                    metadata={"state": "failed", "error": error, "error_type": "PageFailedError", **facts},
                 )
             )
 

@@ -53,7 +53,7 @@ def test_killed_runs_and_a_power_cut_cost_no_stored_day(simulator, tmp_path, mon
         lost = {(site, day(n)) for site in SITES for n in range(10)} - set(made.times_stored())
         status, errors = made.control.status(backfill), made.control.errors(backfill)
         assert lost == {(one.site, str(one.day)) for one in errors}
-        assert all("run's process ended" in one.error and "backfill start --from" in one.error for one in errors)
+        assert all("run's process ended" in one.error and "backfill start --from" in one.hint for one in errors)
         assert (status.lost, status.failed) == (len(lost), len(lost))
 
         second = made.launch(10, 19)

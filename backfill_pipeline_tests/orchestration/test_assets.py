@@ -96,7 +96,7 @@ def test_a_failed_day_keeps_its_error(with_a_bad_day):
     runs, _ = with_a_bad_day
     records = runs.instance.fetch_observations(asset_key("north"), limit=10).records
     found = [observed_error(record.asset_observation) for record in records]
-    assert found == [DayError("north", "2025-01-02", "the sums disagree", "ContractError")]
+    assert found == [DayError("north", "2025-01-02", "the sums disagree", "ContractError", kind="contract")]
 
 
 def test_dagster_shows_the_failed_day_as_failed(with_a_bad_day):
@@ -175,7 +175,7 @@ def test_an_error_of_one_day_is_not_the_error_of_the_days_after_it(tmp_path):
         runs.run("2025-01-01", "2025-01-04")
         seen = runs.instance.fetch_observations(asset_key("north"), limit=10).records
         told = {one.partition_key: one.asset_observation.metadata["error"].value for one in seen}
-    assert told["2025-01-02"] == str(error)
+    assert told["2025-01-02"] == error.message
     assert set(told) == {"2025-01-02", "2025-01-03", "2025-01-04"}
     for day in ("2025-01-03", "2025-01-04"):
         assert told[day].startswith("not fetched, because fetching this site ended with the error of 2025-01-02: ")
@@ -230,7 +230,7 @@ def test_a_refusal_stops_the_run_with_one_clear_line(tmp_path, error):
     fetcher = FakeFetcher({("north", date(2025, 1, 2)): error})
     with Runs(tmp_path, fetcher, "north") as runs:
         result = runs.run("2025-01-01", "2025-01-31")
-        assert failure_of(result) == f"everything was stopped, since no further day could succeed: {error}"
+        assert failure_of(result) == f"everything was stopped, since no further day could succeed: {error.message}"
         assert runs.materialized(result) == [("north", "2025-01-01")]
     assert len(fetcher.asked) == 2
 

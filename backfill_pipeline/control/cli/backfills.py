@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from backfill_pipeline.control.answers import iso
 from backfill_pipeline.control.cli.options import json_option, opened_control, range_options
 from backfill_pipeline.control.output import echo, show
 from backfill_pipeline.settings import Settings
@@ -118,15 +119,12 @@ def errors(backfill_id: str | None, *, as_json: bool) -> None:
 
     Example: backfill errors
     """
-    found = [failure.facts() for failure in opened_control().errors(backfill_id)]
+    found = opened_control().errors(backfill_id)
     if as_json:
-        echo(json.dumps(found))
+        echo(json.dumps([failure.facts() for failure in found]))
         return
     for one in found:
-        about = [part for part in one["context"].values() if part]
-        begin = one["error"].partition(": ")[0]  # the error may begin with its site and day
-        where = "" if about and all(part in begin for part in about) else f"{' '.join(about) or 'the run'}: "
-        echo(f"{one['timestamp']}  {where}{one['error']}")
+        echo(f"{iso(one.at)}  {one.line}")
     if not found:
         echo("no errors")
 
