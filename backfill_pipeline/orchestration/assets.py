@@ -19,6 +19,7 @@ from backfill_pipeline.orchestration.checks import check_specs
 from backfill_pipeline.orchestration.day_materialization import CODE_VERSION
 from backfill_pipeline.orchestration.day_run import DayRun
 from backfill_pipeline.orchestration.exposed_secrets import exposed_secrets
+from backfill_pipeline.orchestration.freshness import freshness_evaluations, freshness_spec
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.partitions import (
     SOURCE,
@@ -55,7 +56,11 @@ def timeseries_assets(
     """
     partitions = day_partitions(settings)
     keys = {output_name(site): asset_key(site) for site in sites}
-    checks = {f"{output_name(site)}__{spec.name}": spec for site in sites for spec in check_specs(site, partitions)}
+    checks = {
+        f"{output_name(site)}__{spec.name}": spec
+        for site in sites
+        for spec in (*check_specs(site, partitions), freshness_spec(site, settings))
+    }
 
     @dg.op(
         name="timeseries",
@@ -72,6 +77,7 @@ def timeseries_assets(
                 "only checks were selected: `has_samples` compares recorded days with the store, and no day is fetched"
             )
             yield from stored_evaluations(context, settings, objects.store)
+            yield from freshness_evaluations(context, settings, now())
             return
         try:
             days = days_of(context)

@@ -19,11 +19,19 @@ from backfill_pipeline.orchestration.alerts import failed_run_sensor
 from backfill_pipeline.orchestration.assets import OBJECTS, source_assets, timeseries_assets
 from backfill_pipeline.orchestration.coverage import coverage_asset
 from backfill_pipeline.orchestration.coverage_refresh import coverage_sensor
-from backfill_pipeline.orchestration.freshness import freshness_check, freshness_sensor
+from backfill_pipeline.orchestration.freshness import CHECK as FRESH
+from backfill_pipeline.orchestration.freshness import freshness_sensor
 from backfill_pipeline.orchestration.index import index_asset
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.json_logs import log_as_set
-from backfill_pipeline.orchestration.partitions import COVERAGE_JOB, FRESHNESS_JOB, INDEX_JOB, ROLLUP_JOB, SNAPSHOTS_JOB
+from backfill_pipeline.orchestration.partitions import (
+    COVERAGE_JOB,
+    FRESHNESS_JOB,
+    INDEX_JOB,
+    ROLLUP_JOB,
+    SNAPSHOTS_JOB,
+    asset_key,
+)
 from backfill_pipeline.orchestration.point_catalogues import point_catalogue_assets
 from backfill_pipeline.orchestration.resources import AceResource
 from backfill_pipeline.orchestration.rollup import rollup_assets, rollup_sensor
@@ -75,17 +83,16 @@ def build_defs(
     assets = timeseries_assets(settings, sites, now=now)
     rollups = rollup_assets(settings, sites)
     index = index_asset(settings, sites)
-    fresh = freshness_check(settings, sites, now=now)
+    fresh = dg.AssetSelection.checks(*(dg.AssetCheckKey(asset_key(site), FRESH) for site in sites))
     shown = coverage_asset(settings, sites, now=now)
     snapshots = [snapshot_assets(settings, sites, now=now)] if settings.snapshots_from else []
     tables = [tables_asset(settings, sites)] if settings.table_catalog else []
     jobs = {
-        # The check `fresh` is about the newest day, not about the days of a run.
-        JOB: dg.AssetSelection.assets(assets) - dg.AssetSelection.checks(fresh),
+        JOB: dg.AssetSelection.assets(assets),
         COVERAGE_JOB: dg.AssetSelection.assets(shown),
         ROLLUP_JOB: dg.AssetSelection.assets(rollups),
         INDEX_JOB: dg.AssetSelection.assets(index),
-        FRESHNESS_JOB: dg.AssetSelection.checks(fresh),
+        FRESHNESS_JOB: fresh,
     }
     if snapshots:
         jobs[SNAPSHOTS_JOB] = dg.AssetSelection.assets(*snapshots)
@@ -104,7 +111,6 @@ def build_defs(
             *snapshots,
             *tables,
         ],
-        asset_checks=[fresh],
         jobs=[
             dg.define_asset_job(name, selection=selection, description=DESCRIPTIONS[name])
             for name, selection in jobs.items()

@@ -23,6 +23,7 @@ from backfill_pipeline.orchestration.checks import Judge, Verdict, severity
 from backfill_pipeline.orchestration.dagster_internals import BACKFILL_ID_TAG, RETRY_NUMBER_TAG
 from backfill_pipeline.orchestration.day_materialization import materialization
 from backfill_pipeline.orchestration.failures import Failures
+from backfill_pipeline.orchestration.freshness import freshness_evaluations
 from backfill_pipeline.orchestration.io_manager import DayIOManager
 from backfill_pipeline.orchestration.partitions import (
     API_DOWN_TAG,
@@ -75,6 +76,7 @@ class DayRun:
         self.context = context
         self.settings = settings
         self.ace = ace
+        self.now = now
         self.objects = objects
         self.sites = sorted(site_of(key.path[-1]) for key in context.selected_asset_keys)
         self.early = tuple(day for day in days if settings.ready_at(day) > now)
@@ -129,6 +131,7 @@ class DayRun:
             yield from self._worked(work)
         if self.told and not self.rows:
             self.context.log.warning(no_rows(self.samples, texts=self.texts))
+        yield from freshness_evaluations(self.context, self.settings, self.now)
         self.failures.raise_if_any()
 
     def _outage(self, since: datetime | None) -> None:

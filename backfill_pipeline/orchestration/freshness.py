@@ -1,4 +1,4 @@
-"""The check `fresh`: the newest day that should be stored by now has rows. A sensor evaluates it.
+"""The check `fresh`: the newest day that should be stored by now has rows. A sensor evaluates it, and each run does.
 
 Dagster's own check for partitions passes for a day that failed, since the failure is an observation, and for a day
 without rows; this one does not. Put here: which day is expected, and when the check is evaluated. Keep out: the checks
@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 import dagster as dg
 
 from backfill_pipeline.core.new_days import newest_ready
+from backfill_pipeline.orchestration.checks import severity
 from backfill_pipeline.orchestration.dagster_internals import PRIORITY_TAG
 from backfill_pipeline.orchestration.partitions import FRESHNESS_JOB, asset_key, site_of
 from backfill_pipeline.orchestration.stored_records import newest_record
@@ -27,45 +28,39 @@ EVERY_S = 900
 """Seconds between two looks of the sensor. A look costs one query of Dagster's storage for each site."""
 
 
-def freshness_check(
-    settings: Settings, sites: Sequence[str], *, now: Callable[[], datetime]
-) -> dg.AssetChecksDefinition:
-    """Define the check of all sites. It sends no request to the API.
+def freshness_spec(site: str, settings: Settings) -> dg.AssetCheckSpec:
+    """The check of a site. It has no partition: it is about the newest day."""
+    return dg.AssetCheckSpec(
+        CHECK,
+        asset=asset_key(site),
+        description=f"The newest day that has been ready for {GRACE_H} hours is stored and has rows. A day is ready "
+        f"{settings.raw_lag_hours:g} hours after it ends (ACE_RAW_LAG_HOURS).",
+    )
+
+
+def freshness_evaluations(
+    context: dg.OpExecutionContext, settings: Settings, at: datetime
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """Evaluate the check of each site of which the run selects it. It sends no request to the API.
 
     Args:
+        context: of a run, with or without days.
         settings: they say when a day is ready.
-        sites: site names.
-        now: the instant, aware.
+        at: the instant, aware.
     """
-
-    @dg.multi_asset_check(
-        name=CHECK,
-        description="Compare Dagster's record with the newest day that should be stored by now.",
-        specs=[
-            dg.AssetCheckSpec(
-                CHECK,
-                asset=asset_key(site),
-                description=f"The newest day that has been ready for {GRACE_H} hours is stored and has rows. A day is "
-                f"ready {settings.raw_lag_hours:g} hours after it ends (ACE_RAW_LAG_HOURS).",
-            )
-            for site in sites
-        ],
-        can_subset=True,
-    )
-    def fresh(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        day = expected_day(settings, now())
-        for key in sorted(context.selected_asset_check_keys):
-            rows = stored_rows(context.instance, site_of(key.asset_key.path[-1]), day)
-            yield dg.AssetCheckResult(
-                asset_key=key.asset_key,
-                check_name=CHECK,
-                passed=bool(rows),
-                severity=dg.AssetCheckSeverity.WARN,
-                description=None if rows else f"{day} {'is not stored' if rows is None else 'has no rows'}",
-                metadata={"expected_day": str(day), "rows": rows or 0},
-            )
-
-    return fresh
+    day = expected_day(settings, at)
+    for key in sorted(context.selected_asset_check_keys):
+        if key.name != CHECK:
+            continue
+        rows = stored_rows(context.instance, site_of(key.asset_key.path[-1]), day)
+        yield dg.AssetCheckEvaluation(
+            asset_key=key.asset_key,
+            check_name=CHECK,
+            passed=bool(rows),
+            severity=severity(settings),
+            description=None if rows else f"{day} {'is not stored' if rows is None else 'has no rows'}",
+            metadata={"expected_day": str(day), "rows": rows or 0},
+        )
 
 
 def freshness_sensor(settings: Settings, sites: Sequence[str], *, now: Callable[[], datetime]) -> dg.SensorDefinition:

@@ -88,7 +88,10 @@ def test_a_day_without_rows_is_not_fresh(looks):
     assert looks.tick()["north"] == (False, f"{DAY} has no rows")
 
 
-def test_a_backfill_of_days_does_not_evaluate_it(looks):
-    """The check belongs to the newest day, not to the days of a run."""
-    done = looks.runs.run("2025-01-01")
-    assert CHECK not in {one.check_name for one in done.get_asset_check_evaluations()}
+def test_each_run_evaluates_it_of_its_sites(looks):
+    """A run that stores the expected day makes the site fresh, without a step of its own; a run of others does not."""
+    for day, fresh in (("2025-01-01", False), (str(DAY), True)):
+        done = looks.runs.run(day)
+        found = [one for one in done.get_asset_check_evaluations() if one.check_name == CHECK]
+        assert [(one.asset_key.path[-1], one.passed) for one in found] == [("north", fresh), ("south", fresh)]
+        assert {event.step_key for event in done.all_events if event.step_key} == {"timeseries"}
