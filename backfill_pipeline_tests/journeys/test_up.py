@@ -69,8 +69,15 @@ def at_work(family):
     return [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
 
+def words_of(one):
+    """The command line of a process; empty for one that has just ended."""
+    with suppress(psutil.Error):
+        return one.cmdline()
+    return []
+
+
 def program(family, word):
-    return next(one for one in family if any(word in part for part in one.cmdline()))
+    return next(one for one in family if any(word in part for part in words_of(one)))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
@@ -151,7 +158,7 @@ def test_a_home_that_dagster_dev_uses_is_refused(home):
             lambda: [
                 one
                 for one in psutil.Process(process.pid).children(recursive=True)
-                if "dagster._daemon" in one.cmdline()
+                if "dagster._daemon" in words_of(one)
             ],
             process,
         )
